@@ -1,0 +1,429 @@
+//! Acknowledging, refusing, going away, starting over.
+
+use std::borrow::Cow;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::pull::{Batch, Member, action_part};
+use super::{AckOutcome, Action, Group, GroupKind, wakeup};
+use crate::error::Error;
+use crate::index::active::Subject;
+use crate::index::catalog::floor;
+use crate::log::record::Kind;
+use crate::log::writer::{BATCH_OVERHEAD, How, Part, Purpose};
+use crate::options::{Durability, VisibleAt};
+use crate::records::Records;
+use crate::store::{Appended, Inner, Store, index_message};
+
+/// Where a group is to continue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetTo {
+    /// At the oldest message kept.
+    Earliest,
+    /// Behind the newest message.
+    Latest,
+    /// At this sequence, or the nearest that is kept.
+    Sequence(u64),
+    /// At the first message whose record time is not before this, in ms since the Unix epoch.
+    Time(u64),
+}
+
+/// A consumer that `Store::expire` declared gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expired {
+    /// The subject.
+    pub subject: String,
+    /// The group.
+    pub group: String,
+    /// The consumer.
+    pub consumer: String,
+    /// Messages that went back to the group.
+    pub messages: u64,
+}
+
+impl Store {
+    /// Acknowledges all messages of a batch.
+    ///
+    /// # Errors
+    /// [`Error::StaleIncarnation`], [`Error::UnknownGroup`], [`Error::DiskFull`], [`Error::Poisoned`].
+    pub fn ack(&self, batch: &Batch) -> Result<AckOutcome, Error> {
+        self.inner
+            .ack(batch.member(), &batch.pull_ranges(), Durability::Buffered)
+    }
+
+    /// Acknowledges all messages of a batch and waits for `durability`.
+    ///
+    /// # Errors
+    /// As [`Store::ack`].
+    pub fn ack_with(&self, batch: &Batch, durability: Durability) -> Result<AckOutcome, Error> {
+        self.inner
+            .ack(batch.member(), &batch.pull_ranges(), durability)
+    }
+
+    /// Acknowledges pull sequences, in any order, with holes; ranges may overlap what was settled before.
+    ///
+    /// # Errors
+    /// As [`Store::ack`].
+    pub fn ack_ranges(
+        &self,
+        member: &Member,
+        pull_sequences: &[RangeInclusive<u64>],
+        durability: Durability,
+    ) -> Result<AckOutcome, Error> {
+        self.inner.ack(member, &pairs(pull_sequences), durability)
+    }
+
+    /// Refuses messages: they come again, to any member of the group, after `delay`, with one more attempt counted.
+    ///
+    /// # Errors
+    /// As [`Store::ack`].
+    pub fn nack(
+        &self,
+        member: &Member,
+        pull_sequences: &[RangeInclusive<u64>],
+        delay: Duration,
+        durability: Durability,
+    ) -> Result<AckOutcome, Error> {
+        self.inner
+            .nack(member, &pairs(pull_sequences), delay, durability)
+    }
+
+    /// Copies a message to another subject (QMQ's retry and dead-letter subjects, for example) and acknowledges it, both or neither.
+    ///
+    /// # Errors
+    /// As [`Store::append`] and [`Store::ack`]; [`Error::NotHeld`] if the consumer does not hold it, [`Error::Damaged`] if it cannot be read.
+    pub fn copy_and_ack(
+        &self,
+        member: &Member,
+        pull_sequence: u64,
+        to_subject: &str,
+        durability: Durability,
+    ) -> Result<Appended, Error> {
+        let appended = self.inner.copy_and_ack(member, pull_sequence, to_subject)?;
+        self.inner.after_append(appended.end_offset, durability)?;
+        Ok(appended)
+    }
+
+    /// Declares a consumer gone: its unacknowledged messages go to the group's other members at once.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSubject`], [`Error::UnknownGroup`], [`Error::DiskFull`], [`Error::Poisoned`].
+    pub fn consumer_gone(&self, subject: &str, group: &str, consumer: &str) -> Result<u64, Error> {
+        let subject = self.inner.known_subject(subject)?;
+        self.inner.gone(&subject, group, consumer)
+    }
+
+    /// Declares all consumers gone that hold messages and have neither pulled nor settled for `Options::lease` before `now_ms` (ms since the
+    /// Unix epoch).
+    ///
+    /// # Errors
+    /// As [`Store::consumer_gone`].
+    pub fn expire(&self, now_ms: u64) -> Result<Vec<Expired>, Error> {
+        self.inner.expire(now_ms)
+    }
+
+    /// Starts a group over at another place. What was handed out before is no longer waited for.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSubject`], [`Error::UnknownGroup`], [`Error::DiskFull`], [`Error::Poisoned`].
+    pub fn reset(&self, subject: &str, group: &str, to: ResetTo) -> Result<u64, Error> {
+        self.inner.reset(subject, group, to)
+    }
+
+    /// Deletes a group on a subject; a later pull of that name creates a new one.
+    ///
+    /// # Errors
+    /// As [`Store::reset`].
+    pub fn drop_group(&self, subject: &str, group: &str) -> Result<(), Error> {
+        let subject = self.inner.known_subject(subject)?;
+        let mut consumption = subject.consumption.lock();
+        if consumption.kind_of(group).is_none() {
+            return Err(unknown(&subject, group));
+        }
+        self.inner
+            .act(&subject, &mut consumption, &Action::Drop { group })?;
+        Ok(())
+    }
+}
+
+fn pairs(ranges: &[RangeInclusive<u64>]) -> Vec<(u64, u64)> {
+    ranges
+        .iter()
+        .filter(|range| !range.is_empty())
+        .map(|range| (*range.start(), *range.end()))
+        .collect()
+}
+
+fn unknown(subject: &Subject, group: &str) -> Error {
+    Error::UnknownGroup {
+        subject: subject.name.to_string(),
+        group: group.to_owned(),
+    }
+}
+
+impl Inner {
+    pub(crate) fn known_subject(&self, name: &str) -> Result<Arc<Subject>, Error> {
+        self.check_open()?;
+        self.catalog.get(name).ok_or_else(|| Error::UnknownSubject {
+            subject: name.to_owned(),
+        })
+    }
+
+    fn check_incarnation(&self, member: &Member) -> Result<(), Error> {
+        let current = self.log.incarnation();
+        if member.incarnation == current {
+            Ok(())
+        } else {
+            Err(Error::StaleIncarnation {
+                given: member.incarnation,
+                current,
+            })
+        }
+    }
+
+    fn ack(
+        &self,
+        member: &Member,
+        ranges: &[(u64, u64)],
+        durability: Durability,
+    ) -> Result<AckOutcome, Error> {
+        self.settle(member, ranges, durability, |pending| Action::Ack {
+            group: &member.group,
+            consumer: &member.consumer,
+            ranges: Cow::Owned(pending),
+        })
+    }
+
+    fn nack(
+        &self,
+        member: &Member,
+        ranges: &[(u64, u64)],
+        delay: Duration,
+        durability: Durability,
+    ) -> Result<AckOutcome, Error> {
+        let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        let available_at_ms = self.options.clock.now_ms().saturating_add(delay);
+        let outcome = self.settle(member, ranges, durability, |pending| Action::Nack {
+            group: &member.group,
+            consumer: &member.consumer,
+            ranges: Cow::Owned(pending),
+            available_at_ms,
+        })?;
+        // Those who wait must learn when the message is due again.
+        wakeup::notify(&*self.known_subject(&member.subject)?);
+        Ok(outcome)
+    }
+
+    fn settle<'a>(
+        &self,
+        member: &'a Member,
+        ranges: &[(u64, u64)],
+        durability: Durability,
+        action: impl FnOnce(Vec<(u64, u64)>) -> Action<'a>,
+    ) -> Result<AckOutcome, Error> {
+        self.check_incarnation(member)?;
+        let subject = self.known_subject(&member.subject)?;
+        let mut consumption = subject.consumption.lock();
+        let at = consumption
+            .find(&member.group, &member.consumer)
+            .ok_or_else(|| unknown(&subject, &member.group))?;
+        let mut pending = Vec::new();
+        let group = &mut consumption.groups[at];
+        group.touch(&member.consumer, self.options.clock.now_ms());
+        let outcome = group.settle(&member.consumer, ranges, &mut pending);
+        if pending.is_empty() {
+            return Ok(outcome);
+        }
+        let end = self.act(&subject, &mut consumption, &action(pending))?;
+        drop(consumption);
+        self.after_append(end, durability)?;
+        Ok(outcome)
+    }
+
+    fn gone(&self, subject: &Arc<Subject>, group: &str, consumer: &str) -> Result<u64, Error> {
+        let mut consumption = subject.consumption.lock();
+        let at = consumption
+            .find(group, consumer)
+            .ok_or_else(|| unknown(subject, group))?;
+        let held = consumption.groups[at]
+            .members()
+            .find(|member| &**member.name == consumer)
+            .map(|member| member.unacked);
+        let Some(held) = held else { return Ok(0) };
+        self.act(subject, &mut consumption, &Action::Gone { group, consumer })?;
+        drop(consumption);
+        wakeup::notify(subject);
+        Ok(held)
+    }
+
+    fn expire(&self, now_ms: u64) -> Result<Vec<Expired>, Error> {
+        self.check_open()?;
+        let lease_ms = u64::try_from(self.options.lease.as_millis()).unwrap_or(u64::MAX);
+        let busy: Vec<u32> = self.busy.lock().iter().copied().collect();
+        let mut expired = Vec::new();
+        for id in busy {
+            let Some(subject) = self.catalog.by_id(id) else {
+                continue;
+            };
+            let silent: Vec<(Arc<str>, Arc<str>)> = {
+                let consumption = subject.consumption.lock();
+                if consumption.groups.iter().all(|group| group.unacked() == 0) {
+                    self.busy.lock().remove(&id);
+                }
+                let of_group = |group: &Group| {
+                    let name = Arc::clone(group.name());
+                    group
+                        .expired(now_ms, lease_ms)
+                        .into_iter()
+                        .map(move |consumer| (Arc::clone(&name), consumer))
+                };
+                consumption.groups.iter().flat_map(of_group).collect()
+            };
+            for (group, consumer) in silent {
+                let messages = self.gone(&subject, &group, &consumer)?;
+                expired.push(Expired {
+                    subject: subject.name.to_string(),
+                    group: group.to_string(),
+                    consumer: consumer.to_string(),
+                    messages,
+                });
+            }
+        }
+        Ok(expired)
+    }
+
+    fn reset(&self, subject: &str, group: &str, to: ResetTo) -> Result<u64, Error> {
+        let subject = self.known_subject(subject)?;
+        let next = subject.index.lock().next;
+        let wanted = match to {
+            ResetTo::Earliest => 0,
+            ResetTo::Latest => next,
+            ResetTo::Sequence(sequence) => sequence,
+            ResetTo::Time(time_ms) => self.sequence_at(&subject, time_ms)?,
+        };
+        let floor = loop {
+            match floor(&subject, &self.segments()) {
+                Ok(floor) => break floor,
+                Err(damaged) => self.heal(&damaged)?,
+            }
+        };
+        let mut consumption = subject.consumption.lock();
+        let next = subject.index.lock().next;
+        let cursor = wanted.clamp(floor.min(next), next);
+        let kind = consumption
+            .kind_of(group)
+            .ok_or_else(|| unknown(&subject, group))?;
+        let consumers: Vec<Arc<str>> = match kind {
+            GroupKind::Shared => vec!["".into()],
+            GroupKind::Broadcast => consumption
+                .groups
+                .iter()
+                .filter(|candidate| &**candidate.name() == group)
+                .flat_map(|candidate| {
+                    candidate
+                        .members()
+                        .map(|member| Arc::clone(member.name))
+                        .collect::<Vec<_>>()
+                })
+                .collect(),
+        };
+        for consumer in consumers {
+            let action = Action::Reset {
+                group,
+                consumer: &consumer,
+                cursor,
+            };
+            self.act(&subject, &mut consumption, &action)?;
+        }
+        drop(consumption);
+        wakeup::notify(&subject);
+        Ok(cursor)
+    }
+
+    fn copy_and_ack(
+        &self,
+        member: &Member,
+        pull_sequence: u64,
+        to: &str,
+    ) -> Result<Appended, Error> {
+        self.check_incarnation(member)?;
+        let subject = self.known_subject(&member.subject)?;
+        if self.catalog.get(to).is_none() {
+            self.check_new_subject(to)?;
+        }
+        let mut consumption = subject.consumption.lock();
+        let at = consumption
+            .find(&member.group, &member.consumer)
+            .ok_or_else(|| unknown(&subject, &member.group))?;
+        let held = consumption.groups[at].sequence_of(&member.consumer, pull_sequence);
+        let not_held = || Error::NotHeld {
+            consumer: member.consumer.clone(),
+            pull_sequence,
+        };
+        let sequence = held.ok_or_else(not_held)?;
+        let mut records = Records::new(&subject);
+        loop {
+            match self.locate(&subject, sequence, &mut records, pull_sequence, 0) {
+                Ok(_) => break,
+                Err(damaged) => {
+                    drop(consumption);
+                    self.heal(&damaged)?;
+                    consumption = subject.consumption.lock();
+                    records = Records::new(&subject);
+                }
+            }
+        }
+        records.verify_bodies();
+        let original = records.iter().next().ok_or_else(not_held)?;
+        let view = original.message().map_err(|damaged| Error::Damaged {
+            subject: subject.name.to_string(),
+            sequence,
+            offset: damaged.offset.unwrap_or(0),
+        })?;
+        let action = Action::Ack {
+            group: &member.group,
+            consumer: &member.consumer,
+            ranges: Cow::Owned(vec![(pull_sequence, pull_sequence)]),
+        };
+        let mut action_body = Vec::new();
+        action.encode(&mut action_body);
+        let ack = action_part(&subject.name, &action_body);
+        let mut copy = Part {
+            kind: Kind::Message,
+            sequence: 0,
+            subject: to,
+            attributes: view.raw_attributes(),
+            tag_fingerprint: view.tag_fingerprint(),
+            body: view.body(),
+            body_crc: crc32fast::hash(view.body()),
+        };
+        let bytes = BATCH_OVERHEAD + copy.record_len() + ack.record_len();
+        let mut appender = self.log.lock(bytes, Purpose::Message)?;
+        appender.begin_batch();
+        let target = match self.catalog.get(to) {
+            Some(target) => target,
+            None => self.create_subject(&mut appender, to),
+        };
+        copy.sequence = target.index.lock().next;
+        let offset = appender.put(&copy, How::Store)?;
+        index_message(&mut appender, &target, offset, copy.tag_fingerprint);
+        if self.options.visible_at != VisibleAt::Written {
+            self.wake_later
+                .lock()
+                .push_back((offset, Arc::clone(&target)));
+        }
+        appender.put(&ack, How::Store)?;
+        let end_offset = appender.publish();
+        consumption.apply(&action, end_offset, &self.names);
+        drop(consumption);
+        if self.options.visible_at == VisibleAt::Written {
+            wakeup::notify(&target);
+        }
+        Ok(Appended {
+            sequence: copy.sequence,
+            offset,
+            end_offset,
+        })
+    }
+}

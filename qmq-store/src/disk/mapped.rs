@@ -1,0 +1,297 @@
+//! Files of one folder, read through memory mappings: the production disk, and the only `unsafe` of the crate.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::{FallocateFlags, FlockOperation};
+
+use super::{Access, Disk, DiskFile, FileEntry};
+
+/// Name of the file whose lock says that the folder is in use.
+const LOCK_FILE: &str = "lock";
+
+/// A stretch of memory that holds a file's bytes: a shared mapping, or heap memory on a simulated disk.
+///
+/// Readers and the one writer share it without locks. What keeps that sound is the publish protocol: the writer stores only
+/// into bytes that no reader has been told of, and a published byte never changes while the region lives.
+pub struct Region {
+    ptr: *mut u8,
+    len: usize,
+    /// Keeps the memory alive.
+    _owner: Owner,
+}
+
+enum Owner {
+    Mapping { _map: MmapRaw },
+    Heap { memory: *mut [u8] },
+}
+
+// SAFETY: the pointer is to memory that `_owner` keeps alive and that may be read from any thread; writes go through
+// `store`, whose callers keep to one writer and to unpublished bytes.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        if let Self::Heap { memory } = *self {
+            // SAFETY: `memory` came from `Box::into_raw` in `Region::heap` and is released only here.
+            drop(unsafe { Box::from_raw(memory) });
+        }
+    }
+}
+
+impl Region {
+    fn mapping(map: MmapRaw) -> Self {
+        Self {
+            ptr: map.as_mut_ptr(),
+            len: map.len(),
+            _owner: Owner::Mapping { _map: map },
+        }
+    }
+
+    /// Zeroed heap memory, for simulated disks.
+    #[must_use]
+    pub fn heap(len: usize) -> Self {
+        let memory = Box::into_raw(vec![0; len].into_boxed_slice());
+        Self {
+            ptr: memory.cast(),
+            len,
+            _owner: Owner::Heap { memory },
+        }
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The bytes at `offset..offset + len`, or `None` beyond the end. The caller asks only for published bytes.
+    #[must_use]
+    pub fn bytes(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        let start = usize::try_from(offset).ok()?;
+        let end = start.checked_add(len)?;
+        if end > self.len {
+            return None;
+        }
+        // SAFETY: in bounds; published bytes are initialised and never change while the region lives (see the type).
+        Some(unsafe { std::slice::from_raw_parts(self.ptr.add(start), len) })
+    }
+
+    /// Copies `bytes` to `offset`. One thread at a time, and never into published bytes.
+    ///
+    /// # Panics
+    /// If the range is outside of the region: a bug of the caller, which reserved the room before.
+    pub fn store(&self, offset: u64, bytes: &[u8]) {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        assert!(
+            start
+                .checked_add(bytes.len())
+                .is_some_and(|end| end <= self.len),
+            "store outside of the reserved region"
+        );
+        // SAFETY: in bounds (checked above); the source is a live slice, and no reader looks at these bytes before they are
+        // published (contract of the type), so the copy races with nothing.
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.ptr.add(start), bytes.len());
+        }
+    }
+}
+
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Region")
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A folder on a real file system.
+#[derive(Debug)]
+pub struct MappedDisk {
+    folder: PathBuf,
+}
+
+impl MappedDisk {
+    /// Uses `folder`, creating it (and its parents) if `create` is set.
+    pub fn open(folder: impl AsRef<Path>, create: bool) -> io::Result<Self> {
+        let folder = folder.as_ref().to_owned();
+        if create && !folder.exists() {
+            fs::create_dir_all(&folder)?;
+            if let Some(parent) = folder
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty())
+            {
+                File::open(parent)?.sync_all()?;
+            }
+        }
+        if !fs::metadata(&folder)?.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::NotADirectory, "not a folder"));
+        }
+        Ok(Self { folder })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+}
+
+impl Disk for MappedDisk {
+    fn list(&self) -> io::Result<Vec<FileEntry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let metadata = match entry.metadata() {
+                Ok(metadata) => metadata,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            if metadata.is_file() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                entries.push(FileEntry {
+                    name,
+                    len: metadata.len(),
+                });
+            }
+        }
+        Ok(entries)
+    }
+
+    fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let path = self.path(name);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)?;
+        if len > 0
+            && let Err(error) = rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len)
+        {
+            drop(file);
+            fs::remove_file(&path)?;
+            return Err(error.into());
+        }
+        Ok(Arc::new(MappedFile {
+            file,
+            writable: true,
+        }))
+    }
+
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        let writable = access == Access::Write;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(writable)
+            .open(self.path(name))?;
+        if !writable {
+            // Held as long as the file is open or mapped: see `unshared`. Some file systems have no locks; then the writer takes
+            // the file for unshared, and the last unmapping gives the blocks back all the same.
+            let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
+        }
+        Ok(Arc::new(MappedFile { file, writable }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path(from), self.path(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path(name))
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        File::open(&self.folder)?.sync_all()
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(&self.folder)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(self.path(LOCK_FILE))?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Box::new(file))
+    }
+
+    fn describe(&self) -> String {
+        self.folder.display().to_string()
+    }
+}
+
+#[derive(Debug)]
+struct MappedFile {
+    file: File,
+    writable: bool,
+}
+
+impl DiskFile for MappedFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buf, offset)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(buf, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(rustix::fs::fallocate(&self.file, flags, offset, len)?)
+    }
+
+    fn unshared(&self) -> io::Result<bool> {
+        match rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn map(&self) -> io::Result<Arc<Region>> {
+        let len = usize::try_from(self.len()?).map_err(io::Error::other)?;
+        if len == 0 {
+            return Ok(Arc::new(Region::heap(0)));
+        }
+        let mut options = MmapOptions::new();
+        options.len(len);
+        let map = if self.writable {
+            options.map_raw(&self.file)?
+        } else {
+            options.map_raw_read_only(&self.file)?
+        };
+        Ok(Arc::new(Region::mapping(map)))
+    }
+
+    fn store(&self, region: &Region, offset: u64, bytes: &[u8]) {
+        region.store(offset, bytes);
+    }
+}

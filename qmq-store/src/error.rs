@@ -1,0 +1,277 @@
+//! What can go wrong, and what to do about it.
+
+use std::io;
+use std::sync::Arc;
+
+use qmq_message::{MessageError, NameError};
+
+use crate::options::OptionsError;
+
+/// Why a store could not be opened. Nothing in the folder has been changed unless the variant says so.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// An option is out of its range.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// Another process, or another handle of this one, has the store open for writing.
+    #[error("{folder} is open for writing elsewhere; close it there, or use Store::open_read_only")]
+    Locked {
+        /// The folder.
+        folder: String,
+    },
+    /// The folder holds files, but no store.
+    #[error(
+        "{folder} holds other files (such as {found:?}) and no qmq store; give an empty folder or a store's"
+    )]
+    NotAStore {
+        /// The folder.
+        folder: String,
+        /// One of the files found.
+        found: String,
+    },
+    /// There is nothing to open read-only.
+    #[error("{folder} holds no store; open it for writing once to create one")]
+    NoStore {
+        /// The folder.
+        folder: String,
+    },
+    /// A file was written by a newer version of this crate.
+    #[error(
+        "{file} has format version {found}, and this program reads up to {known}; use a newer qmq"
+    )]
+    NewerVersion {
+        /// The file.
+        file: String,
+        /// Version found in the file.
+        found: u32,
+        /// Highest version this program knows.
+        known: u32,
+    },
+    /// The identity file is damaged. It is small and written once for each open, so this needs a person.
+    #[error("{file} is damaged ({reason}); run `qmq store repair` on the folder")]
+    DamagedIdentity {
+        /// The file.
+        file: String,
+        /// What does not fit.
+        reason: &'static str,
+    },
+    /// The segment size on disk does not fit the options.
+    #[error("the folder cannot be written ({folder}); open it with Store::open_read_only")]
+    NotWritable {
+        /// The folder.
+        folder: String,
+        /// The cause.
+        source: Arc<io::Error>,
+    },
+    /// The disk has no room for what an open store needs.
+    #[error(
+        "{folder} has no room: {needed} bytes are reserved at open, for a segment and two more that keep acks working on a full disk"
+    )]
+    NoRoom {
+        /// The folder.
+        folder: String,
+        /// Bytes that open reserves.
+        needed: u64,
+    },
+    /// The operating system refused.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was being done, and to which file.
+        doing: String,
+        /// The cause.
+        source: Arc<io::Error>,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let doing = doing.into();
+        |source| Self::Io {
+            doing,
+            source: Arc::new(source),
+        }
+    }
+}
+
+/// Why an operation on an open store failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A subject, group or consumer name breaks a rule.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A message attribute breaks a rule.
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    /// The body is larger than `Options::body_bytes_max`.
+    #[error("body of {bytes} bytes; the limit is {max} (Options::body_bytes_max)")]
+    BodyTooLarge {
+        /// Length of the body.
+        bytes: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// The batch is larger than `Options::batch_bytes_max`.
+    #[error(
+        "batch of {bytes} bytes on disk; the limit is {max} (Options::batch_bytes_max); split it"
+    )]
+    BatchTooLarge {
+        /// Length of the batch on disk.
+        bytes: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// A batch without messages.
+    #[error("a batch needs at least one message")]
+    EmptyBatch,
+    /// There are as many subjects as `Options::subjects_max` allows.
+    #[error("{max} subjects exist already (Options::subjects_max); {subject:?} was not created")]
+    TooManySubjects {
+        /// The subject refused.
+        subject: String,
+        /// The limit.
+        max: u32,
+    },
+    /// The disk is full. Reads go on; appends are taken again once there is room.
+    #[error("the disk is full; free some space or shorten the retention: {what} refused")]
+    DiskFull {
+        /// What was refused.
+        what: &'static str,
+    },
+    /// An earlier write or sync failed, so nothing more is accepted. Reads go on.
+    #[error(
+        "the store takes no more writes since one failed ({cause}); check the disk, then reopen the store"
+    )]
+    Poisoned {
+        /// The first failure.
+        cause: Arc<io::Error>,
+    },
+    /// The store has been closed.
+    #[error("the store is closed")]
+    Closed,
+    /// No message has ever been appended to the subject.
+    #[error("no subject {subject:?} in this store")]
+    UnknownSubject {
+        /// The subject asked for.
+        subject: String,
+    },
+    /// The group has never pulled from the subject.
+    #[error("no group {group:?} on subject {subject:?}; a group is created by its first pull")]
+    UnknownGroup {
+        /// The subject.
+        subject: String,
+        /// The group asked for.
+        group: String,
+    },
+    /// The group pulls with another tag filter.
+    #[error(
+        "group {group:?} on {subject:?} has another tag filter; all members of a group pull with the same one"
+    )]
+    FilterMismatch {
+        /// The subject.
+        subject: String,
+        /// The group.
+        group: String,
+    },
+    /// The group is a broadcast group and the request is not, or the other way round.
+    #[error(
+        "group {group:?} on {subject:?} exists with broadcast = {broadcast}; pull the same way or choose another name"
+    )]
+    KindMismatch {
+        /// The subject.
+        subject: String,
+        /// The group.
+        group: String,
+        /// What the existing group is.
+        broadcast: bool,
+    },
+    /// The batch was pulled before the log was reopened after a crash; its acks could settle other messages.
+    #[error("pulled under incarnation {given}, the store is at {current}; pull again")]
+    StaleIncarnation {
+        /// Incarnation of the batch.
+        given: u32,
+        /// Incarnation of the store.
+        current: u32,
+    },
+    /// The group has as many unacknowledged messages as `Options::unacked_max` allows.
+    #[error(
+        "group {group:?} on {subject:?} has {unacked} unacknowledged messages, the limit is {max} (Options::unacked_max); ack, nack or expire some"
+    )]
+    TooManyUnacked {
+        /// The subject.
+        subject: String,
+        /// The group.
+        group: String,
+        /// Unacknowledged now.
+        unacked: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// The consumer does not hold that pull sequence (any more).
+    #[error(
+        "consumer {consumer:?} does not hold pull sequence {pull_sequence}; it was settled or reassigned"
+    )]
+    NotHeld {
+        /// The consumer.
+        consumer: String,
+        /// The pull sequence.
+        pull_sequence: u64,
+    },
+    /// The message cannot be read back.
+    #[error(
+        "message {sequence} of {subject:?} at offset {offset} is damaged; `qmq store verify` says how far it goes"
+    )]
+    Damaged {
+        /// The subject.
+        subject: String,
+        /// The sequence.
+        sequence: u64,
+        /// Offset of its record in the log.
+        offset: u64,
+    },
+    /// Replicated durability was asked of a store that nothing replicates.
+    #[error("nothing replicates this store; ask for Buffered or Synced, or attach a replicator")]
+    NotReplicated,
+    /// The wait ended before what was waited for.
+    #[error("timed out")]
+    TimedOut,
+    /// The writer of a store followed read-only has restarted with a shorter log.
+    #[error("the writer restarted (incarnation {current}); open the follower again")]
+    WriterRestarted {
+        /// The writer's incarnation now.
+        current: u32,
+    },
+    /// An option is out of its range.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// A store could not be opened (a backup being checked, for example).
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The operating system refused.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was being done, and to which file.
+        doing: String,
+        /// The cause.
+        source: Arc<io::Error>,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let doing = doing.into();
+        |source| Self::Io {
+            doing,
+            source: Arc::new(source),
+        }
+    }
+}
+
+/// Whether an I/O error says that there is no room.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}

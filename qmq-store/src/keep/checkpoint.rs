@@ -1,0 +1,249 @@
+//! The state of all subjects and groups as of an offset, so that an open replays only what came after.
+//!
+//! A checkpoint is taken while the store works: subjects are written one after the other, each with what has been applied to it by then. A replay
+//! from the checkpoint's offset therefore meets records that are in it already; messages carry their sequence and groups remember the end of
+//! the last action applied, so that these are passed over. Before the file gets its name, the log is synced up to what the file refers to.
+//!
+//! ```text
+//!  0 [u8;8] "QMQ-CKP\n"   8 u32 version   12 u32 crc of bytes 8..12 and 16..
+//! 16 u64 file length     24 u64 replay from   32 u64 synced end   40 u64 start of the log   48 u64 last record time
+//! 56 u32 incarnation     60 u32 count of sealed segments; each: u64 base, u64 end
+//!    u32 count of subjects; each: u16 length, name, u64 next sequence, u32 count of groups; each: see `consume::snapshot`
+//! ```
+
+use std::io;
+use std::sync::Arc;
+
+use super::seal::write_whole;
+use crate::consume::{Group, Names};
+use crate::disk::{Access, Disk};
+use crate::error::Error;
+use crate::index::catalog::Catalog;
+use crate::log::Log;
+use crate::log::segment::numbered;
+
+/// Version of the checkpoint format.
+pub(crate) const CHECKPOINT_VERSION: u32 = 1;
+const MAGIC: [u8; 8] = *b"QMQ-CKP\n";
+const PREFIX: &str = "checkpoint-";
+const FIXED_LEN: usize = 60;
+/// Checkpoints kept: the newest, and the one before in case the newest is damaged.
+const KEPT: usize = 2;
+
+/// The part of a checkpoint that is not about subjects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Summary {
+    pub(crate) replay_from: u64,
+    pub(crate) synced_end: u64,
+    pub(crate) start: u64,
+    pub(crate) last_time_ms: u64,
+    pub(crate) incarnation: u32,
+    /// Base and end of each sealed segment.
+    pub(crate) sealed: Vec<(u64, u64)>,
+}
+
+/// A subject in a checkpoint.
+#[derive(Debug)]
+pub(crate) struct SubjectState {
+    pub(crate) name: String,
+    pub(crate) next: u64,
+    pub(crate) groups: Vec<Group>,
+}
+
+/// Name of the checkpoint that replays from `offset`.
+fn checkpoint_name(offset: u64) -> String {
+    format!("{PREFIX}{offset:020}")
+}
+
+/// Whether a file of this name is a checkpoint.
+pub(crate) fn is_checkpoint(name: &str) -> bool {
+    numbered(name, PREFIX).is_some()
+}
+
+fn crc(bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&bytes[8..12]);
+    hasher.update(&bytes[16..]);
+    hasher.finalize()
+}
+
+/// Takes a checkpoint and returns the offset it replays from.
+pub(crate) fn take(log: &Log, catalog: &Catalog) -> Result<u64, Error> {
+    let replay_from = log.settled_end();
+    let mut subjects = Vec::new();
+    let mut count: u32 = 0;
+    for subject in catalog.all() {
+        put_name(&mut subjects, &subject.name);
+        let next_at = subjects.len();
+        subjects.extend_from_slice(&[0; 8]);
+        let consumption = subject.consumption.lock();
+        subjects.extend_from_slice(&(consumption.groups.len() as u32).to_le_bytes());
+        for group in &consumption.groups {
+            group.encode(&mut subjects);
+        }
+        drop(consumption);
+        // Read after the groups, so that no group refers to a message that this subject does not have yet.
+        let next = subject.index.lock().next;
+        subjects[next_at..next_at + 8].copy_from_slice(&next.to_le_bytes());
+        count += 1;
+    }
+    let referred = log.settled_end();
+    log.sync_to(referred)?;
+    let segments = log.segments();
+    let sealed: Vec<(u64, u64)> = segments
+        .iter()
+        .take_while(|segment| segment.sealed().is_some())
+        .filter_map(|segment| Some((segment.base, segment.end()?)))
+        .collect();
+    let mut out = Vec::with_capacity(FIXED_LEN + sealed.len() * 16 + subjects.len() + 8);
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&CHECKPOINT_VERSION.to_le_bytes());
+    out.extend_from_slice(&[0; 12]);
+    for word in [
+        replay_from,
+        log.commit.synced(),
+        log.start_offset(),
+        log.last_time_ms(),
+    ] {
+        out.extend_from_slice(&word.to_le_bytes());
+    }
+    out.extend_from_slice(&log.incarnation().to_le_bytes());
+    out.extend_from_slice(&(sealed.len() as u32).to_le_bytes());
+    for (base, end) in sealed {
+        out.extend_from_slice(&base.to_le_bytes());
+        out.extend_from_slice(&end.to_le_bytes());
+    }
+    out.extend_from_slice(&count.to_le_bytes());
+    out.append(&mut subjects);
+    let len = out.len() as u64;
+    out[16..24].copy_from_slice(&len.to_le_bytes());
+    let crc = crc(&out);
+    out[12..16].copy_from_slice(&crc.to_le_bytes());
+
+    let name = checkpoint_name(replay_from);
+    let write = || {
+        // Index files that this checkpoint counts on must have durable names first.
+        log.disk.sync_names()?;
+        write_whole(&*log.disk, &name, &out)?;
+        log.disk.sync_names()?;
+        prune(&*log.disk)
+    };
+    log.with_reserve(write)
+        .map_err(Error::io(format!("writing {name}")))?;
+    Ok(replay_from)
+}
+
+fn put_name(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(&(name.len() as u16).to_le_bytes());
+    out.extend_from_slice(name.as_bytes());
+}
+
+/// Removes all but the newest checkpoints.
+fn prune(disk: &dyn Disk) -> io::Result<()> {
+    let mut names = names(disk)?;
+    names.truncate(names.len().saturating_sub(KEPT));
+    for name in names {
+        disk.remove(&name)?;
+    }
+    Ok(())
+}
+
+/// Names of all checkpoints, oldest first.
+pub(crate) fn names(disk: &dyn Disk) -> io::Result<Vec<String>> {
+    let mut names: Vec<String> = disk
+        .list()?
+        .into_iter()
+        .map(|entry| entry.name)
+        .filter(|name| is_checkpoint(name))
+        .collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Reads a checkpoint; `None` if it is not what was written.
+pub(crate) fn read(
+    disk: &dyn Disk,
+    name: &str,
+    interner: &Names,
+) -> io::Result<Option<(Summary, Vec<SubjectState>)>> {
+    let file = disk.open(name, Access::Read)?;
+    let len = file.len()?;
+    let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+    file.read_at(&mut bytes, 0)?;
+    Ok(decode(&bytes, interner))
+}
+
+/// Decodes the bytes of a checkpoint. Everything is checked against the bytes that are there before memory is taken for it.
+pub(crate) fn decode(bytes: &[u8], interner: &Names) -> Option<(Summary, Vec<SubjectState>)> {
+    if bytes.len() < FIXED_LEN + 4 || bytes[..8] != MAGIC {
+        return None;
+    }
+    let mut input = &bytes[8..];
+    let (version, stored_crc) = (take_u32(&mut input)?, take_u32(&mut input)?);
+    if version != CHECKPOINT_VERSION
+        || stored_crc != crc(bytes)
+        || take_u64(&mut input)? != bytes.len() as u64
+    {
+        return None;
+    }
+    let mut summary = Summary {
+        replay_from: take_u64(&mut input)?,
+        synced_end: take_u64(&mut input)?,
+        start: take_u64(&mut input)?,
+        last_time_ms: take_u64(&mut input)?,
+        incarnation: take_u32(&mut input)?,
+        sealed: Vec::new(),
+    };
+    let sealed = take_u32(&mut input)? as usize;
+    if sealed > input.len() / 16 {
+        return None;
+    }
+    summary.sealed.reserve_exact(sealed);
+    for _ in 0..sealed {
+        summary
+            .sealed
+            .push((take_u64(&mut input)?, take_u64(&mut input)?));
+    }
+    let count = take_u32(&mut input)? as usize;
+    if count > input.len() / 14 {
+        return None;
+    }
+    let mut subjects = Vec::with_capacity(count);
+    let mut intern = |name: &str| -> Arc<str> { interner.intern(name) };
+    for _ in 0..count {
+        let name_len = usize::from(take_u16(&mut input)?);
+        let (name, rest) = input.split_at_checked(name_len)?;
+        input = rest;
+        let name = std::str::from_utf8(name).ok()?.to_owned();
+        let next = take_u64(&mut input)?;
+        let group_count = take_u32(&mut input)? as usize;
+        if group_count > input.len() {
+            return None;
+        }
+        let mut groups = Vec::with_capacity(group_count.min(input.len() / 16 + 1));
+        for _ in 0..group_count {
+            groups.push(Group::decode(&mut input, &mut intern).ok()?);
+        }
+        subjects.push(SubjectState { name, next, groups });
+    }
+    input.is_empty().then_some((summary, subjects))
+}
+
+fn take_bytes<'a>(input: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
+    let (bytes, rest) = input.split_at_checked(len)?;
+    *input = rest;
+    Some(bytes)
+}
+
+fn take_u16(input: &mut &[u8]) -> Option<u16> {
+    take_bytes(input, 2).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]))
+}
+
+fn take_u32(input: &mut &[u8]) -> Option<u32> {
+    take_bytes(input, 4).map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+}
+
+fn take_u64(input: &mut &[u8]) -> Option<u64> {
+    let low = take_u32(input)?;
+    Some(u64::from(low) | (u64::from(take_u32(input)?) << 32))
+}

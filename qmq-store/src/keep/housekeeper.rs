@@ -1,0 +1,135 @@
+//! The store's own two threads, and the steps they do.
+//!
+//! `qmq-flush` syncs: every `flush_interval`, when `flush_bytes` wait, and whenever a callback waits for a sync. `qmq-keep` does what may take
+//! longer: prepares segments, seals, retires, takes checkpoints.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::recovery::neighbours;
+use super::seal::{rebuild_index, seal_next, write_index};
+use super::{checkpoint as checkpoints, retention};
+use crate::error::Error;
+use crate::index::sealed::SealedIndex;
+use crate::log::segment::{Segment, index_name};
+use crate::options::Background;
+use crate::store::Inner;
+
+/// How often `qmq-keep` looks around when nobody rings.
+const KEEP_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Starts both threads.
+pub(crate) fn start(inner: &Arc<Inner>) -> io::Result<Vec<JoinHandle<()>>> {
+    let (flushing, keeping) = (Arc::clone(inner), Arc::clone(inner));
+    let flush = std::thread::Builder::new()
+        .name("qmq-flush".into())
+        .spawn(move || flush_loop(&flushing))?;
+    let keep = std::thread::Builder::new()
+        .name("qmq-keep".into())
+        .spawn(move || keep_loop(&keeping))?;
+    Ok(vec![flush, keep])
+}
+
+fn flush_loop(inner: &Inner) {
+    let mut failed = false;
+    while inner.log.commit.flusher_wait(inner.options.flush_interval) {
+        // A failed sync poisons the log, which says so to whoever appends or waits.
+        if !failed {
+            failed = inner.sync_to(inner.log.commit.written()).is_err();
+        }
+        inner.wake_visible();
+        if failed {
+            std::thread::sleep(inner.options.flush_interval);
+        }
+    }
+}
+
+fn keep_loop(inner: &Inner) {
+    while !inner.closed.load(Ordering::SeqCst) {
+        inner.log.housekeeping_wait(KEEP_INTERVAL);
+        if inner.closed.load(Ordering::SeqCst) || inner.log.commit.check().is_err() {
+            continue;
+        }
+        // What fails for want of space is tried again in the next round; what fails otherwise is found by the next append, sync or checkpoint.
+        let _ = inner.log.prepare_spare();
+        let _ = maintain(inner);
+    }
+}
+
+/// One round: sync if it is the caller's to do, seal, retire, checkpoint as far as they are due.
+pub(crate) fn maintain(inner: &Inner) -> Result<(), Error> {
+    let _step = inner.housekeeping.lock();
+    inner.check_open()?;
+    inner.log.commit.check()?;
+    if inner.options.background == Background::Manual {
+        inner.sync_to(inner.log.commit.written())?;
+    }
+    seal_all(inner).map_err(Error::io("sealing a segment"))?;
+    retention::retire(inner)?;
+    retention::free_retired(inner).map_err(Error::io("freeing a retired segment"))?;
+    inner
+        .log
+        .fill_reserve()
+        .map_err(Error::io("filling the reserve"))?;
+    if inner.log.commit.written() - inner.last_checkpoint.load(Ordering::Relaxed)
+        >= inner.options.checkpoint_bytes
+    {
+        checkpoint(inner)?;
+    }
+    Ok(())
+}
+
+/// Seals everything that waits.
+pub(crate) fn seal_all(inner: &Inner) -> io::Result<()> {
+    while seal_next(&inner.log, &inner.catalog)? {}
+    Ok(())
+}
+
+/// Seals on behalf of an appender, unless somebody is at it.
+pub(crate) fn seal(inner: &Inner) -> io::Result<()> {
+    match inner.housekeeping.try_lock() {
+        Some(_step) => seal_all(inner),
+        None => Ok(()),
+    }
+}
+
+/// Takes a checkpoint. The caller holds the housekeeping lock.
+pub(crate) fn checkpoint(inner: &Inner) -> Result<(), Error> {
+    let replay_from = checkpoints::take(&inner.log, &inner.catalog)?;
+    inner.wake_visible();
+    inner.last_checkpoint.store(replay_from, Ordering::Relaxed);
+    inner.names.prune();
+    Ok(())
+}
+
+/// Rebuilds the index file of a sealed segment in place of a damaged one.
+pub(crate) fn rebuild(inner: &Inner, segment: &Arc<Segment>) -> Result<(), Error> {
+    let _step = inner.housekeeping.lock();
+    let segments = inner.log.segments();
+    let Some(at) = segments
+        .iter()
+        .position(|known| Arc::ptr_eq(known, segment))
+    else {
+        return Ok(()); // Retired meanwhile.
+    };
+    if segment.sealed().is_some_and(|index| index.verify().is_ok()) {
+        return Ok(()); // Somebody was faster.
+    }
+    let name = index_name(segment.base);
+    let (before, after) = neighbours(&segments, at, &inner.catalog);
+    let bytes = rebuild_index(&*inner.log.disk, &inner.catalog, segment, &before, &after)
+        .map_err(Error::io(format!("rebuilding {name}")))?;
+    segment.index_file().forget();
+    write_index(&*inner.log.disk, segment.base, &bytes)
+        .map_err(Error::io(format!("writing {name}")))?;
+    let end = segment.end().unwrap_or(segment.base);
+    let index =
+        SealedIndex::open(segment.index_file().clone(), segment.base, end).map_err(|_| {
+            Error::io(format!("reading {name} back"))(io::ErrorKind::InvalidData.into())
+        })?;
+    segment.set_sealed(Some(Arc::new(index)));
+    Ok(())
+}

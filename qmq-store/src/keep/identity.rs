@@ -1,0 +1,112 @@
+//! The file that makes a folder a store.
+//!
+//! ```text
+//!  0 [u8;8] "QMQ-STO\n"   8 u32 version   12 u32 crc of bytes 8..12 and 16..64
+//! 16 u128 store id       32 u64 created (ms)   40 u64 clean end, all ones while open   48 u32 incarnation   52..64 zero
+//! ```
+//!
+//! It is written whole at each open and each close: an open that does not find a clean end raises the incarnation, since a loss of power
+//! may have taken back messages that consumers have seen.
+
+use std::io;
+
+use super::seal::write_whole;
+use crate::disk::{Access, Disk};
+use crate::error::OpenError;
+
+/// Name of the file.
+pub(crate) const IDENTITY_FILE: &str = "store";
+/// Version of the identity file, raised when any format of the folder changes.
+pub(crate) const STORE_VERSION: u32 = 1;
+const MAGIC: [u8; 8] = *b"QMQ-STO\n";
+const LEN: usize = 64;
+
+/// See the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) store_id: u128,
+    pub(crate) created_ms: u64,
+    pub(crate) incarnation: u32,
+    /// End of the log at a clean close.
+    pub(crate) clean_end: Option<u64>,
+}
+
+fn crc(bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&bytes[8..12]);
+    hasher.update(&bytes[16..]);
+    hasher.finalize()
+}
+
+impl Identity {
+    fn encode(&self) -> [u8; LEN] {
+        let mut out = [0; LEN];
+        out[..8].copy_from_slice(&MAGIC);
+        out[8..12].copy_from_slice(&STORE_VERSION.to_le_bytes());
+        out[16..32].copy_from_slice(&self.store_id.to_le_bytes());
+        out[32..40].copy_from_slice(&self.created_ms.to_le_bytes());
+        out[40..48].copy_from_slice(&self.clean_end.unwrap_or(u64::MAX).to_le_bytes());
+        out[48..52].copy_from_slice(&self.incarnation.to_le_bytes());
+        let crc = crc(&out);
+        out[12..16].copy_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    /// Reads the folder's identity; `None` if there is none.
+    pub(crate) fn read(disk: &dyn Disk) -> Result<Option<Self>, OpenError> {
+        let file = match disk.open(IDENTITY_FILE, Access::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(OpenError::io(format!("opening {IDENTITY_FILE}"))(error)),
+        };
+        let damaged = |reason| OpenError::DamagedIdentity {
+            file: format!("{}/{IDENTITY_FILE}", disk.describe()),
+            reason,
+        };
+        let len = file
+            .len()
+            .map_err(OpenError::io(format!("reading {IDENTITY_FILE}")))?;
+        if len < LEN as u64 {
+            return Err(damaged("too short"));
+        }
+        let mut bytes = [0; LEN];
+        file.read_at(&mut bytes, 0)
+            .map_err(OpenError::io(format!("reading {IDENTITY_FILE}")))?;
+        if bytes[..8] != MAGIC {
+            return Err(damaged("its first bytes are not a store's"));
+        }
+        let mut words = bytes[8..].chunks_exact(4).map(|word| {
+            let mut le = [0; 4];
+            le.copy_from_slice(word);
+            u64::from(u32::from_le_bytes(le))
+        });
+        let mut next = || words.next().unwrap_or(0);
+        let (version, stored_crc) = (next(), next());
+        if u64::from(crc(&bytes)) != stored_crc {
+            return Err(damaged("wrong checksum"));
+        }
+        if version > u64::from(STORE_VERSION) {
+            return Err(OpenError::NewerVersion {
+                file: format!("{}/{IDENTITY_FILE}", disk.describe()),
+                found: version as u32,
+                known: STORE_VERSION,
+            });
+        }
+        let mut long = || next() | (next() << 32);
+        let store_id = u128::from(long()) | (u128::from(long()) << 64);
+        let created_ms = long();
+        let clean_end = Some(long()).filter(|&end| end != u64::MAX);
+        Ok(Some(Self {
+            store_id,
+            created_ms,
+            clean_end,
+            incarnation: next() as u32,
+        }))
+    }
+
+    /// Writes the identity durably.
+    pub(crate) fn write(&self, disk: &dyn Disk) -> io::Result<()> {
+        write_whole(disk, IDENTITY_FILE, &self.encode())?;
+        disk.sync_names()
+    }
+}

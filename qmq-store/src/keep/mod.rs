@@ -1,0 +1,10 @@
+//! Housekeeping: checkpoints, recovery, retention, verification, repair, backup, statistics.
+
+pub(crate) mod checkpoint;
+pub(crate) mod damage;
+pub(crate) mod housekeeper;
+pub(crate) mod identity;
+pub(crate) mod opening;
+pub(crate) mod recovery;
+pub(crate) mod retention;
+pub(crate) mod seal;

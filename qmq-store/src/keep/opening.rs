@@ -1,0 +1,296 @@
+//! From a folder to an open store, and back to a closed one.
+
+use std::collections::hash_map::RandomState;
+use std::collections::{HashSet, VecDeque};
+use std::hash::BuildHasher;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::checkpoint::is_checkpoint;
+use super::housekeeper;
+use super::identity::{IDENTITY_FILE, Identity};
+use super::recovery::{Extent, Recovered, make_durable, recover};
+use crate::disk::{Access, Disk, Maps};
+use crate::error::{Error, OpenError, is_full};
+use crate::log::published::PUBLISHED_FILE;
+use crate::log::segment::{SEGMENT_HEADER_LEN, index_base, log_base};
+use crate::log::{Log, LogStart, RESERVE_FILES, SPARE_FILE, SealJob};
+use crate::options::Options;
+use crate::store::Inner;
+
+/// A log that has more than this in its active segment at a clean close is sealed, so that the next open does not read it.
+const REPLAYED_AT_OPEN_MAX: u64 = 2 << 20;
+
+/// Holds the folder's lock.
+pub(crate) struct FolderLock {
+    _held: Box<dyn Send + Sync>,
+}
+
+impl std::fmt::Debug for FolderLock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FolderLock")
+    }
+}
+
+pub(crate) fn not_writable(folder: &str, error: io::Error) -> OpenError {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            OpenError::NotWritable {
+                folder: folder.to_owned(),
+                source: Arc::new(error),
+            }
+        }
+        _ => OpenError::Io {
+            doing: format!("opening {folder}"),
+            source: Arc::new(error),
+        },
+    }
+}
+
+/// Whether a file of this name may stand in a store's folder.
+pub(crate) fn is_ours(name: &str) -> bool {
+    name == IDENTITY_FILE
+        || name == PUBLISHED_FILE
+        || name == SPARE_FILE
+        || name == "lock"
+        || name.starts_with("lost-")
+        || name.ends_with(".tmp")
+        || RESERVE_FILES.contains(&name)
+        || log_base(name).is_some()
+        || index_base(name).is_some()
+        || is_checkpoint(name)
+}
+
+/// Refuses a folder of another program before anything in it is touched.
+pub(crate) fn check_folder(disk: &dyn Disk) -> Result<(), OpenError> {
+    let files = disk
+        .list()
+        .map_err(|error| not_writable(&disk.describe(), error))?;
+    let has_identity = files.iter().any(|file| file.name == IDENTITY_FILE);
+    let foreign = files.iter().find(|file| !is_ours(&file.name));
+    if let Some(file) = foreign.filter(|_| !has_identity) {
+        return Err(OpenError::NotAStore {
+            folder: disk.describe(),
+            found: file.name.clone(),
+        });
+    }
+    // An identity is durable before the first segment exists.
+    let log = files
+        .iter()
+        .find(|file| log_base(&file.name).is_some() || is_checkpoint(&file.name));
+    match log {
+        Some(_) if !has_identity => Err(OpenError::DamagedIdentity {
+            file: format!("{}/{IDENTITY_FILE}", disk.describe()),
+            reason: "it is missing beside a log",
+        }),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Inner, OpenError> {
+    options.check()?;
+    check_folder(&*disk)?;
+    // A newer format is refused before the lock file is touched.
+    Identity::read(&*disk)?;
+    let lock = disk.lock().map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => OpenError::Locked {
+            folder: disk.describe(),
+        },
+        _ => not_writable(&disk.describe(), error),
+    })?;
+    let found = Identity::read(&*disk)?;
+    let (identity, clean_end) = begin(&*disk, &options, found)?;
+    let maps = Maps::new(Arc::clone(&disk), options.mapped_files_max);
+    let extent = Extent {
+        known_synced: clean_end.unwrap_or(0),
+        until: clean_end.unwrap_or(u64::MAX),
+        writable: true,
+    };
+    tidy(&*disk, clean_end.is_some(), &options).map_err(OpenError::io("tidying the folder"))?;
+    let mut recovered = recover(&*disk, &maps, identity.store_id, extent)?;
+    recovered.report.clean = clean_end == Some(recovered.end);
+    recovered.report.incarnation = identity.incarnation;
+    if !recovered.report.clean {
+        make_durable(&*disk, &recovered.segments, recovered.end)
+            .map_err(OpenError::io("syncing what was recovered"))?;
+    }
+    let no_room = |error: io::Error| {
+        if is_full(&error) {
+            let needed = 3 * (SEGMENT_HEADER_LEN + options.segment_bytes);
+            OpenError::NoRoom {
+                folder: disk.describe(),
+                needed,
+            }
+        } else {
+            OpenError::Io {
+                doing: "preparing the log".to_owned(),
+                source: Arc::new(error),
+            }
+        }
+    };
+    let start =
+        log_start(&*disk, &identity, &mut recovered).map_err(OpenError::io("opening a segment"))?;
+    let log = Log::start(Arc::clone(&disk), maps, &options, start).map_err(&no_room)?;
+    log.adopt_reserve(clean_end.is_some()).map_err(&no_room)?;
+    if !log.fill_reserve().map_err(&no_room)? && recovered.end == 0 {
+        return Err(no_room(io::Error::from(io::ErrorKind::StorageFull)));
+    }
+    let last_checkpoint =
+        AtomicU64::new(recovered.end - recovered.report.replayed_bytes.min(recovered.end));
+    let now = options.clock.now_ms();
+    let mut busy = HashSet::new();
+    for subject in recovered.catalog.all() {
+        for group in &mut subject.consumption.lock().groups {
+            group.touch_all(now);
+            if group.unacked() > 0 {
+                busy.insert(subject.id);
+            }
+        }
+    }
+    Ok(Inner {
+        log,
+        catalog: recovered.catalog,
+        names: recovered.names,
+        report: recovered.report,
+        created_ms: identity.created_ms,
+        busy: Mutex::new(busy),
+        wake_later: Mutex::new(VecDeque::new()),
+        retired: Mutex::new(Vec::new()),
+        last_checkpoint,
+        housekeeping: Mutex::new(()),
+        closed: AtomicBool::new(false),
+        lock: Mutex::new(Some(FolderLock { _held: lock })),
+        options,
+    })
+}
+
+/// Says durably that the store is open, and under which incarnation. Returns the clean end that was found.
+fn begin(
+    disk: &dyn Disk,
+    options: &Options,
+    found: Option<Identity>,
+) -> Result<(Identity, Option<u64>), OpenError> {
+    let clean_end = found.map_or(Some(0), |identity| identity.clean_end);
+    let mut identity = found.unwrap_or_else(|| Identity {
+        store_id: new_store_id(options.identity_seed),
+        created_ms: options.clock.now_ms(),
+        incarnation: 1,
+        clean_end: None,
+    });
+    if clean_end.is_none() {
+        // A loss of power may have taken back what consumers have seen: nothing that they hold may settle other messages.
+        identity.incarnation += 1;
+    }
+    identity.clean_end = None;
+    identity
+        .write(disk)
+        .map_err(|error| not_writable(&disk.describe(), error))?;
+    Ok((identity, clean_end))
+}
+
+/// 128 bits that no other store has: from the operating system's seed of the standard hasher, or from the caller.
+pub(crate) fn new_store_id(seed: Option<u64>) -> u128 {
+    let (high, low) = match seed {
+        Some(seed) => (seed, seed.rotate_left(32) ^ 0x9E37_79B9_7F4A_7C15),
+        None => (
+            RandomState::new().hash_one(1_u8),
+            RandomState::new().hash_one(2_u8),
+        ),
+    };
+    (u128::from(high) << 64) | u128::from(low)
+}
+
+/// Removes what an interrupted step left behind.
+fn tidy(disk: &dyn Disk, clean: bool, options: &Options) -> io::Result<()> {
+    for file in disk.list()? {
+        let reserve = RESERVE_FILES.contains(&file.name.as_str());
+        let reserve_kept = clean && file.len == SEGMENT_HEADER_LEN + options.segment_bytes;
+        // After a crash these may be segments whose new name was lost, and hold records.
+        let left_over =
+            file.name == SPARE_FILE || file.name.ends_with(".tmp") || (reserve && !reserve_kept);
+        if left_over {
+            disk.remove(&file.name)?;
+        }
+    }
+    Ok(())
+}
+
+fn log_start(
+    disk: &dyn Disk,
+    identity: &Identity,
+    recovered: &mut Recovered,
+) -> io::Result<LogStart> {
+    let subjects = recovered.catalog.len() as u32;
+    let mut sealing = Vec::new();
+    for segment in recovered
+        .segments
+        .iter()
+        .filter(|segment| segment.sealed().is_none() && segment.end().is_some())
+    {
+        let file = match disk.open(segment.data().name(), Access::Write) {
+            // A segment that is missing is reported; its index will be all holes.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                disk.create(segment.data().name(), SEGMENT_HEADER_LEN)?
+            }
+            file => file?,
+        };
+        let touched = recovered.touched.remove(&segment.base).unwrap_or_default();
+        sealing.push(SealJob {
+            segment: Arc::clone(segment),
+            file,
+            touched,
+            subjects,
+        });
+    }
+    let active = recovered
+        .segments
+        .last()
+        .filter(|segment| segment.end().is_none())
+        .map(|segment| segment.base);
+    Ok(LogStart {
+        store_id: identity.store_id,
+        incarnation: identity.incarnation,
+        touched: active
+            .and_then(|base| recovered.touched.remove(&base))
+            .unwrap_or_default(),
+        segments: std::mem::take(&mut recovered.segments),
+        end: recovered.end,
+        last_time_ms: recovered.last_time_ms,
+        subjects,
+        sealing,
+    })
+}
+
+/// Closes in order; the threads have stopped.
+pub(crate) fn close(inner: &Inner) -> Result<(), Error> {
+    let _step = inner.housekeeping.lock();
+    if inner.lock.lock().is_none() {
+        return Ok(());
+    }
+    inner.sync_to(inner.log.settled_end())?;
+    if inner.log.active_bytes() > REPLAYED_AT_OPEN_MAX {
+        inner.log.finish_active()?;
+    }
+    housekeeper::seal_all(inner).map_err(Error::io("sealing a segment"))?;
+    housekeeper::checkpoint(inner)?;
+    let identity = Identity {
+        store_id: inner.log.store_id,
+        created_ms: inner.created_ms,
+        incarnation: inner.log.incarnation(),
+        clean_end: Some(inner.log.settled_end()),
+    };
+    inner
+        .log
+        .remove_spare()
+        .map_err(Error::io("removing the spare segment"))?;
+    identity
+        .write(&*inner.log.disk)
+        .map_err(Error::io("writing the identity"))?;
+    inner
+        .last_checkpoint
+        .store(inner.log.settled_end(), Ordering::Relaxed);
+    Ok(())
+}

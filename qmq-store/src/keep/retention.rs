@@ -1,0 +1,172 @@
+//! What is kept, and how space comes back.
+//!
+//! Whole segments are retired, oldest first. A record in the log says so durably before a file goes. The names go at once; the blocks follow
+//! step by step, so that no single call stalls the disk, and only when no reader has the segment mapped any more.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::disk::{Access, DiskFile};
+use crate::error::Error;
+use crate::index::catalog::floor;
+use crate::log::segment::Segment;
+use crate::store::Inner;
+
+/// Blocks given back at a time.
+const FREE_STEP: u64 = 8 << 20;
+
+/// A file whose name is gone and whose blocks are not yet.
+#[derive(Debug)]
+pub(crate) struct Retired {
+    file: Arc<dyn DiskFile>,
+    len: u64,
+    freed: u64,
+}
+
+impl Retired {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.len - self.freed
+    }
+}
+
+/// Retires what is due.
+pub(crate) fn retire(inner: &Inner) -> Result<(), Error> {
+    let floor = due_floor(inner)?;
+    if floor <= inner.log.start_offset() {
+        return Ok(());
+    }
+    let retired = inner.log.retire_below(floor);
+    if retired.is_empty() {
+        return Ok(());
+    }
+    // The checkpoint says where the log starts; after it the files are not missed.
+    super::housekeeper::checkpoint(inner)?;
+    for segment in &retired {
+        remove(inner, segment).map_err(Error::io("removing a retired segment"))?;
+    }
+    free_retired(inner).map_err(Error::io("freeing a retired segment"))
+}
+
+fn remove(inner: &Inner, segment: &Segment) -> io::Result<()> {
+    let mut retired = inner.retired.lock();
+    for file in [segment.data(), segment.index_file()] {
+        let open = match inner.log.disk.open(file.name(), Access::Write) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            open => open?,
+        };
+        file.forget();
+        inner.log.disk.remove(file.name())?;
+        retired.push(Retired {
+            len: open.len()?,
+            freed: 0,
+            file: open,
+        });
+    }
+    Ok(())
+}
+
+/// Gives back blocks of retired files that nobody reads any more: all that is due, in steps.
+pub(crate) fn free_retired(inner: &Inner) -> io::Result<()> {
+    let mut waiting = std::mem::take(&mut *inner.retired.lock());
+    let mut kept = Vec::new();
+    for mut retired in waiting.drain(..) {
+        if !retired.file.unshared()? {
+            kept.push(retired);
+            continue;
+        }
+        while retired.freed < retired.len {
+            let step = FREE_STEP.min(retired.len - retired.freed);
+            retired.file.punch(retired.freed, step)?;
+            retired.freed += step;
+        }
+    }
+    inner.retired.lock().append(&mut kept);
+    Ok(())
+}
+
+/// Offset below which segments are to go.
+fn due_floor(inner: &Inner) -> Result<u64, Error> {
+    let retention = &inner.options.retention;
+    let segments = inner.log.segments();
+    let sealed = segments
+        .iter()
+        .take_while(|segment| segment.sealed().is_some());
+    let end = inner.log.commit.written();
+    let now = inner.options.clock.now_ms();
+    let mut free = match retention.min_free_bytes {
+        Some(_) => inner
+            .log
+            .disk
+            .free_bytes()
+            .map_err(Error::io("asking for free space"))?,
+        None => 0,
+    };
+    let needed_from = if retention.keep_unconsumed {
+        oldest_needed(inner, &segments)?
+    } else {
+        u64::MAX
+    };
+    let mut floor = inner.log.start_offset();
+    for segment in sealed {
+        let Some(segment_end) = segment.end() else {
+            break;
+        };
+        let last_time = segment
+            .last_time_ms
+            .load(std::sync::atomic::Ordering::Relaxed);
+        let too_old = retention
+            .max_age
+            .is_some_and(|age| u128::from(now.saturating_sub(last_time)) > age.as_millis());
+        let too_much = retention
+            .max_bytes
+            .is_some_and(|max| end - segment.base > max);
+        let too_full = retention.min_free_bytes.is_some_and(|least| free < least);
+        if !(too_old || too_much || too_full) || segment_end > needed_from {
+            break;
+        }
+        free = free.saturating_add(segment_end - segment.base);
+        floor = segment_end;
+    }
+    Ok(floor)
+}
+
+/// Offset of the oldest record that some group has not settled.
+fn oldest_needed(inner: &Inner, segments: &[Arc<Segment>]) -> Result<u64, Error> {
+    let mut needed = u64::MAX;
+    for subject in inner.catalog.all() {
+        let lowest = {
+            let consumption = subject.consumption.lock();
+            consumption
+                .groups
+                .iter()
+                .map(crate::consume::Group::lowest_unsettled)
+                .min()
+        };
+        let Some(lowest) = lowest else { continue };
+        let first = match floor(&subject, segments) {
+            Ok(first) => first,
+            Err(damaged) => {
+                inner.heal(&damaged)?;
+                continue;
+            }
+        };
+        let mut found = None;
+        let walked = crate::index::catalog::walk(
+            &subject,
+            &|| inner.segments(),
+            lowest.max(first),
+            u64::MAX,
+            |segment, _, _| {
+                found = Some(segment.base);
+                false
+            },
+        );
+        if walked.is_ok() {
+            needed = needed.min(found.unwrap_or(u64::MAX));
+        } else {
+            // Not known: keep everything this time.
+            return Ok(0);
+        }
+    }
+    Ok(needed)
+}

@@ -1,0 +1,305 @@
+//! Watermarks, and everything that waits for them: group commit.
+//!
+//! Whoever needs a sync first becomes the leader and syncs for all that have written by then; the others sleep. Callbacks are run by
+//! whoever moved the watermark that they wait for.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::options::Durability;
+
+/// How far the log is written, synced and replicated, as offsets. Each is the end of a whole record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Watermarks {
+    /// Appended and visible to this process.
+    pub written: u64,
+    /// Survives a loss of power.
+    pub synced: u64,
+    /// Held by as many slaves as the replicator was told.
+    pub replicated: u64,
+}
+
+type Callback = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+#[derive(Default)]
+struct State {
+    syncing: bool,
+    sleepers: usize,
+    /// Callbacks by what they wait for: end offset, then order of arrival.
+    on_synced: BTreeMap<(u64, u64), Callback>,
+    on_replicated: BTreeMap<(u64, u64), Callback>,
+    callbacks_added: u64,
+    /// Somebody wants the flusher to sync now.
+    flush_asked: bool,
+    stop: bool,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Commit {
+    written: AtomicU64,
+    synced: AtomicU64,
+    replicated: AtomicU64,
+    has_replicator: AtomicBool,
+    state: Mutex<State>,
+    changed: Condvar,
+    flusher: Condvar,
+    poison: OnceLock<Arc<io::Error>>,
+}
+
+impl std::fmt::Debug for Commit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Commit")
+            .field("marks", &self.marks())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Commit {
+    pub(crate) fn marks(&self) -> Watermarks {
+        Watermarks {
+            written: self.written(),
+            synced: self.synced(),
+            replicated: self.replicated(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    #[inline]
+    pub(crate) fn synced(&self) -> u64 {
+        self.synced.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn replicated(&self) -> u64 {
+        self.replicated.load(Ordering::Acquire)
+    }
+
+    /// Only the writer, under its lock.
+    #[inline]
+    pub(crate) fn publish_written(&self, end: u64) {
+        self.written.store(end, Ordering::Release);
+    }
+
+    /// Both marks at open, before anybody else sees them.
+    pub(crate) fn start_at(&self, end: u64) {
+        self.written.store(end, Ordering::Release);
+        self.synced.store(end, Ordering::Release);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first failed write or sync, if there was one.
+    #[inline]
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match self.poison.get() {
+            None => Ok(()),
+            Some(cause) => Err(Error::Poisoned {
+                cause: Arc::clone(cause),
+            }),
+        }
+    }
+
+    /// Nothing is accepted any more: the page cache can no longer be trusted to reach the disk.
+    pub(crate) fn poison(&self, cause: io::Error) -> Error {
+        let cause = Arc::clone(self.poison.get_or_init(|| Arc::new(cause)));
+        let mut state = self.lock();
+        let callbacks = std::mem::take(&mut state.on_synced).into_values();
+        let callbacks: Vec<_> = callbacks
+            .chain(std::mem::take(&mut state.on_replicated).into_values())
+            .collect();
+        self.changed.notify_all();
+        drop(state);
+        for callback in callbacks {
+            callback(Err(Error::Poisoned {
+                cause: Arc::clone(&cause),
+            }));
+        }
+        Error::Poisoned { cause }
+    }
+
+    /// Returns once `end` is synced; syncs with `sync` if nobody else does. `sync` returns the offset that it covered.
+    pub(crate) fn sync_to(
+        &self,
+        end: u64,
+        sync: &dyn Fn() -> io::Result<u64>,
+    ) -> Result<(), Error> {
+        if self.synced() >= end {
+            return Ok(());
+        }
+        let mut state = self.lock();
+        loop {
+            if self.synced() >= end {
+                return Ok(());
+            }
+            self.check()?;
+            if state.syncing {
+                state.sleepers += 1;
+                state = self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+                state.sleepers -= 1;
+                continue;
+            }
+            state.syncing = true;
+            drop(state);
+            let outcome = sync();
+            state = self.lock();
+            state.syncing = false;
+            match outcome {
+                Ok(covered) => {
+                    self.synced.fetch_max(covered, Ordering::AcqRel);
+                    let ready = take_ready(&mut state.on_synced, covered);
+                    if state.sleepers > 0 {
+                        self.changed.notify_all();
+                    }
+                    if !ready.is_empty() {
+                        drop(state);
+                        run(ready);
+                        state = self.lock();
+                    }
+                }
+                Err(error) => {
+                    drop(state);
+                    return Err(self.poison(error));
+                }
+            }
+        }
+    }
+
+    /// Calls back once `end` has reached `durability`: at once if it has, else on the thread that moves the watermark.
+    pub(crate) fn when(&self, end: u64, durability: Durability, callback: Callback) {
+        let mut state = self.lock();
+        let (reached, possible) = match durability {
+            Durability::Buffered => (self.written() >= end, true),
+            Durability::Synced => (self.synced() >= end, true),
+            Durability::Replicated => (
+                self.replicated() >= end,
+                self.has_replicator.load(Ordering::Acquire),
+            ),
+        };
+        let refusal = self
+            .check()
+            .err()
+            .or((!possible).then_some(Error::NotReplicated));
+        if reached || refusal.is_some() || durability == Durability::Buffered {
+            drop(state);
+            callback(if reached {
+                Ok(())
+            } else {
+                Err(refusal.unwrap_or(Error::TimedOut))
+            });
+            return;
+        }
+        state.callbacks_added += 1;
+        let key = (end, state.callbacks_added);
+        if durability == Durability::Replicated {
+            state.on_replicated.insert(key, callback);
+        } else {
+            state.on_synced.insert(key, callback);
+        }
+        drop(state);
+        self.flusher.notify_one();
+    }
+
+    /// Whether callbacks wait for a sync.
+    pub(crate) fn wants_sync(&self) -> bool {
+        !self.lock().on_synced.is_empty()
+    }
+
+    /// The replicator has brought slaves up to `end`.
+    pub(crate) fn advance_replicated(&self, end: u64) {
+        self.has_replicator.store(true, Ordering::Release);
+        self.replicated.fetch_max(end, Ordering::AcqRel);
+        let mut state = self.lock();
+        let ready = take_ready(&mut state.on_replicated, end);
+        self.changed.notify_all();
+        drop(state);
+        run(ready);
+    }
+
+    /// Returns once `end` is replicated.
+    pub(crate) fn wait_replicated(&self, end: u64, timeout: Duration) -> Result<(), Error> {
+        if !self.has_replicator.load(Ordering::Acquire) {
+            return Err(Error::NotReplicated);
+        }
+        let deadline = Instant::now() + timeout;
+        let mut state = self.lock();
+        while self.replicated() < end {
+            self.check()?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::TimedOut);
+            }
+            state.sleepers += 1;
+            (state, _) = self
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner);
+            state.sleepers -= 1;
+        }
+        Ok(())
+    }
+
+    /// Asks the flusher to sync soon.
+    pub(crate) fn ask_flush(&self) {
+        let mut state = self.lock();
+        if !state.flush_asked {
+            state.flush_asked = true;
+            drop(state);
+            self.flusher.notify_one();
+        }
+    }
+
+    /// The flusher sleeps here until `interval` is over, a flush is asked for, or callbacks wait. `false`: stop.
+    pub(crate) fn flusher_wait(&self, interval: Duration) -> bool {
+        let deadline = Instant::now() + interval;
+        let mut state = self.lock();
+        loop {
+            if state.stop {
+                return false;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if state.flush_asked || !state.on_synced.is_empty() || left.is_zero() {
+                state.flush_asked = false;
+                return true;
+            }
+            (state, _) = self
+                .flusher
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.lock().stop = true;
+        self.flusher.notify_all();
+    }
+}
+
+fn take_ready(waiting: &mut BTreeMap<(u64, u64), Callback>, covered: u64) -> Vec<Callback> {
+    let mut ready = Vec::new();
+    while let Some(first) = waiting.first_entry() {
+        if first.key().0 > covered {
+            break;
+        }
+        ready.push(first.remove());
+    }
+    ready
+}
+
+fn run(callbacks: Vec<Callback>) {
+    for callback in callbacks {
+        callback(Ok(()));
+    }
+}

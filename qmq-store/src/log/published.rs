@@ -1,0 +1,113 @@
+//! The end of the log as the writer last published it, for followers in other processes.
+//!
+//! A file of two slots, stored in turn, each
+//! `u64 written, u64 synced, u64 turn, u32 incarnation, u32 check`. It is never synced and never trusted by recovery: it only tells
+//! a follower of a live writer how far to read.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::disk::{Access, Disk, DiskFile, Region};
+
+/// Name of the file.
+pub(crate) const PUBLISHED_FILE: &str = "published";
+const SLOT_LEN: usize = 32;
+const FILE_LEN: u64 = 4096;
+
+/// What a slot says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PublishedEnd {
+    pub(crate) written: u64,
+    pub(crate) synced: u64,
+    pub(crate) incarnation: u32,
+    turn: u64,
+}
+
+impl PublishedEnd {
+    fn check(&self) -> u32 {
+        let mut hash = self.written ^ 0x9E37_79B9_7F4A_7C15;
+        for word in [self.synced, self.turn, u64::from(self.incarnation)] {
+            hash = (hash ^ word).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            hash ^= hash >> 31;
+        }
+        (hash >> 16) as u32 | 1
+    }
+
+    fn encode(&self) -> [u8; SLOT_LEN] {
+        let mut out = [0; SLOT_LEN];
+        out[..8].copy_from_slice(&self.written.to_le_bytes());
+        out[8..16].copy_from_slice(&self.synced.to_le_bytes());
+        out[16..24].copy_from_slice(&self.turn.to_le_bytes());
+        out[24..28].copy_from_slice(&self.incarnation.to_le_bytes());
+        out[28..].copy_from_slice(&self.check().to_le_bytes());
+        out
+    }
+
+    fn decode(slot: &[u8]) -> Option<Self> {
+        let word = |at: usize| {
+            let mut word = [0; 8];
+            word.copy_from_slice(&slot[at..at + 8]);
+            u64::from_le_bytes(word)
+        };
+        let last = word(24);
+        let end = Self {
+            written: word(0),
+            synced: word(8),
+            turn: word(16),
+            incarnation: last as u32,
+        };
+        (end.check() == (last >> 32) as u32).then_some(end)
+    }
+}
+
+/// The writer's side.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    file: Arc<dyn DiskFile>,
+    region: Arc<Region>,
+    turn: u64,
+}
+
+impl Publisher {
+    pub(crate) fn open(disk: &dyn Disk) -> io::Result<Self> {
+        let file = match disk.open(PUBLISHED_FILE, Access::Write) {
+            Ok(file) if file.len()? == FILE_LEN => file,
+            Ok(_) => {
+                disk.remove(PUBLISHED_FILE)?;
+                disk.create(PUBLISHED_FILE, FILE_LEN)?
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                disk.create(PUBLISHED_FILE, FILE_LEN)?
+            }
+            Err(error) => return Err(error),
+        };
+        let region = file.map()?;
+        let turn = read_from(&*file)?.map_or(0, |end| end.turn);
+        Ok(Self { file, region, turn })
+    }
+
+    pub(crate) fn publish(&mut self, written: u64, synced: u64, incarnation: u32) {
+        self.turn += 1;
+        let end = PublishedEnd {
+            written,
+            synced,
+            incarnation,
+            turn: self.turn,
+        };
+        let slot = (self.turn & 1) * SLOT_LEN as u64;
+        self.file.store(&self.region, slot, &end.encode());
+    }
+}
+
+fn read_from(file: &dyn DiskFile) -> io::Result<Option<PublishedEnd>> {
+    let mut slots = [0; 2 * SLOT_LEN];
+    file.read_at(&mut slots, 0)?;
+    let (first, second) = slots.split_at(SLOT_LEN);
+    let ends = [PublishedEnd::decode(first), PublishedEnd::decode(second)];
+    Ok(ends.into_iter().flatten().max_by_key(|end| end.turn))
+}
+
+/// What a follower reads: the newest whole slot. `None` if there is none, or both were being written: try again.
+pub(crate) fn read(disk: &dyn Disk) -> io::Result<Option<PublishedEnd>> {
+    read_from(&*disk.open(PUBLISHED_FILE, Access::Read)?)
+}

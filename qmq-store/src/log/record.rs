@@ -1,0 +1,374 @@
+//! The bytes of a record.
+//!
+//! ```text
+//!  0 u32 header_crc    CRC-32 of bytes 4..header_len
+//!  4 u16 magic         0x514D
+//!  6 u8  kind          1 message, 2 action, 3 batch
+//!  7 u8  flags         bit 0: inside a batch
+//!  8 u64 offset        the record's own place in the log
+//! 16 u64 synced_end    how far the log was known to be synced when this was written
+//! 24 u64 sequence      message: position in its subject; batch: number of records inside; action: 0
+//! 32 u64 time_ms       record time, never decreasing along the log
+//! 40 u32 incarnation
+//! 44 u32 body_len      batch: bytes of all records inside
+//! 48 u32 body_crc      CRC-32 of the body; batch: CRC-32 of (header_crc, body_crc) of each record inside
+//! 52 u16 header_len    64 + subject + attributes
+//! 54 u16 subject_len
+//! 56 u32 tag_fingerprint
+//! 60 u32 reserved, 0
+//! 64     subject, attributes, body, zeros up to a multiple of 8
+//! ```
+
+use qmq_message::Message;
+
+/// Length of the fixed part of a header in bytes.
+pub(crate) const HEADER_LEN: usize = 64;
+/// Records start at multiples of this.
+pub(crate) const ALIGN: u64 = 8;
+const MAGIC: u16 = 0x514D;
+const FLAG_IN_BATCH: u8 = 1;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Message = 1,
+    Action = 2,
+    Batch = 3,
+}
+
+/// The fixed part of a header, decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) kind: Kind,
+    pub(crate) in_batch: bool,
+    pub(crate) offset: u64,
+    pub(crate) synced_end: u64,
+    pub(crate) sequence: u64,
+    pub(crate) time_ms: u64,
+    pub(crate) incarnation: u32,
+    pub(crate) body_len: u32,
+    pub(crate) body_crc: u32,
+    pub(crate) header_len: u16,
+    pub(crate) subject_len: u16,
+    pub(crate) tag_fingerprint: u32,
+    pub(crate) header_crc: u32,
+}
+
+pub(crate) fn align(len: u64) -> u64 {
+    len.div_ceil(ALIGN) * ALIGN
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    let mut word = [0; 4];
+    word.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(word)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(word)
+}
+
+impl Header {
+    /// Bytes that the record takes in the log. A batch's own header only: its records follow it.
+    pub(crate) fn record_len(&self) -> u64 {
+        match self.kind {
+            Kind::Batch => u64::from(self.header_len),
+            Kind::Message | Kind::Action => {
+                align(u64::from(self.header_len) + u64::from(self.body_len))
+            }
+        }
+    }
+
+    /// Bytes that the whole commit unit takes: a batch with all its records.
+    pub(crate) fn frame_len(&self) -> u64 {
+        match self.kind {
+            Kind::Batch => u64::from(self.header_len) + u64::from(self.body_len),
+            Kind::Message | Kind::Action => self.record_len(),
+        }
+    }
+
+    /// Decodes and verifies a header that starts `bytes` and claims to stand at `offset`. `None` if anything does not fit:
+    /// magic, kind, own offset, lengths within `bytes`' limit or checksum.
+    #[inline]
+    pub(crate) fn decode(bytes: &[u8], offset: u64) -> Option<Self> {
+        let fixed = bytes.get(..HEADER_LEN)?;
+        if u16_at(fixed, 4) != MAGIC || u64_at(fixed, 8) != offset {
+            return None;
+        }
+        let kind = match fixed[6] {
+            1 => Kind::Message,
+            2 => Kind::Action,
+            3 => Kind::Batch,
+            _ => return None,
+        };
+        let header_len = u16_at(fixed, 52);
+        let subject_len = u16_at(fixed, 54);
+        if usize::from(header_len) < HEADER_LEN + usize::from(subject_len) {
+            return None;
+        }
+        let header_crc = u32_at(fixed, 0);
+        if crc32fast::hash(bytes.get(4..usize::from(header_len))?) != header_crc {
+            return None;
+        }
+        Some(Self {
+            kind,
+            in_batch: fixed[7] & FLAG_IN_BATCH != 0,
+            offset,
+            synced_end: u64_at(fixed, 16),
+            sequence: u64_at(fixed, 24),
+            time_ms: u64_at(fixed, 32),
+            incarnation: u32_at(fixed, 40),
+            body_len: u32_at(fixed, 44),
+            body_crc: u32_at(fixed, 48),
+            header_len,
+            subject_len,
+            tag_fingerprint: u32_at(fixed, 56),
+            header_crc,
+        })
+    }
+
+    /// Appends the encoded header to `out` and returns its checksum; `subject` and `attributes` fill the variable part.
+    pub(crate) fn encode(&self, subject: &[u8], attributes: &[u8], out: &mut Vec<u8>) -> u32 {
+        let start = out.len();
+        let mut fixed = [0; HEADER_LEN];
+        fixed[4..6].copy_from_slice(&MAGIC.to_le_bytes());
+        fixed[6] = self.kind as u8;
+        fixed[7] = if self.in_batch { FLAG_IN_BATCH } else { 0 };
+        fixed[8..16].copy_from_slice(&self.offset.to_le_bytes());
+        fixed[16..24].copy_from_slice(&self.synced_end.to_le_bytes());
+        fixed[24..32].copy_from_slice(&self.sequence.to_le_bytes());
+        fixed[32..40].copy_from_slice(&self.time_ms.to_le_bytes());
+        fixed[40..44].copy_from_slice(&self.incarnation.to_le_bytes());
+        fixed[44..48].copy_from_slice(&self.body_len.to_le_bytes());
+        fixed[48..52].copy_from_slice(&self.body_crc.to_le_bytes());
+        fixed[52..54].copy_from_slice(&self.header_len.to_le_bytes());
+        fixed[54..56].copy_from_slice(&self.subject_len.to_le_bytes());
+        fixed[56..60].copy_from_slice(&self.tag_fingerprint.to_le_bytes());
+        out.extend_from_slice(&fixed);
+        out.extend_from_slice(subject);
+        out.extend_from_slice(attributes);
+        let crc = crc32fast::hash(&out[start + 4..]);
+        out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+        crc
+    }
+}
+
+/// The optional attributes of a message, as they stand in a header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Attributes<'a> {
+    pub(crate) id: Option<&'a str>,
+    /// Tags as `u8 length, bytes` one after the other.
+    tags: &'a [u8],
+    pub(crate) create_time_ms: Option<u64>,
+    pub(crate) due_time_ms: Option<u64>,
+    pub(crate) order_key: Option<&'a [u8]>,
+}
+
+const HAS_ID: u8 = 1;
+const HAS_TAGS: u8 = 2;
+const HAS_CREATE_TIME: u8 = 4;
+const HAS_DUE_TIME: u8 = 8;
+const HAS_ORDER_KEY: u8 = 16;
+
+/// Appends the attributes of `message` to `out`; nothing at all when it has none. `Message::check` has limited the lengths.
+pub(crate) fn encode_attributes(message: &Message, out: &mut Vec<u8>) {
+    let mut present = 0;
+    let mut mark = |has: bool, bit: u8| present |= if has { bit } else { 0 };
+    mark(message.id().is_some(), HAS_ID);
+    mark(!message.tags().is_empty(), HAS_TAGS);
+    mark(message.create_time_ms().is_some(), HAS_CREATE_TIME);
+    mark(message.due_time_ms().is_some(), HAS_DUE_TIME);
+    mark(message.order_key().is_some(), HAS_ORDER_KEY);
+    if present == 0 {
+        return;
+    }
+    out.push(present);
+    let mut short = |bytes: &[u8]| {
+        out.push(u8::try_from(bytes.len()).unwrap_or(u8::MAX));
+        out.extend_from_slice(&bytes[..bytes.len().min(usize::from(u8::MAX))]);
+    };
+    if let Some(id) = message.id() {
+        short(id.as_bytes());
+    }
+    if let Some(key) = message.order_key() {
+        short(key);
+    }
+    if let Some(time) = message.create_time_ms() {
+        out.extend_from_slice(&time.to_le_bytes());
+    }
+    if let Some(time) = message.due_time_ms() {
+        out.extend_from_slice(&time.to_le_bytes());
+    }
+    for tag in message.tags() {
+        out.push(u8::try_from(tag.len()).unwrap_or(u8::MAX));
+        out.extend_from_slice(tag.as_bytes());
+    }
+}
+
+impl<'a> Attributes<'a> {
+    /// Decodes the bytes between a header's subject and its body. `None` if they do not fit their own lengths.
+    pub(crate) fn decode(bytes: &'a [u8]) -> Option<Self> {
+        let Some((&present, mut rest)) = bytes.split_first() else {
+            return Some(Self::default());
+        };
+        let mut attributes = Self::default();
+        if present & HAS_ID != 0 {
+            attributes.id = Some(std::str::from_utf8(take_short(&mut rest)?).ok()?);
+        }
+        if present & HAS_ORDER_KEY != 0 {
+            attributes.order_key = Some(take_short(&mut rest)?);
+        }
+        if present & HAS_CREATE_TIME != 0 {
+            attributes.create_time_ms = Some(take_u64(&mut rest)?);
+        }
+        if present & HAS_DUE_TIME != 0 {
+            attributes.due_time_ms = Some(take_u64(&mut rest)?);
+        }
+        attributes.tags = rest;
+        let mut check = rest;
+        while !check.is_empty() {
+            std::str::from_utf8(take_short(&mut check)?).ok()?;
+        }
+        ((present & HAS_TAGS != 0) != rest.is_empty()).then_some(attributes)
+    }
+
+    /// The tags, in the order they were given.
+    pub(crate) fn tags(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let mut rest = self.tags;
+        std::iter::from_fn(move || std::str::from_utf8(take_short(&mut rest)?).ok())
+    }
+}
+
+fn take_short<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (&len, tail) = rest.split_first()?;
+    let (bytes, tail) = tail.split_at_checked(usize::from(len))?;
+    *rest = tail;
+    Some(bytes)
+}
+
+fn take_u64(rest: &mut &[u8]) -> Option<u64> {
+    let (bytes, tail) = rest.split_at_checked(8)?;
+    *rest = tail;
+    Some(u64_at(bytes, 0))
+}
+
+/// A verified record: its header and its variable parts, borrowed from the log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record<'a> {
+    pub(crate) header: Header,
+    pub(crate) subject: &'a str,
+    pub(crate) attributes: &'a [u8],
+    pub(crate) body: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// Decodes and verifies the record at the start of `bytes`, header and body. For a batch the body is empty here: its records
+    /// verify themselves.
+    pub(crate) fn decode(bytes: &'a [u8], offset: u64) -> Option<Self> {
+        let header = Header::decode(bytes, offset)?;
+        let record = Self::assemble(bytes, header)?;
+        if header.kind != Kind::Batch && crc32fast::hash(record.body) != header.body_crc {
+            return None;
+        }
+        Some(record)
+    }
+
+    /// Cuts the parts of a record whose header has been verified; the body is not verified.
+    pub(crate) fn assemble(bytes: &'a [u8], header: Header) -> Option<Self> {
+        let body_at = usize::from(header.header_len);
+        let subject_end = HEADER_LEN + usize::from(header.subject_len);
+        let body = match header.kind {
+            Kind::Batch => &[],
+            Kind::Message | Kind::Action => {
+                bytes.get(body_at..body_at + header.body_len as usize)?
+            }
+        };
+        Some(Self {
+            header,
+            subject: std::str::from_utf8(bytes.get(HEADER_LEN..subject_end)?).ok()?,
+            attributes: bytes.get(subject_end..body_at)?,
+            body,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(message: &Message, attributes: &[u8]) -> Header {
+        Header {
+            kind: Kind::Message,
+            in_batch: false,
+            offset: 4096,
+            synced_end: 17,
+            sequence: 3,
+            time_ms: 9,
+            incarnation: 2,
+            body_len: u32::try_from(message.body().len()).unwrap(),
+            body_crc: crc32fast::hash(message.body()),
+            header_len: u16::try_from(HEADER_LEN + message.subject().len() + attributes.len())
+                .unwrap(),
+            subject_len: u16::try_from(message.subject().len()).unwrap(),
+            tag_fingerprint: 5,
+            header_crc: 0,
+        }
+    }
+
+    fn encoded() -> (Message, Vec<u8>) {
+        let message = Message::new("order.changed", "body")
+            .with_id("id-1")
+            .tag("pay")
+            .tag("vip")
+            .with_create_time_ms(77)
+            .with_due_time_ms(78)
+            .with_order_key(vec![1, 2]);
+        let mut attributes = Vec::new();
+        encode_attributes(&message, &mut attributes);
+        let mut out = Vec::new();
+        header(&message, &attributes).encode(message.subject().as_bytes(), &attributes, &mut out);
+        out.extend_from_slice(message.body());
+        (message, out)
+    }
+
+    #[test]
+    fn a_record_decodes_to_what_was_encoded() {
+        let (message, bytes) = encoded();
+        let record = Record::decode(&bytes, 4096).unwrap();
+        let attributes = Attributes::decode(record.attributes).unwrap();
+        assert_eq!(record.subject, message.subject());
+        assert_eq!(record.body, &message.body()[..]);
+        assert_eq!(attributes.id, message.id());
+        assert_eq!(attributes.tags().collect::<Vec<_>>(), ["pay", "vip"]);
+        assert_eq!(attributes.create_time_ms, Some(77));
+        assert_eq!(attributes.due_time_ms, Some(78));
+        assert_eq!(attributes.order_key, Some(&[1, 2][..]));
+    }
+
+    #[test]
+    fn any_flipped_bit_is_seen() {
+        let (_, bytes) = encoded();
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 1 << bit;
+                assert!(
+                    Record::decode(&flipped, 4096).is_none(),
+                    "byte {at} bit {bit}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn zeros_and_a_record_of_another_place_are_no_records() {
+        let (_, bytes) = encoded();
+        assert!(Record::decode(&[0; 4096], 0).is_none());
+        assert!(Record::decode(&bytes, 4104).is_none());
+    }
+}

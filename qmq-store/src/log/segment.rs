@@ -1,0 +1,186 @@
+//! One file of the log.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+
+use crate::disk::{DiskFile, MappedFile, Maps, Region};
+use crate::index::sealed::SealedIndex;
+
+/// Bytes before the first record of a segment file.
+pub(crate) const SEGMENT_HEADER_LEN: u64 = 64;
+/// Version of the segment format.
+pub(crate) const SEGMENT_VERSION: u32 = 1;
+const MAGIC: [u8; 8] = *b"QMQ-LOG\n";
+const LOG_PREFIX: &str = "log-";
+const INDEX_PREFIX: &str = "index-";
+
+/// The header of a segment file.
+///
+/// ```text
+///  0 [u8;8] "QMQ-LOG\n"   8 u32 version   12 u32 crc of bytes 8..12 and 16..64
+/// 16 u64 base offset     24 u128 store id   40 .. 64 zero
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentHeader {
+    pub(crate) base: u64,
+    pub(crate) store_id: u128,
+}
+
+/// Why a segment header was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HeaderProblem {
+    Damaged,
+    Newer(u32),
+}
+
+impl SegmentHeader {
+    pub(crate) fn encode(&self) -> [u8; SEGMENT_HEADER_LEN as usize] {
+        let mut out = [0; SEGMENT_HEADER_LEN as usize];
+        out[..8].copy_from_slice(&MAGIC);
+        out[8..12].copy_from_slice(&SEGMENT_VERSION.to_le_bytes());
+        out[16..24].copy_from_slice(&self.base.to_le_bytes());
+        out[24..40].copy_from_slice(&self.store_id.to_le_bytes());
+        let crc = header_crc(&out);
+        out[12..16].copy_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8; SEGMENT_HEADER_LEN as usize]) -> Result<Self, HeaderProblem> {
+        let word = |at: usize| {
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        if bytes[..8] != MAGIC {
+            return Err(HeaderProblem::Damaged);
+        }
+        if header_crc(bytes) != word(12) {
+            return Err(HeaderProblem::Damaged);
+        }
+        if word(8) > SEGMENT_VERSION {
+            return Err(HeaderProblem::Newer(word(8)));
+        }
+        let mut base = [0; 8];
+        base.copy_from_slice(&bytes[16..24]);
+        let mut store_id = [0; 16];
+        store_id.copy_from_slice(&bytes[24..40]);
+        Ok(Self {
+            base: u64::from_le_bytes(base),
+            store_id: u128::from_le_bytes(store_id),
+        })
+    }
+}
+
+fn header_crc(bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&bytes[8..12]);
+    hasher.update(&bytes[16..]);
+    hasher.finalize()
+}
+
+/// A segment of the log, active or sealed.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) base: u64,
+    /// End offset in the log; `u64::MAX` while the segment is active.
+    end: AtomicU64,
+    /// Record time of the first and of the last record.
+    pub(crate) first_time_ms: AtomicU64,
+    pub(crate) last_time_ms: AtomicU64,
+    data: MappedFile,
+    index_file: MappedFile,
+    /// `None` while the entries are in memory.
+    index: RwLock<Option<Arc<SealedIndex>>>,
+}
+
+impl Segment {
+    pub(crate) fn new(base: u64, maps: &Arc<Maps>) -> Self {
+        Self {
+            base,
+            end: AtomicU64::new(u64::MAX),
+            first_time_ms: AtomicU64::new(0),
+            last_time_ms: AtomicU64::new(0),
+            data: maps.file(&log_name(base)),
+            index_file: maps.file(&index_name(base)),
+            index: RwLock::new(None),
+        }
+    }
+
+    pub(crate) fn end(&self) -> Option<u64> {
+        match self.end.load(Ordering::Acquire) {
+            u64::MAX => None,
+            end => Some(end),
+        }
+    }
+
+    /// The segment takes no more records.
+    pub(crate) fn set_end(&self, end: u64) {
+        self.end.store(end, Ordering::Release);
+    }
+
+    /// Where an offset of the log stands in the file.
+    pub(crate) fn position(&self, offset: u64) -> u64 {
+        SEGMENT_HEADER_LEN + (offset - self.base)
+    }
+
+    pub(crate) fn region(&self) -> io::Result<Arc<Region>> {
+        self.data.region()
+    }
+
+    pub(crate) fn data(&self) -> &MappedFile {
+        &self.data
+    }
+
+    pub(crate) fn index_file(&self) -> &MappedFile {
+        &self.index_file
+    }
+
+    pub(crate) fn sealed(&self) -> Option<Arc<SealedIndex>> {
+        self.index.read().clone()
+    }
+
+    pub(crate) fn set_sealed(&self, index: Option<Arc<SealedIndex>>) {
+        *self.index.write() = index;
+    }
+
+    /// Unmaps both files, but for readers that hold them.
+    pub(crate) fn forget(&self) {
+        self.data.forget();
+        self.index_file.forget();
+    }
+}
+
+/// What the writer holds of the active segment.
+#[derive(Debug)]
+pub(crate) struct ActiveFile {
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) region: Arc<Region>,
+}
+
+/// Name of the segment file that starts at `base`.
+pub(crate) fn log_name(base: u64) -> String {
+    format!("{LOG_PREFIX}{base:020}")
+}
+
+/// Name of the index file of the segment that starts at `base`.
+pub(crate) fn index_name(base: u64) -> String {
+    format!("{INDEX_PREFIX}{base:020}")
+}
+
+/// The base offset in a segment's file name.
+pub(crate) fn log_base(name: &str) -> Option<u64> {
+    numbered(name, LOG_PREFIX)
+}
+
+/// The base offset in an index's file name.
+pub(crate) fn index_base(name: &str) -> Option<u64> {
+    numbered(name, INDEX_PREFIX)
+}
+
+/// The number in a file name `prefix` + 20 digits.
+pub(crate) fn numbered(name: &str, prefix: &str) -> Option<u64> {
+    let digits = name.strip_prefix(prefix)?;
+    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .then(|| digits.parse().ok())?
+}

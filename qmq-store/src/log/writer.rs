@@ -1,0 +1,324 @@
+//! The one place where records are put into the log.
+
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::MutexGuard;
+
+use super::record::{HEADER_LEN, Header, Kind, align};
+use super::segment::{ActiveFile, Segment, SegmentHeader, log_name};
+use super::{Dirty, Log, SealJob};
+use crate::error::{Error, is_full};
+
+/// What a record is for: the reserve on a full disk serves only actions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Message,
+    Action,
+}
+
+/// How bytes reach the file.
+///
+/// Stores into the mapping are the fastest for buffered data; one call is the fastest when a sync follows at once. The two are
+/// coherent: both go through the page cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    Store,
+    Call,
+}
+
+/// The writer's own state, behind the append lock.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(super) segment: Arc<Segment>,
+    pub(super) active: ActiveFile,
+    /// End of what is put. Beyond `written` only while the lock is held.
+    pub(super) end: u64,
+    /// Where the active segment's blocks end.
+    pub(super) limit: u64,
+    pub(super) last_time_ms: u64,
+    /// The active segment is one of the reserve's: no messages.
+    pub(super) on_reserve: bool,
+    /// Subjects with a message in the active segment.
+    pub(super) touched: Vec<u32>,
+    /// Subjects known.
+    pub(super) subjects: u32,
+    pub(super) scratch: Vec<u8>,
+    pub(super) publisher: super::published::Publisher,
+}
+
+/// A record to be put.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) sequence: u64,
+    pub(crate) subject: &'a str,
+    pub(crate) attributes: &'a [u8],
+    pub(crate) tag_fingerprint: u32,
+    pub(crate) body: &'a [u8],
+    pub(crate) body_crc: u32,
+}
+
+impl Part<'_> {
+    fn header_len(&self) -> usize {
+        HEADER_LEN + self.subject.len() + self.attributes.len()
+    }
+
+    /// Bytes that the record will take.
+    pub(crate) fn record_len(&self) -> u64 {
+        align((self.header_len() + self.body.len()) as u64)
+    }
+}
+
+/// A batch that is being put.
+#[derive(Debug)]
+pub(crate) struct BatchMark {
+    start: u64,
+    count: u64,
+    crc: crc32fast::Hasher,
+}
+
+/// Bytes that a batch takes besides its records.
+pub(crate) const BATCH_OVERHEAD: u64 = HEADER_LEN as u64;
+
+/// The append lock, held, with room in the active segment.
+#[derive(Debug)]
+pub(crate) struct Appender<'a> {
+    log: &'a Log,
+    writer: MutexGuard<'a, Writer>,
+    time_ms: u64,
+    batch: Option<BatchMark>,
+}
+
+impl Log {
+    /// Takes the append lock and makes sure that `len` bytes fit into the active segment.
+    #[inline]
+    pub(crate) fn lock(&self, len: u64, purpose: Purpose) -> Result<Appender<'_>, Error> {
+        let mut writer = self.writer.lock();
+        self.commit.check()?;
+        if writer.end + len > writer.limit {
+            self.rotate(&mut writer, len, purpose)?;
+        }
+        if writer.on_reserve && purpose == Purpose::Message {
+            return Err(Error::DiskFull { what: "message" });
+        }
+        let time_ms = self.clock.now_ms().max(writer.last_time_ms);
+        writer.last_time_ms = time_ms;
+        Ok(Appender {
+            log: self,
+            writer,
+            time_ms,
+            batch: None,
+        })
+    }
+
+    #[cold]
+    fn rotate(&self, writer: &mut Writer, len: u64, purpose: Purpose) -> Result<(), Error> {
+        let base = writer.end;
+        let name = log_name(base);
+        let capacity = self.segment_bytes.max(len);
+        let (file, on_reserve) = match self.new_segment_file(&name, capacity) {
+            Ok(file) => (file, false),
+            Err(error) if is_full(&error) && purpose == Purpose::Action => (
+                self.take_reserve(&name)?
+                    .ok_or(Error::DiskFull { what: "action" })?,
+                true,
+            ),
+            Err(error) if is_full(&error) => return Err(Error::DiskFull { what: "message" }),
+            Err(error) => return Err(Error::io(format!("creating {name}"))(error)),
+        };
+        let active = self
+            .start_segment(file, base)
+            .map_err(|error| self.commit.poison(error))?;
+        let file_len = active.region.len() as u64;
+        let finished = std::mem::replace(
+            &mut writer.segment,
+            Arc::new(Segment::new(base, &self.maps)),
+        );
+        let old = std::mem::replace(&mut writer.active, active);
+        finished.set_end(base);
+        writer.limit = base + (file_len - super::segment::SEGMENT_HEADER_LEN);
+        writer.on_reserve = on_reserve;
+        let touched = std::mem::take(&mut writer.touched);
+        self.finished(SealJob {
+            segment: finished,
+            file: old.file,
+            touched,
+            subjects: writer.subjects,
+        });
+        {
+            let mut dirty = self.dirty.lock();
+            dirty.names = true;
+            dirty
+                .files
+                .push((Arc::clone(&writer.segment), Arc::clone(&writer.active.file)));
+        }
+        let mut segments = self.segments.write();
+        let mut list = Vec::clone(&segments);
+        list.push(Arc::clone(&writer.segment));
+        *segments = Arc::new(list);
+        drop(segments);
+        self.ask_housekeeping();
+        Ok(())
+    }
+
+    pub(super) fn start_segment(
+        &self,
+        file: Arc<dyn crate::disk::DiskFile>,
+        base: u64,
+    ) -> io::Result<ActiveFile> {
+        let region = file.map()?;
+        let header = SegmentHeader {
+            base,
+            store_id: self.store_id,
+        };
+        file.store(&region, 0, &header.encode());
+        Ok(ActiveFile { file, region })
+    }
+}
+
+impl Dirty {
+    /// The files that hold bytes below `end`.
+    pub(super) fn below(&self, end: u64) -> Vec<Arc<dyn crate::disk::DiskFile>> {
+        self.files
+            .iter()
+            .filter(|(segment, _)| segment.base < end)
+            .map(|(_, file)| Arc::clone(file))
+            .collect()
+    }
+}
+
+impl Appender<'_> {
+    /// Base offset of the active segment.
+    pub(crate) fn segment(&self) -> u64 {
+        self.writer.segment.base
+    }
+
+    /// A subject has its first message in the active segment.
+    pub(crate) fn touched(&mut self, subject: u32) {
+        self.writer.touched.push(subject);
+    }
+
+    /// A subject has been created.
+    pub(crate) fn subject_created(&mut self) {
+        self.writer.subjects += 1;
+    }
+
+    /// Starts a commit unit of several records. They become visible, and survive, together.
+    pub(crate) fn begin_batch(&mut self) {
+        let start = self.writer.end;
+        self.batch = Some(BatchMark {
+            start,
+            count: 0,
+            crc: crc32fast::Hasher::new(),
+        });
+        self.writer.end += BATCH_OVERHEAD;
+    }
+
+    /// Puts one record and returns its offset. Nobody sees it before `publish`.
+    #[inline]
+    pub(crate) fn put(&mut self, part: &Part<'_>, how: How) -> Result<u64, Error> {
+        let writer = &mut *self.writer;
+        let offset = writer.end;
+        let header_len = part.header_len();
+        let header = Header {
+            kind: part.kind,
+            in_batch: self.batch.is_some(),
+            offset,
+            synced_end: self.log.commit.synced(),
+            sequence: part.sequence,
+            time_ms: self.time_ms,
+            incarnation: self.log.incarnation(),
+            body_len: part.body.len() as u32,
+            body_crc: part.body_crc,
+            header_len: header_len as u16,
+            subject_len: part.subject.len() as u16,
+            tag_fingerprint: part.tag_fingerprint,
+            header_crc: 0,
+        };
+        writer.scratch.clear();
+        let header_crc = header.encode(
+            part.subject.as_bytes(),
+            part.attributes,
+            &mut writer.scratch,
+        );
+        let at = writer.segment.position(offset);
+        let ActiveFile { file, region } = &writer.active;
+        match how {
+            How::Store => {
+                file.store(region, at, &writer.scratch);
+                file.store(region, at + header_len as u64, part.body);
+            }
+            How::Call => {
+                writer.scratch.extend_from_slice(part.body);
+                if let Err(error) = file.write_at(&writer.scratch, at) {
+                    return Err(self.log.commit.poison(error));
+                }
+            }
+        }
+        if let Some(batch) = &mut self.batch {
+            batch.count += 1;
+            batch.crc.update(&header_crc.to_le_bytes());
+            batch.crc.update(&part.body_crc.to_le_bytes());
+        }
+        writer.end = offset + align((header_len + part.body.len()) as u64);
+        Ok(offset)
+    }
+
+    fn finish_batch(&mut self) {
+        let Some(batch) = self.batch.take() else {
+            return;
+        };
+        let writer = &mut *self.writer;
+        let header = Header {
+            kind: Kind::Batch,
+            in_batch: false,
+            offset: batch.start,
+            synced_end: self.log.commit.synced(),
+            sequence: batch.count,
+            time_ms: self.time_ms,
+            incarnation: self.log.incarnation(),
+            body_len: (writer.end - batch.start - BATCH_OVERHEAD) as u32,
+            body_crc: batch.crc.finalize(),
+            header_len: HEADER_LEN as u16,
+            subject_len: 0,
+            tag_fingerprint: 0,
+            header_crc: 0,
+        };
+        writer.scratch.clear();
+        header.encode(&[], &[], &mut writer.scratch);
+        let at = writer.segment.position(batch.start);
+        writer
+            .active
+            .file
+            .store(&writer.active.region, at, &writer.scratch);
+    }
+
+    /// Makes what has been put visible, and returns the end of the log.
+    #[inline]
+    pub(crate) fn publish(mut self) -> u64 {
+        self.finish_batch();
+        let writer = &mut *self.writer;
+        let end = writer.end;
+        if writer
+            .segment
+            .first_time_ms
+            .load(std::sync::atomic::Ordering::Relaxed)
+            == 0
+        {
+            writer
+                .segment
+                .first_time_ms
+                .store(self.time_ms, std::sync::atomic::Ordering::Relaxed);
+        }
+        writer
+            .segment
+            .last_time_ms
+            .store(self.time_ms, std::sync::atomic::Ordering::Relaxed);
+        self.log.commit.publish_written(end);
+        writer
+            .publisher
+            .publish(end, self.log.commit.synced(), self.log.incarnation());
+        end
+    }
+}

@@ -1,0 +1,260 @@
+//! Reading without a group: by sequence, by time, by id, and as it comes.
+
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use crate::consume::wakeup::{self, ThreadWaker};
+use crate::error::Error;
+use crate::index::active::Subject;
+use crate::index::catalog::{DamagedIndex, floor, walk};
+use crate::log::segment::Segment;
+use crate::records::Records;
+use crate::store::{Inner, Store};
+
+/// Bytes of bodies that a read returns at most.
+const READ_BYTES_MAX: u64 = 16 << 20;
+/// Messages that the tailing iterator reads ahead.
+const TAIL_AHEAD: usize = 256;
+
+/// What is asked of subjects and segments by readers: the store, and a follower of one.
+pub(crate) trait Source {
+    fn subject(&self, name: &str) -> Result<Arc<Subject>, Error>;
+    fn list(&self) -> Arc<Vec<Arc<Segment>>>;
+    fn visible_end(&self) -> u64;
+    fn mend(&self, damaged: &DamagedIndex) -> Result<(), Error>;
+}
+
+impl Source for Inner {
+    fn subject(&self, name: &str) -> Result<Arc<Subject>, Error> {
+        self.known_subject(name)
+    }
+
+    fn list(&self) -> Arc<Vec<Arc<Segment>>> {
+        self.segments()
+    }
+
+    fn visible_end(&self) -> u64 {
+        self.visible()
+    }
+
+    fn mend(&self, damaged: &DamagedIndex) -> Result<(), Error> {
+        self.heal(damaged)
+    }
+}
+
+/// Reads up to `max` messages of a subject from sequence `from` on.
+pub(crate) fn read(
+    source: &dyn Source,
+    subject: &Arc<Subject>,
+    from: u64,
+    max: usize,
+) -> Result<Records, Error> {
+    loop {
+        let mut records = Records::new(subject);
+        let mut bytes = 0;
+        let walked = walk(
+            subject,
+            &|| source.list(),
+            from,
+            source.visible_end(),
+            |segment, sequence, entry| {
+                let peeked = records.peek(segment, sequence, entry);
+                bytes += peeked.header.map_or(0, |header| u64::from(header.body_len));
+                records.push(sequence, 0, 0, peeked);
+                records.len() < max && bytes < READ_BYTES_MAX
+            },
+        );
+        match walked {
+            Ok(()) => {
+                records.verify_bodies();
+                return Ok(records);
+            }
+            Err(damaged) => source.mend(&damaged)?,
+        }
+    }
+}
+
+/// First and next sequence of a subject.
+pub(crate) fn bounds(source: &dyn Source, subject: &Subject) -> Result<(u64, u64), Error> {
+    loop {
+        match floor(subject, &source.list()) {
+            Ok(floor) => {
+                let next = subject.index.lock().next;
+                return Ok((floor.min(next), next));
+            }
+            Err(damaged) => source.mend(&damaged)?,
+        }
+    }
+}
+
+/// First sequence whose record time is not before `time_ms`. Record times never decrease, so this is a bisection.
+pub(crate) fn sequence_at(
+    source: &dyn Source,
+    subject: &Arc<Subject>,
+    time_ms: u64,
+) -> Result<u64, Error> {
+    let (mut low, mut high) = bounds(source, subject)?;
+    while low < high {
+        let middle = low + (high - low) / 2;
+        // A damaged message has no time: the next whole one stands for it.
+        let mut probe = middle;
+        let mut found = None;
+        while probe < high && found.is_none() {
+            let records = read(source, subject, probe, 1)?;
+            let Some(one) = records.iter().next() else {
+                break;
+            };
+            found = one.message().ok().map(|message| message.record_time_ms());
+            probe += 1;
+        }
+        if found.is_some_and(|time| time < time_ms) {
+            low = probe;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
+}
+
+/// Newest message with this id among the last `among_last` of a subject.
+pub(crate) fn find_by_id(
+    source: &dyn Source,
+    subject: &Arc<Subject>,
+    id: &str,
+    among_last: u64,
+) -> Result<Option<u64>, Error> {
+    const PIECE: u64 = 1_000;
+    let (floor, next) = bounds(source, subject)?;
+    let lowest = next.saturating_sub(among_last).max(floor);
+    let mut high = next;
+    while high > lowest {
+        let mut from = high.saturating_sub(PIECE).max(lowest);
+        let low = from;
+        let mut newest = None;
+        while from < high {
+            let records = read(source, subject, from, (high - from) as usize)?;
+            let Some(next) = records.next_sequence() else {
+                break;
+            };
+            let matching = records
+                .iter()
+                .filter(|one| one.message().is_ok_and(|message| message.id() == Some(id)))
+                .map(|one| one.sequence());
+            newest = matching.last().or(newest);
+            from = next;
+        }
+        if newest.is_some() {
+            return Ok(newest);
+        }
+        high = low;
+    }
+    Ok(None)
+}
+
+impl Inner {
+    pub(crate) fn sequence_at(&self, subject: &Arc<Subject>, time_ms: u64) -> Result<u64, Error> {
+        sequence_at(self, subject, time_ms)
+    }
+}
+
+impl Store {
+    /// Reads up to `max` messages of a subject, at most 16 MiB of bodies, from sequence `from` on (from the oldest kept, if that is later).
+    ///
+    /// # Errors
+    /// [`Error::UnknownSubject`], [`Error::Io`].
+    pub fn read(&self, subject: &str, from: u64, max: usize) -> Result<Records, Error> {
+        read(&*self.inner, &self.inner.known_subject(subject)?, from, max)
+    }
+
+    /// First sequence of the subject whose record time is not before `time_ms` (ms since the Unix epoch); its next sequence if there is none.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub fn sequence_at_time(&self, subject: &str, time_ms: u64) -> Result<u64, Error> {
+        sequence_at(&*self.inner, &self.inner.known_subject(subject)?, time_ms)
+    }
+
+    /// Newest message with this id among the last `among_last` of the subject. Ids need not be unique.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub fn find_by_id(
+        &self,
+        subject: &str,
+        id: &str,
+        among_last: u64,
+    ) -> Result<Option<u64>, Error> {
+        find_by_id(
+            &*self.inner,
+            &self.inner.known_subject(subject)?,
+            id,
+            among_last,
+        )
+    }
+
+    /// Follows a subject from sequence `from` on: messages as they come, for as long as the caller asks.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSubject`].
+    pub fn tail(&self, subject: &str, from: u64) -> Result<Tail, Error> {
+        let subject = self.inner.known_subject(subject)?;
+        Ok(Tail {
+            store: self.clone(),
+            subject,
+            next: from,
+        })
+    }
+}
+
+/// Follows a subject; see [`Store::tail`].
+#[derive(Debug)]
+pub struct Tail {
+    store: Store,
+    subject: Arc<Subject>,
+    next: u64,
+}
+
+impl Tail {
+    /// Sequence of the message that comes next.
+    #[must_use]
+    pub fn next_sequence(&self) -> u64 {
+        self.next
+    }
+
+    /// The next messages, waiting up to `timeout` for the first; empty if none came.
+    ///
+    /// # Errors
+    /// As [`Store::read`]; [`Error::Closed`].
+    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Records, Error> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let thread = ThreadWaker::current();
+            let waker = Waker::from(Arc::clone(&thread));
+            if let Some(records) = self.take()? {
+                return Ok(records);
+            }
+            wakeup::enter(&self.subject, &waker);
+            if let Some(records) = self.take()? {
+                return Ok(records);
+            }
+            while !thread.woken.load(std::sync::atomic::Ordering::SeqCst) {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Ok(Records::new(&self.subject));
+                }
+                std::thread::park_timeout(left);
+            }
+        }
+    }
+
+    fn take(&mut self) -> Result<Option<Records>, Error> {
+        self.store.inner.check_open()?;
+        let records = read(&*self.store.inner, &self.subject, self.next, TAIL_AHEAD)?;
+        let Some(next) = records.next_sequence() else {
+            return Ok(None);
+        };
+        self.next = next;
+        Ok(Some(records))
+    }
+}

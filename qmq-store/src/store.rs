@@ -1,0 +1,540 @@
+//! The store's handle: open, append, wait, close.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use qmq_message::{Message, check_subject};
+
+use crate::consume::{Names, wakeup};
+use crate::disk::{Disk, MappedDisk};
+use crate::error::{Error, OpenError};
+use crate::index::active::{Entry, Subject};
+use crate::index::catalog::{Catalog, DamagedIndex};
+use crate::index::tags;
+use crate::keep::housekeeper;
+use crate::keep::opening;
+use crate::keep::recovery::OpenReport;
+use crate::keep::retention::Retired;
+use crate::log::Log;
+use crate::log::commit::Watermarks;
+use crate::log::record::{Kind, encode_attributes};
+use crate::log::segment::Segment;
+use crate::log::writer::{Appender, BATCH_OVERHEAD, How, Part, Purpose};
+use crate::options::{Background, Durability, Options, VisibleAt};
+
+/// Where an appended message stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Position in its subject, from 0, without holes.
+    pub sequence: u64,
+    /// Offset of its record in the log.
+    pub offset: u64,
+    /// What to wait for: see [`Store::wait`].
+    pub end_offset: u64,
+}
+
+/// Where the messages of a batch stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppendedBatch {
+    /// Position of each message in its subject, in the order of the batch.
+    pub sequences: Vec<u64>,
+    /// What to wait for: see [`Store::wait`].
+    pub end_offset: u64,
+}
+
+/// An open store. Cheap to clone; all clones are the same store. Dropping the last one without [`Store::close`] is safe: the next open then
+/// replays what came after the last checkpoint.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(crate) inner: Arc<Inner>,
+    /// Stops the threads when the last handle goes.
+    _running: Arc<Running>,
+}
+
+/// What the store is made of. The threads of the store hold it, and not the handle.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) options: Options,
+    pub(crate) log: Log,
+    pub(crate) catalog: Catalog,
+    pub(crate) names: Names,
+    pub(crate) report: OpenReport,
+    pub(crate) created_ms: u64,
+    /// Subjects of which some consumer holds messages.
+    pub(crate) busy: Mutex<std::collections::HashSet<u32>>,
+    /// With `visible_at` above `Written`: subjects appended to, in the order of the log, whose waiters are woken when the watermark passes.
+    pub(crate) wake_later: Mutex<std::collections::VecDeque<(u64, Arc<Subject>)>>,
+    pub(crate) retired: Mutex<Vec<Retired>>,
+    pub(crate) last_checkpoint: std::sync::atomic::AtomicU64,
+    /// One housekeeping step at a time.
+    pub(crate) housekeeping: Mutex<()>,
+    pub(crate) closed: AtomicBool,
+    pub(crate) lock: Mutex<Option<opening::FolderLock>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    inner: Arc<Inner>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Running {
+    fn stop(&self) {
+        self.inner.closed.store(true, Ordering::SeqCst);
+        self.inner.log.commit.stop();
+        self.inner.log.ask_housekeeping();
+        let current = std::thread::current().id();
+        for thread in self.threads.lock().drain(..) {
+            // A callback may hold the last handle: a thread cannot wait for itself.
+            if thread.thread().id() != current {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+        *self.inner.lock.lock() = None;
+    }
+}
+
+impl Store {
+    /// Opens the store in the folder `path`, creating it if it does not exist or is empty.
+    ///
+    /// # Errors
+    /// See [`OpenError`]: an option out of range, a folder locked by another process, of another program, of a newer format, or not writable.
+    pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
+        options.check()?;
+        let path = path.as_ref();
+        let disk = MappedDisk::open(path, true)
+            .map_err(|error| opening::not_writable(&path.display().to_string(), error))?;
+        Self::open_on(Arc::new(disk), options)
+    }
+
+    /// Opens a store on any [`Disk`].
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<Self, OpenError> {
+        let inner = Arc::new(opening::open(disk, options)?);
+        let mut threads = Vec::new();
+        if inner.options.background == Background::Threads {
+            threads = housekeeper::start(&inner).map_err(OpenError::io("starting a thread"))?;
+        }
+        let running = Running {
+            inner: Arc::clone(&inner),
+            threads: Mutex::new(threads),
+        };
+        Ok(Self {
+            inner,
+            _running: Arc::new(running),
+        })
+    }
+
+    /// What the open found and did.
+    #[must_use]
+    pub fn open_report(&self) -> &OpenReport {
+        &self.inner.report
+    }
+
+    /// The options in force.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.inner.options
+    }
+
+    /// Appends a message and waits for `Options::durability`.
+    ///
+    /// # Errors
+    /// A name, attribute or size that breaks a limit; [`Error::DiskFull`]; [`Error::Poisoned`] after a failed write or sync. Nothing has
+    /// been appended then, unless the wait itself failed.
+    pub fn append(&self, message: &Message) -> Result<Appended, Error> {
+        self.append_with(message, self.inner.options.durability)
+    }
+
+    /// Appends a message and waits for `durability`.
+    ///
+    /// # Errors
+    /// As [`Store::append`].
+    #[inline]
+    pub fn append_with(
+        &self,
+        message: &Message,
+        durability: Durability,
+    ) -> Result<Appended, Error> {
+        let appended = self.inner.append(message, durability)?;
+        self.inner.after_append(appended.end_offset, durability)?;
+        Ok(appended)
+    }
+
+    /// Appends messages, also of different subjects, so that readers see all or none of them, and a crash keeps all or none.
+    ///
+    /// # Errors
+    /// As [`Store::append`]; [`Error::EmptyBatch`], [`Error::BatchTooLarge`].
+    pub fn append_batch(
+        &self,
+        messages: &[Message],
+        durability: Durability,
+    ) -> Result<AppendedBatch, Error> {
+        let appended = self.inner.append_batch(messages)?;
+        self.inner.after_append(appended.end_offset, durability)?;
+        Ok(appended)
+    }
+
+    /// Returns once everything before `end_offset` has reached `durability`.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] after a failed sync; [`Error::NotReplicated`] if nothing replicates the store.
+    pub fn wait(&self, end_offset: u64, durability: Durability) -> Result<(), Error> {
+        self.inner.wait(end_offset, durability)
+    }
+
+    /// Calls back once everything before `end_offset` has reached `durability`: at once if it has, else on the thread that brings it there
+    /// (with `Background::Threads` usually `qmq-flush`), so the callback must not block.
+    pub fn when(
+        &self,
+        end_offset: u64,
+        durability: Durability,
+        callback: impl FnOnce(Result<(), Error>) + Send + 'static,
+    ) {
+        self.inner
+            .log
+            .commit
+            .when(end_offset, durability, Box::new(callback));
+    }
+
+    /// How far the log is written, synced and replicated.
+    #[must_use]
+    pub fn watermarks(&self) -> Watermarks {
+        self.inner.log.commit.marks()
+    }
+
+    /// Syncs everything written so far.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`].
+    pub fn sync(&self) -> Result<(), Error> {
+        self.inner.sync_to(self.inner.log.commit.written())
+    }
+
+    /// For a replicator: slaves hold everything before `end_offset`.
+    pub fn advance_replicated(&self, end_offset: u64) {
+        self.inner.log.commit.advance_replicated(end_offset);
+        self.inner.wake_visible();
+    }
+
+    /// One round of housekeeping: sync, seal, retire, checkpoint as far as they are due. With `Background::Manual` this is how they happen.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], [`Error::Io`].
+    pub fn maintain(&self) -> Result<(), Error> {
+        housekeeper::maintain(&self.inner)
+    }
+
+    /// Takes a checkpoint now, so that the next open replays nothing before it.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], [`Error::Io`].
+    pub fn checkpoint(&self) -> Result<(), Error> {
+        let _step = self.inner.housekeeping.lock();
+        housekeeper::checkpoint(&self.inner)
+    }
+
+    /// Closes the store in order: everything synced, a checkpoint taken. Other clones get [`Error::Closed`] from then on.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], [`Error::Io`]; the store is closed all the same, and the next open recovers it.
+    pub fn close(self) -> Result<(), Error> {
+        self._running.stop();
+        let outcome = opening::close(&self.inner);
+        *self.inner.lock.lock() = None;
+        outcome
+    }
+}
+
+impl Inner {
+    #[inline]
+    pub(crate) fn check_open(&self) -> Result<(), Error> {
+        if self.closed.load(Ordering::Relaxed) {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(crate) fn segments(&self) -> Arc<Vec<Arc<Segment>>> {
+        self.log.segments()
+    }
+
+    /// Offset below which consumers see messages.
+    #[inline]
+    pub(crate) fn visible(&self) -> u64 {
+        match self.options.visible_at {
+            VisibleAt::Written => self.log.commit.written(),
+            VisibleAt::Synced => self.log.commit.synced(),
+            VisibleAt::Replicated => self.log.commit.replicated(),
+        }
+    }
+
+    /// Checks a message and returns its attributes, encoded.
+    fn check_message(&self, message: &Message, attributes: &mut Vec<u8>) -> Result<(), Error> {
+        let bytes = message.body().len() as u64;
+        if bytes > self.options.body_bytes_max {
+            return Err(Error::BodyTooLarge {
+                bytes,
+                max: self.options.body_bytes_max,
+            });
+        }
+        message.check()?;
+        encode_attributes(message, attributes);
+        Ok(())
+    }
+
+    pub(crate) fn check_new_subject(&self, name: &str) -> Result<(), Error> {
+        check_subject(name)?;
+        if self.catalog.len() >= self.options.subjects_max as usize {
+            return Err(Error::TooManySubjects {
+                subject: name.to_owned(),
+                max: self.options.subjects_max,
+            });
+        }
+        Ok(())
+    }
+
+    fn append(&self, message: &Message, durability: Durability) -> Result<Appended, Error> {
+        self.check_open()?;
+        let mut attributes = Vec::new();
+        self.check_message(message, &mut attributes)?;
+        let mut subject = self.catalog.get(message.subject());
+        if subject.is_none() {
+            self.check_new_subject(message.subject())?;
+        }
+        let mut part = message_part(message, &attributes);
+        let how = if durability == Durability::Buffered {
+            How::Store
+        } else {
+            How::Call
+        };
+        let mut appender = self.log.lock(part.record_len(), Purpose::Message)?;
+        if subject.is_none() {
+            // Somebody may have created it since.
+            subject = self.catalog.get(message.subject());
+        }
+        part.sequence = subject
+            .as_ref()
+            .map_or(0, |subject| subject.index.lock().next);
+        let offset = appender.put(&part, how)?;
+        let subject =
+            subject.unwrap_or_else(|| self.create_subject(&mut appender, message.subject()));
+        index_message(&mut appender, &subject, offset, part.tag_fingerprint);
+        if self.options.visible_at != VisibleAt::Written {
+            self.wake_later
+                .lock()
+                .push_back((offset, Arc::clone(&subject)));
+        }
+        let end_offset = appender.publish();
+        if self.options.visible_at == VisibleAt::Written {
+            wakeup::notify(&subject);
+        }
+        Ok(Appended {
+            sequence: part.sequence,
+            offset,
+            end_offset,
+        })
+    }
+
+    /// Only with the append lock, and right before or after the subject's first record is put: numbers follow the order of the log.
+    pub(crate) fn create_subject(&self, appender: &mut Appender<'_>, name: &str) -> Arc<Subject> {
+        appender.subject_created();
+        self.catalog.create(name, 0)
+    }
+
+    fn append_batch(&self, messages: &[Message]) -> Result<AppendedBatch, Error> {
+        self.check_open()?;
+        if messages.is_empty() {
+            return Err(Error::EmptyBatch);
+        }
+        let mut attributes = Vec::new();
+        let mut ends = Vec::with_capacity(messages.len());
+        let mut last: Option<Arc<Subject>> = None;
+        let mut subjects = Vec::with_capacity(messages.len());
+        for message in messages {
+            self.check_message(message, &mut attributes)?;
+            ends.push(attributes.len());
+            let known = last
+                .take()
+                .filter(|last| &*last.name == message.subject())
+                .or_else(|| self.catalog.get(message.subject()));
+            if known.is_none() {
+                self.check_new_subject(message.subject())?;
+            }
+            last.clone_from(&known);
+            subjects.push(known);
+        }
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        let mut parts: Vec<Part<'_>> = messages
+            .iter()
+            .zip(starts.zip(&ends))
+            .map(|(message, (start, &end))| message_part(message, &attributes[start..end]))
+            .collect();
+        let bytes = BATCH_OVERHEAD + parts.iter().map(Part::record_len).sum::<u64>();
+        if bytes > self.options.batch_bytes_max {
+            return Err(Error::BatchTooLarge {
+                bytes,
+                max: self.options.batch_bytes_max,
+            });
+        }
+        let mut appender = self.log.lock(bytes, Purpose::Message)?;
+        appender.begin_batch();
+        let mut sequences = Vec::with_capacity(parts.len());
+        for (part, known) in parts.iter_mut().zip(&mut subjects) {
+            let subject = match known.take().or_else(|| self.catalog.get(part.subject)) {
+                Some(subject) => subject,
+                None => self.create_subject(&mut appender, part.subject),
+            };
+            part.sequence = subject.index.lock().next;
+            let offset = appender.put(part, How::Store)?;
+            index_message(&mut appender, &subject, offset, part.tag_fingerprint);
+            sequences.push(part.sequence);
+            if self.options.visible_at != VisibleAt::Written {
+                self.wake_later
+                    .lock()
+                    .push_back((offset, Arc::clone(&subject)));
+            }
+            *known = Some(subject);
+        }
+        let end_offset = appender.publish();
+        if self.options.visible_at == VisibleAt::Written {
+            let mut woken: Option<u32> = None;
+            for subject in subjects.iter().flatten() {
+                if woken != Some(subject.id) {
+                    wakeup::notify(subject);
+                    woken = Some(subject.id);
+                }
+            }
+        }
+        Ok(AppendedBatch {
+            sequences,
+            end_offset,
+        })
+    }
+
+    /// Waits for the durability asked, and keeps what is not synced within its bound.
+    #[inline]
+    pub(crate) fn after_append(
+        &self,
+        end_offset: u64,
+        durability: Durability,
+    ) -> Result<(), Error> {
+        match durability {
+            Durability::Buffered => self.bound_unsynced(end_offset),
+            Durability::Synced | Durability::Replicated => self.wait(end_offset, durability),
+        }
+    }
+
+    #[inline]
+    fn bound_unsynced(&self, end_offset: u64) -> Result<(), Error> {
+        let unsynced = end_offset.saturating_sub(self.log.commit.synced());
+        if unsynced > self.options.flush_bytes / 2 {
+            if unsynced > self.options.flush_bytes || self.options.background == Background::Manual
+            {
+                self.sync_to(end_offset - self.options.flush_bytes / 2)?;
+            } else {
+                self.log.commit.ask_flush();
+            }
+        }
+        self.bound_unsealed();
+        Ok(())
+    }
+
+    /// With nobody else to do it, or with somebody who does not keep up, appenders seal.
+    #[inline]
+    fn bound_unsealed(&self) {
+        const UNSEALED_MAX: usize = 4;
+        let waiting = self.log.unsealed();
+        if waiting > 0 && (self.options.background == Background::Manual || waiting > UNSEALED_MAX)
+        {
+            // A failure shows again at the next housekeeping; the index stays in memory until then.
+            let _ = housekeeper::seal(self);
+        }
+    }
+
+    pub(crate) fn wait(&self, end_offset: u64, durability: Durability) -> Result<(), Error> {
+        match durability {
+            Durability::Buffered => self.log.commit.check(),
+            Durability::Synced => self.sync_to(end_offset),
+            Durability::Replicated => {
+                self.sync_to(end_offset)?;
+                self.log
+                    .commit
+                    .wait_replicated(end_offset, Duration::from_secs(3600))
+            }
+        }
+    }
+
+    pub(crate) fn sync_to(&self, end_offset: u64) -> Result<(), Error> {
+        self.log.sync_to(end_offset)?;
+        self.wake_visible();
+        Ok(())
+    }
+
+    /// Wakes those who wait for messages that have become visible.
+    pub(crate) fn wake_visible(&self) {
+        if self.options.visible_at == VisibleAt::Written {
+            return;
+        }
+        let visible = self.visible();
+        let mut ready = Vec::new();
+        {
+            let mut later = self.wake_later.lock();
+            while later.front().is_some_and(|(offset, _)| *offset < visible) {
+                ready.extend(later.pop_front().map(|(_, subject)| subject));
+            }
+        }
+        for subject in ready {
+            wakeup::notify(&subject);
+        }
+    }
+
+    /// Rebuilds a damaged index file from its segment, so that the caller can try again.
+    pub(crate) fn heal(&self, damaged: &DamagedIndex) -> Result<(), Error> {
+        housekeeper::rebuild(self, &damaged.0)
+    }
+}
+
+/// The record of a message; its sequence is not known yet.
+pub(crate) fn message_part<'a>(message: &'a Message, attributes: &'a [u8]) -> Part<'a> {
+    Part {
+        kind: Kind::Message,
+        sequence: 0,
+        subject: message.subject(),
+        attributes,
+        tag_fingerprint: tags::fingerprint(message.tags().iter().map(String::as_str)),
+        body: message.body(),
+        body_crc: crc32fast::hash(message.body()),
+    }
+}
+
+/// Enters a message that has been put into its subject's index.
+#[inline]
+pub(crate) fn index_message(
+    appender: &mut Appender<'_>,
+    subject: &Subject,
+    offset: u64,
+    tag_fingerprint: u32,
+) {
+    let segment = appender.segment();
+    let entry = Entry {
+        position: ((offset - segment) / 8) as u32,
+        tag_fingerprint,
+    };
+    if subject.index.lock().push(segment, entry) {
+        appender.touched(subject.id);
+    }
+}
