@@ -19,17 +19,12 @@ const TAIL_AHEAD: usize = 256;
 
 /// What is asked of subjects and segments by readers: the store, and a follower of one.
 pub(crate) trait Source {
-    fn subject(&self, name: &str) -> Result<Arc<Subject>, Error>;
     fn list(&self) -> Arc<Vec<Arc<Segment>>>;
     fn visible_end(&self) -> u64;
     fn mend(&self, damaged: &DamagedIndex) -> Result<(), Error>;
 }
 
 impl Source for Inner {
-    fn subject(&self, name: &str) -> Result<Arc<Subject>, Error> {
-        self.known_subject(name)
-    }
-
     fn list(&self) -> Arc<Vec<Arc<Segment>>> {
         self.segments()
     }

@@ -69,6 +69,8 @@ pub(crate) struct Inner {
     /// With `visible_at` above `Written`: subjects appended to, in the order of the log, whose waiters are woken when the watermark passes.
     pub(crate) wake_later: Mutex<std::collections::VecDeque<(u64, Arc<Subject>)>>,
     pub(crate) retired: Mutex<Vec<Retired>>,
+    /// How many hold retention back: verifications and backups under way.
+    pub(crate) retention_held: std::sync::atomic::AtomicUsize,
     pub(crate) last_checkpoint: std::sync::atomic::AtomicU64,
     /// One housekeeping step at a time.
     pub(crate) housekeeping: Mutex<()>,

@@ -37,6 +37,8 @@ const MAX_BYTES_DEFAULT: u64 = 16 << 20;
 const MAX_LIMIT: usize = 10_000;
 /// A pull that found nothing records how far it looked only if it looked this far: the next one would look again.
 const LOOKED_WORTH_RECORDING: u64 = 1_000;
+/// From so many consumers of a group on, those that hold nothing and are silent are forgotten.
+const MEMBERS_WORTH_PRUNING: usize = 256;
 
 /// Who pulls what, and how much.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +50,7 @@ pub struct PullRequest {
     max_bytes: u64,
     filter: TagFilter,
     broadcast: bool,
+    returning: bool,
     start: Start,
 }
 
@@ -66,6 +69,7 @@ impl PullRequest {
             max_bytes: MAX_BYTES_DEFAULT,
             filter: TagFilter::All,
             broadcast: false,
+            returning: false,
             start: Start::Earliest,
         }
     }
@@ -95,6 +99,14 @@ impl PullRequest {
     #[must_use]
     pub fn broadcast(mut self, broadcast: bool) -> Self {
         self.broadcast = broadcast;
+        self
+    }
+
+    /// Whether the consumer has started anew and wants what it still holds once more, under the same pull sequences. For its first
+    /// pull only; after an open of the store it is understood.
+    #[must_use]
+    pub fn returning(mut self, returning: bool) -> Self {
+        self.returning = returning;
         self
     }
 
@@ -189,7 +201,7 @@ pub enum PollPull {
 
 impl Store {
     /// Hands out the next messages for a consumer: first what it got before and has neither acked nor refused, if it comes back after the store was
-    /// opened; then what others refused or left behind; then new ones. Empty if there is nothing.
+    /// opened or says so; then what others refused or left behind; then new ones. Empty if there is nothing.
     ///
     /// # Errors
     /// [`Error::TooManyUnacked`], [`Error::FilterMismatch`], [`Error::KindMismatch`], a bad name, [`Error::DiskFull`] when not even the
@@ -257,11 +269,23 @@ impl Store {
     }
 }
 
+/// How [`Inner::locate`] fared.
+pub(crate) enum Located {
+    /// Added: the length of its body.
+    Found(u64),
+    /// Not added: its body is too long.
+    TooLong,
+    /// It is not there any more.
+    Retired,
+}
+
 /// What a pull decided to hand out.
 struct Taken {
     records: Records,
     redelivered: Vec<u64>,
     runs: Vec<(u64, u32)>,
+    /// Beyond the group's cursor if retention came in between.
+    cursor_before: u64,
     cursor_after: u64,
     bytes: u64,
 }
@@ -272,6 +296,7 @@ impl Taken {
             records: Records::new(subject),
             redelivered: Vec::new(),
             runs: Vec::new(),
+            cursor_before: cursor,
             cursor_after: cursor,
             bytes: 0,
         }
@@ -405,21 +430,21 @@ impl Inner {
         if group.lowest_unsettled() < floor {
             group.raise_floor(floor);
         }
-        let resent = group.resend(&request.consumer, request.max);
+        if request.returning {
+            group.came_back(&request.consumer);
+        }
         let member = Member {
             subject: request.subject.clone(),
             group: request.group.clone(),
             consumer: request.consumer.clone(),
             incarnation: self.log.incarnation(),
         };
-        if !resent.is_empty() {
-            let mut records = Records::new(subject);
-            for (pull_sequence, sequence, attempt) in resent {
-                self.locate(subject, sequence, &mut records, pull_sequence, attempt)?;
-            }
+        if let Some(records) = self.give_again(request, subject, group)? {
             group.touch(&request.consumer, now);
             return Ok(Batch { member, records });
         }
+        self.prune_members(request, subject, consumption, at, now)?;
+        let group = &consumption.groups[at];
         let room = group.room(self.options.unacked_max);
         if room == 0 {
             return Err(Error::TooManyUnacked {
@@ -434,16 +459,20 @@ impl Inner {
         let mut taken = Taken::new(subject, group.cursor());
         for sequence in group.due(now, max) {
             let attempt = group.attempt(sequence);
-            taken.bytes += self.locate(subject, sequence, &mut taken.records, 0, attempt)?;
-            taken.redelivered.push(sequence);
-            if taken.bytes >= request.max_bytes {
-                break;
+            let left = request.max_bytes.saturating_sub(taken.bytes);
+            match self.locate(subject, sequence, &mut taken.records, (0, attempt), left)? {
+                Located::Found(bytes) => taken.bytes += bytes,
+                Located::TooLong => break,
+                Located::Retired => continue,
             }
+            taken.redelivered.push(sequence);
         }
-        if taken.records.len() < max && taken.bytes < request.max_bytes {
+        if taken.redelivered.is_empty()
+            || (taken.records.len() < max && taken.bytes < request.max_bytes)
+        {
             self.take_new(request, subject, max, &mut taken)?;
         }
-        let cursor_before = group.cursor();
+        let cursor_before = taken.cursor_before;
         let looked = taken.cursor_after - cursor_before;
         if !taken.records.is_empty() || looked >= LOOKED_WORTH_RECORDING {
             let pull_first = group.next_pull_sequence(&request.consumer, self.log.incarnation());
@@ -467,16 +496,67 @@ impl Inner {
         })
     }
 
-    /// Adds one message by its sequence; returns the length of its body.
+    /// What a consumer that came back holds; `None` if there is nothing that it has not been given again.
+    fn give_again(
+        &self,
+        request: &PullRequest,
+        subject: &Arc<Subject>,
+        group: &mut Group,
+    ) -> Result<Option<Records>, DamagedIndex> {
+        let mut records = Records::new(subject);
+        let mut bytes = 0;
+        let mut last = None;
+        for (pull_sequence, sequence, attempt) in group.to_resend(&request.consumer, request.max) {
+            let left = request.max_bytes.saturating_sub(bytes);
+            let number = (pull_sequence, attempt);
+            match self.locate(subject, sequence, &mut records, number, left)? {
+                Located::Found(body) => bytes += body,
+                Located::TooLong => break,
+                Located::Retired => {}
+            }
+            last = Some(pull_sequence);
+        }
+        if let Some(last) = last {
+            group.resent(&request.consumer, last);
+        }
+        Ok(Some(records).filter(|records| !records.is_empty()))
+    }
+
+    /// Consumers come and go under new names: before a group gets too many, those that hold nothing and have been silent go.
+    fn prune_members(
+        &self,
+        request: &PullRequest,
+        subject: &Arc<Subject>,
+        consumption: &mut Consumption,
+        at: usize,
+        now: u64,
+    ) -> Result<(), PullFailure> {
+        let group = &consumption.groups[at];
+        if group.members().count() < MEMBERS_WORTH_PRUNING {
+            return Ok(());
+        }
+        let lease = u64::try_from(self.options.lease.as_millis()).unwrap_or(u64::MAX);
+        for idle in group.idle_members(now, lease) {
+            let action = Action::Gone {
+                group: &request.group,
+                consumer: &idle,
+            };
+            self.act(subject, consumption, &action)?;
+        }
+        Ok(())
+    }
+
+    /// Adds one message by its sequence, under a pull sequence and with its attempts, if its body has at most `left` bytes or it is the
+    /// first.
     pub(crate) fn locate(
         &self,
         subject: &Arc<Subject>,
         sequence: u64,
         records: &mut Records,
-        pull_sequence: u64,
-        attempt: u32,
-    ) -> Result<u64, DamagedIndex> {
-        let mut bytes = 0;
+        (pull_sequence, attempt): (u64, u32),
+        left: u64,
+    ) -> Result<Located, DamagedIndex> {
+        let mut located = Located::Retired;
         walk(
             subject,
             &|| self.segments(),
@@ -485,13 +565,18 @@ impl Inner {
             |segment, found, entry| {
                 if found == sequence {
                     let peeked = records.peek(segment, sequence, entry);
-                    bytes = peeked.header.map_or(0, |header| u64::from(header.body_len));
-                    records.push(sequence, pull_sequence, attempt, peeked);
+                    let bytes = peeked.header.map_or(0, |header| u64::from(header.body_len));
+                    if records.is_empty() || bytes <= left {
+                        records.push(sequence, pull_sequence, attempt, peeked);
+                        located = Located::Found(bytes);
+                    } else {
+                        located = Located::TooLong;
+                    }
                 }
                 false
             },
         )?;
-        Ok(bytes)
+        Ok(located)
     }
 
     /// Takes new messages from the group's cursor on.
@@ -511,6 +596,13 @@ impl Inner {
             taken.cursor_after,
             self.visible(),
             |segment, sequence, entry| {
+                if sequence != taken.cursor_after {
+                    // Retention came in between: what it took counts as skipped.
+                    if looked > 0 {
+                        return false;
+                    }
+                    taken.cursor_before = sequence;
+                }
                 looked += 1;
                 let rejected = !fingerprints.may_match(entry.tag_fingerprint);
                 if !rejected {

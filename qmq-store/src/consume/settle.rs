@@ -364,7 +364,13 @@ impl Inner {
         let sequence = held.ok_or_else(not_held)?;
         let mut records = Records::new(&subject);
         loop {
-            match self.locate(&subject, sequence, &mut records, pull_sequence, 0) {
+            match self.locate(
+                &subject,
+                sequence,
+                &mut records,
+                (pull_sequence, 0),
+                u64::MAX,
+            ) {
                 Ok(_) => break,
                 Err(damaged) => {
                     drop(consumption);

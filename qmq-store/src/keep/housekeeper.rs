@@ -105,9 +105,31 @@ pub(crate) fn checkpoint(inner: &Inner) -> Result<(), Error> {
     Ok(())
 }
 
+impl crate::Store {
+    /// Verifies all index files and rebuilds those that are damaged, or that do not lead to their records. Returns how many.
+    pub(crate) fn rebuild_damaged_indexes(&self) -> Result<u64, Error> {
+        let mut rebuilt = 0;
+        for segment in self.inner.segments().iter() {
+            if segment
+                .sealed()
+                .is_some_and(|index| index.verify().is_err())
+            {
+                rebuild(&self.inner, segment)?;
+                rebuilt += 1;
+            }
+        }
+        Ok(rebuilt)
+    }
+}
+
 /// Rebuilds the index file of a sealed segment in place of a damaged one.
 pub(crate) fn rebuild(inner: &Inner, segment: &Arc<Segment>) -> Result<(), Error> {
     let _step = inner.housekeeping.lock();
+    rebuild_held(inner, segment)
+}
+
+/// As [`rebuild`], for who holds the housekeeping lock already.
+pub(crate) fn rebuild_held(inner: &Inner, segment: &Arc<Segment>) -> Result<(), Error> {
     let segments = inner.log.segments();
     let Some(at) = segments
         .iter()

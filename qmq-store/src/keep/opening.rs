@@ -5,14 +5,15 @@ use std::collections::{HashSet, VecDeque};
 use std::hash::BuildHasher;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
 use super::checkpoint::is_checkpoint;
+use super::damage::DamageKind;
 use super::housekeeper;
 use super::identity::{IDENTITY_FILE, Identity};
-use super::recovery::{Extent, Recovered, make_durable, recover};
+use super::recovery::{Extent, OpenReport, Recovered, make_durable, recover};
 use crate::disk::{Access, Disk, Maps};
 use crate::error::{Error, OpenError, is_full};
 use crate::log::published::PUBLISHED_FILE;
@@ -113,6 +114,8 @@ pub(crate) fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Inner, OpenE
     let mut recovered = recover(&*disk, &maps, identity.store_id, extent)?;
     recovered.report.clean = clean_end == Some(recovered.end);
     recovered.report.incarnation = identity.incarnation;
+    remove_damaged_checkpoints(&*disk, &recovered.report)
+        .map_err(OpenError::io("removing a damaged checkpoint"))?;
     if !recovered.report.clean {
         make_durable(&*disk, &recovered.segments, recovered.end)
             .map_err(OpenError::io("syncing what was recovered"))?;
@@ -159,6 +162,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Inner, OpenE
         busy: Mutex::new(busy),
         wake_later: Mutex::new(VecDeque::new()),
         retired: Mutex::new(Vec::new()),
+        retention_held: AtomicUsize::new(0),
         last_checkpoint,
         housekeeping: Mutex::new(()),
         closed: AtomicBool::new(false),
@@ -189,6 +193,18 @@ fn begin(
         .write(disk)
         .map_err(|error| not_writable(&disk.describe(), error))?;
     Ok((identity, clean_end))
+}
+
+/// A damaged checkpoint is of no use, and its name could outlive that of a good one.
+fn remove_damaged_checkpoints(disk: &dyn Disk, report: &OpenReport) -> io::Result<()> {
+    for damage in report
+        .damages
+        .iter()
+        .filter(|damage| damage.kind == DamageKind::Checkpoint)
+    {
+        disk.remove(&damage.file)?;
+    }
+    Ok(())
 }
 
 /// 128 bits that no other store has: from the operating system's seed of the standard hasher, or from the caller.

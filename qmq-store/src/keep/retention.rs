@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::disk::{Access, DiskFile};
 use crate::error::Error;
@@ -29,8 +30,30 @@ impl Retired {
     }
 }
 
-/// Retires what is due.
+/// While it lives, nothing is retired.
+#[derive(Debug)]
+pub(crate) struct Hold<'a>(&'a AtomicUsize);
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Inner {
+    /// Nothing is retired while the answer lives. Waits for a retirement that is under way.
+    pub(crate) fn hold_retention(&self) -> Hold<'_> {
+        self.retention_held.fetch_add(1, Ordering::SeqCst);
+        drop(self.housekeeping.lock());
+        Hold(&self.retention_held)
+    }
+}
+
+/// Retires what is due. The caller holds the housekeeping lock.
 pub(crate) fn retire(inner: &Inner) -> Result<(), Error> {
+    if inner.retention_held.load(Ordering::SeqCst) > 0 {
+        return Ok(());
+    }
     let floor = due_floor(inner)?;
     if floor <= inner.log.start_offset() {
         return Ok(());
@@ -111,9 +134,7 @@ fn due_floor(inner: &Inner) -> Result<u64, Error> {
         let Some(segment_end) = segment.end() else {
             break;
         };
-        let last_time = segment
-            .last_time_ms
-            .load(std::sync::atomic::Ordering::Relaxed);
+        let last_time = segment.last_time_ms.load(Ordering::Relaxed);
         let too_old = retention
             .max_age
             .is_some_and(|age| u128::from(now.saturating_sub(last_time)) > age.as_millis());
@@ -146,7 +167,7 @@ fn oldest_needed(inner: &Inner, segments: &[Arc<Segment>]) -> Result<u64, Error>
         let first = match floor(&subject, segments) {
             Ok(first) => first,
             Err(damaged) => {
-                inner.heal(&damaged)?;
+                super::housekeeper::rebuild_held(inner, &damaged.0)?;
                 continue;
             }
         };

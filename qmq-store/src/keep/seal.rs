@@ -10,7 +10,7 @@ use crate::index::catalog::Catalog;
 use crate::index::sealed::{IndexBuilder, SealedIndex};
 use crate::log::record::Kind;
 use crate::log::scan::{Found, Scan};
-use crate::log::segment::{SEGMENT_HEADER_LEN, Segment, index_name};
+use crate::log::segment::{SEGMENT_HEADER_LEN, Segment, index_name, log_name};
 use crate::log::{Log, SealJob};
 
 /// Seals the oldest finished segment. `false`: there is none.
@@ -107,12 +107,21 @@ pub(crate) fn read_segment(
     segment: &Segment,
     until: u64,
 ) -> io::Result<(Vec<u8>, Vec<(u64, u64)>)> {
+    read_records(disk, segment.base, until)
+}
+
+/// As [`read_segment`], for the segment that starts at `base`.
+pub(crate) fn read_records(
+    disk: &dyn Disk,
+    base: u64,
+    until: u64,
+) -> io::Result<(Vec<u8>, Vec<(u64, u64)>)> {
     const PIECE: usize = 1 << 20;
-    let file = disk.open(segment.data().name(), Access::Read)?;
+    let file = disk.open(&log_name(base), Access::Read)?;
     let there = file
         .len()?
         .saturating_sub(SEGMENT_HEADER_LEN)
-        .min(until - segment.base);
+        .min(until - base);
     let mut bytes = vec![0; there as usize];
     let mut unreadable = Vec::new();
     for (number, piece) in bytes.chunks_mut(PIECE).enumerate() {
@@ -124,7 +133,7 @@ pub(crate) fn read_segment(
             let offset = offset + part as u64 * 4096;
             if file.read_at(page, SEGMENT_HEADER_LEN + offset).is_err() {
                 page.fill(0);
-                unreadable.push((segment.base + offset, page.len() as u64));
+                unreadable.push((base + offset, page.len() as u64));
             }
         }
     }

@@ -212,11 +212,6 @@ impl Commit {
         self.flusher.notify_one();
     }
 
-    /// Whether callbacks wait for a sync.
-    pub(crate) fn wants_sync(&self) -> bool {
-        !self.lock().on_synced.is_empty()
-    }
-
     /// The replicator has brought slaves up to `end`.
     pub(crate) fn advance_replicated(&self, end: u64) {
         self.has_replicator.store(true, Ordering::Release);

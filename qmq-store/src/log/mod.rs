@@ -407,13 +407,3 @@ impl Log {
         *asked = false;
     }
 }
-
-/// Index into `segments` of the one that holds `offset`.
-pub(crate) fn find_segment(segments: &[Arc<Segment>], offset: u64) -> Option<usize> {
-    let after = segments.partition_point(|segment| segment.base <= offset);
-    let at = after.checked_sub(1)?;
-    segments[at]
-        .end()
-        .is_none_or(|end| offset < end)
-        .then_some(at)
-}

@@ -267,6 +267,7 @@ pub(crate) struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
+    #[cfg(test)]
     /// Decodes and verifies the record at the start of `bytes`, header and body. For a batch the body is empty here: its records
     /// verify themselves.
     pub(crate) fn decode(bytes: &'a [u8], offset: u64) -> Option<Self> {

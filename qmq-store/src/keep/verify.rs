@@ -1,0 +1,261 @@
+//! Reads everything back and compares it with its checksums: records, batches, indexes, checkpoints.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::checkpoint;
+use super::damage::{Damage, DamageKind};
+use super::seal::read_segment;
+use crate::consume::{Action, Names};
+use crate::disk::Disk;
+use crate::error::Error;
+use crate::index::catalog::Catalog;
+use crate::index::sealed::SealedIndex;
+use crate::log::record::{Header, Kind};
+use crate::log::scan::{Found, Scan};
+use crate::log::segment::Segment;
+use crate::store::{Inner, Store};
+
+/// What a verification read and found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VerifyReport {
+    /// Segments read.
+    pub segments: u64,
+    /// Bytes of log read.
+    pub bytes: u64,
+    /// Records read.
+    pub records: u64,
+    /// Messages among them.
+    pub messages: u64,
+    /// Everything that was not as it should be.
+    pub damages: Vec<Damage>,
+}
+
+/// Verifies the segments of a log, whose newest may still be written: it is read up to `until`.
+pub(crate) fn verify_segments(
+    disk: &dyn Disk,
+    catalog: &Catalog,
+    segments: &[Arc<Segment>],
+    until: u64,
+    progress: &mut dyn FnMut(u64, u64),
+) -> io::Result<VerifyReport> {
+    let start = segments.first().map_or(until, |segment| segment.base);
+    let mut report = VerifyReport::default();
+    for segment in segments {
+        let end = segment.end().unwrap_or(until).min(until);
+        if end < segment.base {
+            break;
+        }
+        verify_segment(disk, catalog, segment, end, &mut report)?;
+        progress(end - start, until - start);
+    }
+    Ok(report)
+}
+
+fn verify_segment(
+    disk: &dyn Disk,
+    catalog: &Catalog,
+    segment: &Segment,
+    end: u64,
+    report: &mut VerifyReport,
+) -> io::Result<()> {
+    let name = segment.data().name();
+    let (bytes, unreadable) = match read_segment(disk, segment, end) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), Vec::new()),
+        outcome => outcome?,
+    };
+    for (offset, len) in unreadable {
+        report
+            .damages
+            .push(Damage::new(DamageKind::Unreadable, name, offset, len));
+    }
+    if (bytes.len() as u64) < end - segment.base {
+        let there = bytes.len() as u64;
+        report.damages.push(Damage::new(
+            DamageKind::Segment,
+            name,
+            segment.base + there,
+            end - segment.base - there,
+        ));
+    }
+    report.segments += 1;
+    report.bytes += bytes.len() as u64;
+    let index = segment.sealed();
+    if index.as_ref().is_some_and(|index| index.verify().is_err()) {
+        report.damages.push(Damage::new(
+            DamageKind::Index,
+            segment.index_file().name(),
+            0,
+            0,
+        ));
+    }
+    let mut scan = Scan::new(&bytes, segment.base);
+    let mut indexed = true;
+    while let Some(found) = scan.next() {
+        match found {
+            Found::Record { record, batch_ok } => {
+                let header = &record.header;
+                report.records += 1;
+                if !batch_ok {
+                    report.damages.push(Damage::new(
+                        DamageKind::Batch,
+                        name,
+                        header.offset,
+                        header.frame_len(),
+                    ));
+                }
+                match header.kind {
+                    Kind::Message => {
+                        report.messages += 1;
+                        indexed &= index.as_ref().is_none_or(|index| {
+                            is_indexed(index, catalog, segment, header, record.subject)
+                        });
+                    }
+                    Kind::Action if Action::decode(record.body).is_err() => {
+                        report.damages.push(Damage::new(
+                            DamageKind::ActionBody,
+                            name,
+                            header.offset,
+                            header.record_len(),
+                        ));
+                    }
+                    Kind::Action | Kind::Batch => {}
+                }
+            }
+            Found::BadBody { header, subject } => {
+                report.records += 1;
+                let is_message = header.kind == Kind::Message;
+                let kind = if is_message {
+                    DamageKind::MessageBody
+                } else {
+                    DamageKind::ActionBody
+                };
+                let damage = Damage::new(kind, name, header.offset, header.record_len());
+                report.damages.push(if is_message {
+                    damage.of_message(subject, header.sequence)
+                } else {
+                    damage
+                });
+            }
+            Found::Garbage { offset, len } => {
+                report
+                    .damages
+                    .push(Damage::new(DamageKind::Records, name, offset, len));
+            }
+            Found::Zeros { offset } => {
+                report
+                    .damages
+                    .push(Damage::new(DamageKind::Records, name, offset, end - offset));
+            }
+        }
+    }
+    if !indexed {
+        report.damages.push(Damage::new(
+            DamageKind::Index,
+            segment.index_file().name(),
+            0,
+            0,
+        ));
+    }
+    Ok(())
+}
+
+/// Whether the index leads from a message's subject and sequence to its place.
+fn is_indexed(
+    index: &SealedIndex,
+    catalog: &Catalog,
+    segment: &Segment,
+    header: &Header,
+    subject: &str,
+) -> bool {
+    let Some(subject) = catalog.get(subject) else {
+        return false;
+    };
+    let Ok(region) = index.region() else {
+        return false;
+    };
+    let Ok(Some(share)) = index.share(&region, subject.id) else {
+        return false;
+    };
+    if header.sequence < share.first || header.sequence >= share.end() {
+        return false;
+    }
+    let mut right = false;
+    let walked = index.entries(&region, share, header.sequence, |_, entry| {
+        right = segment.base + u64::from(entry.position) * 8 == header.offset;
+        false
+    });
+    walked.is_ok() && right
+}
+
+/// Verifies the checkpoints of a folder.
+pub(crate) fn verify_checkpoints(disk: &dyn Disk, report: &mut VerifyReport) -> io::Result<()> {
+    for name in checkpoint::names(disk)? {
+        match checkpoint::read(disk, &name, &Names::default()) {
+            Ok(Some(_)) => {}
+            // A live store may have replaced it meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Ok(None) | Err(_) => {
+                report
+                    .damages
+                    .push(Damage::new(DamageKind::Checkpoint, name, 0, 0))
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Sleeps so that no more than `bytes_per_second` are read.
+fn pace(started: Instant, done: u64, bytes_per_second: u64) {
+    let due = Duration::from_secs_f64(done as f64 / bytes_per_second.max(1) as f64);
+    std::thread::sleep(due.saturating_sub(started.elapsed()));
+}
+
+impl Inner {
+    fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, Error> {
+        self.check_open()?;
+        let doing = "verifying the log";
+        let _held = self.hold_retention();
+        let until = self.log.commit.written();
+        let segments: Vec<_> = self
+            .segments()
+            .iter()
+            .filter(|segment| segment.base < until)
+            .cloned()
+            .collect();
+        let mut report =
+            verify_segments(&*self.log.disk, &self.catalog, &segments, until, progress)
+                .map_err(Error::io(doing))?;
+        verify_checkpoints(&*self.log.disk, &mut report).map_err(Error::io(doing))?;
+        Ok(report)
+    }
+}
+
+impl Store {
+    /// Reads everything back and compares it with its checksums, while the store works. `progress` is told bytes done and bytes in all.
+    /// Nothing is retired meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]; [`Error::Io`] if the folder itself cannot be read. Damage is not an error but in the report.
+    pub fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, Error> {
+        self.inner.verify(progress)
+    }
+
+    /// As [`Store::verify`], at no more than `bytes_per_second` on average, so that it may run all the time beside the work.
+    ///
+    /// # Errors
+    /// As [`Store::verify`].
+    pub fn scrub(
+        &self,
+        bytes_per_second: u64,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<VerifyReport, Error> {
+        let started = Instant::now();
+        self.inner.verify(&mut |done, total| {
+            pace(started, done, bytes_per_second);
+            progress(done, total);
+        })
+    }
+}
