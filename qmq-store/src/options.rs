@@ -30,7 +30,7 @@ pub enum VisibleAt {
 /// Who does the housekeeping: syncs on a timer, sealing, checkpoints, retention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Background {
-    /// Two threads of the store's own: `qmq-flush` and `qmq-keep`.
+    /// Three threads of the store's own: `qmq-flush`, `qmq-keep` and `qmq-ahead`.
     Threads,
     /// No threads: the caller calls `Store::maintain` (every second is a good rhythm), and appends sync by themselves when
     /// `flush_bytes` are waiting.

@@ -116,8 +116,7 @@ impl Records {
         peeked.header = Header::decode(bytes, peeked.offset).filter(|header| {
             header.kind == Kind::Message
                 && header.sequence == sequence
-                && Record::assemble(bytes, *header)
-                    .is_some_and(|record| record.subject == &*self.subject)
+                && header.subject(bytes) == Some(self.subject.as_bytes())
         });
         peeked
     }

@@ -88,6 +88,7 @@ impl Running {
     fn stop(&self) {
         self.inner.closed.store(true, Ordering::SeqCst);
         self.inner.log.commit.stop();
+        self.inner.log.ahead.stop();
         self.inner.log.ask_housekeeping();
         let current = std::thread::current().id();
         for thread in self.threads.lock().drain(..) {
@@ -318,7 +319,8 @@ impl Inner {
             self.check_new_subject(message.subject())?;
         }
         let mut part = message_part(message, &attributes);
-        let how = if durability == Durability::Buffered {
+        // Where syncs follow closely, a store into the mapping would take a page fault after each of them.
+        let how = if durability == Durability::Buffered && !self.log.commit.sync_is_awaited() {
             How::Store
         } else {
             How::Call
@@ -340,7 +342,7 @@ impl Inner {
                 .lock()
                 .push_back((offset, Arc::clone(&subject)));
         }
-        let end_offset = appender.publish();
+        let end_offset = appender.publish()?;
         if self.options.visible_at == VisibleAt::Written {
             wakeup::notify(&subject);
         }
@@ -411,7 +413,7 @@ impl Inner {
             }
             *known = Some(subject);
         }
-        let end_offset = appender.publish();
+        let end_offset = appender.publish()?;
         if self.options.visible_at == VisibleAt::Written {
             let mut woken: Option<u32> = None;
             for subject in subjects.iter().flatten() {

@@ -350,7 +350,7 @@ impl Inner {
         let subject = self.create_subject(&mut appender, &request.subject);
         // Nobody else can hold this lock for long: others wait for it before they take the append lock.
         let mut consumption = subject.consumption.lock();
-        let end = appender.publish();
+        let end = appender.publish()?;
         consumption.apply(&action, end, &self.names);
         drop(consumption);
         Ok(subject)
@@ -368,7 +368,7 @@ impl Inner {
         let part = action_part(&subject.name, &body);
         let mut appender = self.log.lock(part.record_len(), Purpose::Action)?;
         appender.put(&part, How::Store)?;
-        let end = appender.publish();
+        let end = appender.publish()?;
         consumption.apply(action, end, &self.names);
         Ok(end)
     }

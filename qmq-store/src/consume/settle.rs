@@ -420,7 +420,7 @@ impl Inner {
                 .push_back((offset, Arc::clone(&target)));
         }
         appender.put(&ack, How::Store)?;
-        let end_offset = appender.publish();
+        let end_offset = appender.publish()?;
         consumption.apply(&action, end_offset, &self.names);
         drop(consumption);
         if self.options.visible_at == VisibleAt::Written {

@@ -23,15 +23,15 @@ pub struct Region {
     ptr: *mut u8,
     len: usize,
     /// Keeps the memory alive.
-    _owner: Owner,
+    owner: Owner,
 }
 
 enum Owner {
-    Mapping { _map: MmapRaw },
+    Mapping { map: MmapRaw },
     Heap { memory: *mut [u8] },
 }
 
-// SAFETY: the pointer is to memory that `_owner` keeps alive and that may be read from any thread; writes go through
+// SAFETY: the pointer is to memory that `owner` keeps alive and that may be read from any thread; writes go through
 // `store`, whose callers keep to one writer and to unpublished bytes.
 unsafe impl Send for Region {}
 // SAFETY: as above.
@@ -51,7 +51,7 @@ impl Region {
         Self {
             ptr: map.as_mut_ptr(),
             len: map.len(),
-            _owner: Owner::Mapping { _map: map },
+            owner: Owner::Mapping { map },
         }
     }
 
@@ -62,7 +62,7 @@ impl Region {
         Self {
             ptr: memory.cast(),
             len,
-            _owner: Owner::Heap { memory },
+            owner: Owner::Heap { memory },
         }
     }
 
@@ -88,6 +88,17 @@ impl Region {
         }
         // SAFETY: in bounds; published bytes are initialised and never change while the region lives (see the type).
         Some(unsafe { std::slice::from_raw_parts(self.ptr.add(start), len) })
+    }
+
+    /// Prepares the pages of `offset..offset + len` for being stored into, so that the store itself does not wait for them. They count as
+    /// dirty afterwards. A hint: failures show nowhere but in speed.
+    pub fn prepare(&self, offset: u64, len: usize) {
+        const PAGE: usize = 4096;
+        if let Owner::Mapping { map } = &self.owner {
+            let start = (offset as usize).min(self.len) / PAGE * PAGE;
+            let end = (offset as usize).saturating_add(len).min(self.len);
+            let _ = map.advise_range(memmap2::Advice::PopulateWrite, start, end - start);
+        }
     }
 
     /// Copies `bytes` to `offset`. One thread at a time, and never into published bytes.

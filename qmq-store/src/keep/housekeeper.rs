@@ -1,7 +1,7 @@
-//! The store's own two threads, and the steps they do.
+//! The store's own three threads, and the steps they do.
 //!
 //! `qmq-flush` syncs: every `flush_interval`, when `flush_bytes` wait, and whenever a callback waits for a sync. `qmq-keep` does what may take
-//! longer: prepares segments, seals, retires, takes checkpoints.
+//! longer: prepares segments, seals, retires, takes checkpoints. `qmq-ahead` takes page faults for a fast writer.
 
 use std::io;
 use std::sync::Arc;
@@ -21,16 +21,16 @@ use crate::store::Inner;
 /// How often `qmq-keep` looks around when nobody rings.
 const KEEP_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Starts both threads.
+/// Starts the threads.
 pub(crate) fn start(inner: &Arc<Inner>) -> io::Result<Vec<JoinHandle<()>>> {
-    let (flushing, keeping) = (Arc::clone(inner), Arc::clone(inner));
-    let flush = std::thread::Builder::new()
-        .name("qmq-flush".into())
-        .spawn(move || flush_loop(&flushing))?;
-    let keep = std::thread::Builder::new()
-        .name("qmq-keep".into())
-        .spawn(move || keep_loop(&keeping))?;
-    Ok(vec![flush, keep])
+    let work: [(&str, fn(&Inner)); 3] =
+        [("qmq-flush", flush_loop), ("qmq-keep", keep_loop), ("qmq-ahead", |inner| inner.log.ahead.run())];
+    work.into_iter()
+        .map(|(name, work)| {
+            let inner = Arc::clone(inner);
+            std::thread::Builder::new().name(name.into()).spawn(move || work(&inner))
+        })
+        .collect()
 }
 
 fn flush_loop(inner: &Inner) {
@@ -40,6 +40,7 @@ fn flush_loop(inner: &Inner) {
         if !failed {
             failed = inner.sync_to(inner.log.commit.written()).is_err();
         }
+        inner.log.commit.run_synced(inner.log.commit.synced());
         inner.wake_visible();
         if failed {
             std::thread::sleep(inner.options.flush_interval);

@@ -20,7 +20,8 @@ use crate::index::sealed::SealedIndex;
 use crate::log::record::{Header, Kind, Record};
 use crate::log::scan::{Found, Scan, first_nonzero};
 use crate::log::segment::{
-    HeaderProblem, SEGMENT_HEADER_LEN, SEGMENT_VERSION, Segment, SegmentHeader, log_base, log_name,
+    HeaderProblem, SEGMENT_HEADER_LEN, SEGMENT_VERSION, Segment, SegmentHeader, index_base,
+    log_base, log_name,
 };
 
 /// What an open found and did.
@@ -207,9 +208,14 @@ pub(crate) fn recover(
     };
     recovery.load_checkpoint()?;
     recovery.find_segments(store_id)?;
-    recovery.open_sealed()?;
-    let end = recovery.replay()?;
+    let (sealed, damaged) = recovery.open_sealed();
+    let end = recovery.replay(sealed)?;
+    // Only now is it known where the subjects stood when the segment behind the last sealed one began.
+    for at in damaged {
+        recovery.rebuild(at)?;
+    }
     recovery.settle(end);
+    recovery.remove_strangers()?;
     Ok(Recovered {
         catalog: recovery.catalog,
         names: recovery.names,
@@ -281,22 +287,18 @@ impl Recovery<'_> {
                 segment.set_end(end);
             }
             let there = files.get(&base).map_or(0, |file| file.len);
-            let needed = SEGMENT_HEADER_LEN + end.map_or(0, |end| end - base);
-            if there < needed {
-                let kind = DamageKind::Segment;
-                if base < self.synced {
-                    self.report.damages.push(Damage::new(
-                        kind,
-                        log_name(base),
-                        base + there,
-                        needed - there,
-                    ));
-                } else if end.is_none() {
-                    // The last segment, created and never synced: as if it had not been.
-                    break;
+            if let Some(end) = sealed.get(&base) {
+                let needed = SEGMENT_HEADER_LEN + (end - base);
+                if there < needed {
+                    let kind = DamageKind::Segment;
+                    let lost = Damage::new(kind, log_name(base), base + there, needed - there);
+                    self.report.damages.push(lost);
                 }
-            } else if !sealed.contains_key(&base) {
+            } else if there >= SEGMENT_HEADER_LEN {
                 self.check_header(base, store_id)?;
+            } else if next.is_none() {
+                // Created and never synced, and so as if it had not been; or lost, which the replay tells.
+                break;
             }
             self.segments.push(Arc::new(segment));
         }
@@ -334,19 +336,15 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Opens the indexes that the checkpoint counts on; rebuilds those that are damaged.
-    fn open_sealed(&mut self) -> Result<(), OpenError> {
-        if !self.has_checkpoint {
-            return Ok(());
-        }
-        let count = self.summary.sealed.len();
-        let sealed: BTreeSet<u64> = self.summary.sealed.iter().map(|&(base, _)| base).collect();
+    /// Opens the indexes that the checkpoint counts on. Returns how many segments these are, and which indexes are to be rebuilt.
+    fn open_sealed(&self) -> (usize, Vec<usize>) {
+        let bases: BTreeSet<u64> = self.summary.sealed.iter().map(|&(base, _)| base).collect();
         let mut damaged = Vec::new();
-        for (at, segment) in self.segments.iter().enumerate() {
-            if !sealed.contains(&segment.base) || count == 0 {
+        let mut count = 0;
+        for segment in &self.segments {
+            let Some(end) = segment.end().filter(|_| bases.contains(&segment.base)) else {
                 break;
-            }
-            let Some(end) = segment.end() else { break };
+            };
             match SealedIndex::open(segment.index_file().clone(), segment.base, end) {
                 Ok(index) => {
                     segment
@@ -357,13 +355,11 @@ impl Recovery<'_> {
                         .store(index.header.last_time_ms, Ordering::Relaxed);
                     segment.set_sealed(Some(Arc::new(index)));
                 }
-                Err(_) => damaged.push(at),
+                Err(_) => damaged.push(count),
             }
+            count += 1;
         }
-        for at in damaged {
-            self.rebuild(at)?;
-        }
-        Ok(())
+        (count, damaged)
     }
 
     fn rebuild(&mut self, at: usize) -> Result<(), OpenError> {
@@ -403,23 +399,23 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Replays all segments that are not sealed, and returns the end of the log.
-    fn replay(&mut self) -> Result<u64, OpenError> {
-        let first = self
-            .segments
-            .iter()
-            .position(|segment| segment.sealed().is_none());
-        let first = first.unwrap_or(self.segments.len());
+    /// Replays the segments from `first` on, which are not sealed, and returns the end of the log.
+    fn replay(&mut self, first: usize) -> Result<u64, OpenError> {
         let mut end = self.segments[..first]
             .last()
             .and_then(|segment| segment.end())
             .unwrap_or(self.summary.start);
         for at in first..self.segments.len() {
             let segment = Arc::clone(&self.segments[at]);
-            if segment.base > end && segment.base >= self.synced {
-                // What lies between was never synced, and is not there.
-                self.cut(at, end)?;
-                return Ok(end);
+            if segment.base > end {
+                // What lies between is not there. That it was never synced is the usual reason.
+                if self.is_tail(at, end) {
+                    self.cut(at, end)?;
+                    return Ok(end);
+                }
+                let (name, len) = (log_name(end), segment.base - end);
+                let lost = Damage::new(DamageKind::Segment, name, end, len);
+                self.report.damages.push(lost);
             }
             let until = segment.end().unwrap_or(u64::MAX).min(self.extent.until);
             let (bytes, unreadable) = read_segment_or_nothing(self.disk, &segment, until)?;
@@ -430,11 +426,22 @@ impl Recovery<'_> {
                 self.cut(at, end)?;
                 return Ok(end);
             }
-            if let Some(segment_end) = segment.end() {
-                end = segment_end;
-            }
+        }
+        let synced = self.synced.min(self.extent.until);
+        if end < synced {
+            let name = log_name(self.segments.last().map_or(end, |segment| segment.base));
+            let lost = Damage::new(DamageKind::LostTail, name, end, synced - end);
+            self.report.damages.push(lost);
         }
         Ok(end)
+    }
+
+    /// Whether what is bad at `offset` may be the torn tail, because nothing says that it was ever synced.
+    fn is_tail(&mut self, at: usize, offset: u64) -> bool {
+        if offset >= self.synced {
+            self.search_higher_synced(at, offset);
+        }
+        offset >= self.synced
     }
 
     fn note_unreadable(
@@ -526,19 +533,8 @@ impl Recovery<'_> {
                     *offset,
                     Damage::new(DamageKind::Records, &name, *offset, *len),
                 ),
-                Found::Zeros { offset } if segment.end().is_none() => {
-                    // The usual end of the log: nothing follows that could know better.
-                    if *offset < self.synced {
-                        let lost = self.synced - offset;
-                        self.report.damages.push(Damage::new(
-                            DamageKind::LostTail,
-                            &name,
-                            *offset,
-                            lost,
-                        ));
-                    }
-                    break;
-                }
+                // The usual end of the log: nothing follows that could know better.
+                Found::Zeros { .. } if segment.end().is_none() => break,
                 Found::Zeros { offset } => {
                     let len = segment.end().unwrap_or(*offset) - offset;
                     (
@@ -548,10 +544,7 @@ impl Recovery<'_> {
                 }
             };
             let (offset, damage) = bad;
-            if offset >= self.synced {
-                self.search_higher_synced(at, offset);
-            }
-            if offset >= self.synced {
+            if self.is_tail(at, offset) {
                 self.note_cut(at, offset, bytes);
                 end = offset;
                 cut = true;
@@ -565,7 +558,19 @@ impl Recovery<'_> {
                     let _ = replay.message(segment, header, subject, &mut touched);
                 }
             }
-            end = scan.offset();
+            end = match found {
+                Found::Zeros { .. } => segment.end().unwrap_or(end),
+                _ => scan.offset(),
+            };
+        }
+        if let Some(segment_end) = segment.end().filter(|&segment_end| !cut && end < segment_end) {
+            // The file ends before the next segment begins: one between them is missing, or it was cut short.
+            cut = self.is_tail(at, end);
+            if !cut {
+                let lost = Damage::new(DamageKind::Segment, &name, end, segment_end - end);
+                self.report.damages.push(lost);
+                end = segment_end;
+            }
         }
         self.report.replayed_bytes += end - segment.base;
         self.report.replayed_records += replay.records;
@@ -649,6 +654,37 @@ impl Recovery<'_> {
             if last.sealed().is_none() {
                 last.set_end(u64::MAX);
             }
+        }
+        Ok(())
+    }
+
+    /// Removes the files of segments that are not part of the log: retired ones whose names a crash brought back, and those that were created
+    /// and never synced.
+    fn remove_strangers(&self) -> Result<(), OpenError> {
+        if !self.extent.writable {
+            return Ok(());
+        }
+        let bases: BTreeSet<u64> = self.segments.iter().map(|segment| segment.base).collect();
+        let listed = self
+            .disk
+            .list()
+            .map_err(OpenError::io("listing the folder"))?;
+        let strangers = listed.into_iter().filter(|file| {
+            log_base(&file.name)
+                .or_else(|| index_base(&file.name))
+                .is_some_and(|base| !bases.contains(&base))
+        });
+        let mut removed = false;
+        for file in strangers {
+            self.disk
+                .remove(&file.name)
+                .map_err(OpenError::io(format!("removing {}", file.name)))?;
+            removed = true;
+        }
+        if removed {
+            self.disk
+                .sync_names()
+                .map_err(OpenError::io("syncing the folder"))?;
         }
         Ok(())
     }

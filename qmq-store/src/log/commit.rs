@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::turns::Turns;
 use crate::error::Error;
 use crate::options::Durability;
 
@@ -27,8 +28,7 @@ type Callback = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
 #[derive(Default)]
 struct State {
-    syncing: bool,
-    sleepers: usize,
+    flusher_sleeps: bool,
     /// Callbacks by what they wait for: end offset, then order of arrival.
     on_synced: BTreeMap<(u64, u64), Callback>,
     on_replicated: BTreeMap<(u64, u64), Callback>,
@@ -45,7 +45,11 @@ pub(crate) struct Commit {
     synced: AtomicU64,
     replicated: AtomicU64,
     has_replicator: AtomicBool,
+    turns: Turns,
+    /// Callbacks in `on_synced`, or on their way into it.
+    callbacks_waiting: AtomicUsize,
     state: Mutex<State>,
+    /// The replicated watermark has moved, or the log is poisoned.
     changed: Condvar,
     flusher: Condvar,
     poison: OnceLock<Arc<io::Error>>,
@@ -114,11 +118,14 @@ impl Commit {
         let cause = Arc::clone(self.poison.get_or_init(|| Arc::new(cause)));
         let mut state = self.lock();
         let callbacks = std::mem::take(&mut state.on_synced).into_values();
+        self.callbacks_waiting.fetch_sub(callbacks.len(), Ordering::SeqCst);
+        self.turns.leave(callbacks.len());
         let callbacks: Vec<_> = callbacks
             .chain(std::mem::take(&mut state.on_replicated).into_values())
             .collect();
         self.changed.notify_all();
         drop(state);
+        self.turns.wake_all();
         for callback in callbacks {
             callback(Err(Error::Poisoned {
                 cause: Arc::clone(&cause),
@@ -128,61 +135,68 @@ impl Commit {
     }
 
     /// Returns once `end` is synced; syncs with `sync` if nobody else does. `sync` returns the offset that it covered.
-    pub(crate) fn sync_to(
-        &self,
-        end: u64,
-        sync: &dyn Fn() -> io::Result<u64>,
-    ) -> Result<(), Error> {
+    pub(crate) fn sync_to(&self, end: u64, sync: &dyn Fn() -> io::Result<u64>) -> Result<(), Error> {
         if self.synced() >= end {
             return Ok(());
         }
-        let mut state = self.lock();
-        loop {
+        self.turns.enter();
+        let outcome = loop {
             if self.synced() >= end {
-                return Ok(());
+                break Ok(());
             }
-            self.check()?;
-            if state.syncing {
-                state.sleepers += 1;
-                state = self
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
-                state.sleepers -= 1;
-                continue;
+            if let Err(error) = self.check() {
+                break Err(error);
             }
-            state.syncing = true;
-            drop(state);
-            let outcome = sync();
-            state = self.lock();
-            state.syncing = false;
-            match outcome {
+            let Some(leader) = self.turns.lead_or_sleep() else { continue };
+            if self.synced() >= end {
+                break Ok(());
+            }
+            leader.gather();
+            leader.note_group();
+            match sync() {
                 Ok(covered) => {
-                    self.synced.fetch_max(covered, Ordering::AcqRel);
-                    let ready = take_ready(&mut state.on_synced, covered);
-                    if state.sleepers > 0 {
-                        self.changed.notify_all();
-                    }
-                    if !ready.is_empty() {
-                        drop(state);
-                        run(ready);
-                        state = self.lock();
-                    }
+                    self.synced.fetch_max(covered, Ordering::SeqCst);
+                    drop(leader);
+                    self.run_synced(covered);
                 }
                 Err(error) => {
-                    drop(state);
-                    return Err(self.poison(error));
+                    let error = self.poison(error);
+                    drop(leader);
+                    break Err(error);
                 }
             }
+        };
+        self.turns.leave(1);
+        outcome
+    }
+
+    /// Whether a sync is waited for, by a thread or a callback.
+    #[inline]
+    pub(crate) fn sync_is_awaited(&self) -> bool {
+        self.turns.any_waiting()
+    }
+
+    /// Runs the callbacks whose wait is over.
+    pub(crate) fn run_synced(&self, covered: u64) {
+        if self.callbacks_waiting.load(Ordering::SeqCst) == 0 {
+            return;
         }
+        let ready = take_ready(&mut self.lock().on_synced, covered);
+        self.callbacks_waiting.fetch_sub(ready.len(), Ordering::SeqCst);
+        self.turns.leave(ready.len());
+        run(ready);
     }
 
     /// Calls back once `end` has reached `durability`: at once if it has, else on the thread that moves the watermark.
     pub(crate) fn when(&self, end: u64, durability: Durability, callback: Callback) {
+        if durability == Durability::Synced {
+            // Counted first: a leader that finishes meanwhile either sees the callback, or the callback sees its watermark.
+            self.callbacks_waiting.fetch_add(1, Ordering::SeqCst);
+        }
         let mut state = self.lock();
         let (reached, possible) = match durability {
             Durability::Buffered => (self.written() >= end, true),
-            Durability::Synced => (self.synced() >= end, true),
+            Durability::Synced => (self.synced.load(Ordering::SeqCst) >= end, true),
             Durability::Replicated => (
                 self.replicated() >= end,
                 self.has_replicator.load(Ordering::Acquire),
@@ -194,6 +208,9 @@ impl Commit {
             .or((!possible).then_some(Error::NotReplicated));
         if reached || refusal.is_some() || durability == Durability::Buffered {
             drop(state);
+            if durability == Durability::Synced {
+                self.callbacks_waiting.fetch_sub(1, Ordering::SeqCst);
+            }
             callback(if reached {
                 Ok(())
             } else {
@@ -207,9 +224,13 @@ impl Commit {
             state.on_replicated.insert(key, callback);
         } else {
             state.on_synced.insert(key, callback);
+            self.turns.enter();
         }
+        let wake = std::mem::take(&mut state.flusher_sleeps);
         drop(state);
-        self.flusher.notify_one();
+        if wake {
+            self.flusher.notify_one();
+        }
     }
 
     /// The replicator has brought slaves up to `end`.
@@ -236,12 +257,10 @@ impl Commit {
             if left.is_zero() {
                 return Err(Error::TimedOut);
             }
-            state.sleepers += 1;
             (state, _) = self
                 .changed
                 .wait_timeout(state, left)
                 .unwrap_or_else(PoisonError::into_inner);
-            state.sleepers -= 1;
         }
         Ok(())
     }
@@ -269,10 +288,12 @@ impl Commit {
                 state.flush_asked = false;
                 return true;
             }
+            state.flusher_sleeps = true;
             (state, _) = self
                 .flusher
                 .wait_timeout(state, left)
                 .unwrap_or_else(PoisonError::into_inner);
+            state.flusher_sleeps = false;
         }
     }
 

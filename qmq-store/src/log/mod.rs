@@ -1,10 +1,12 @@
 //! The log: one append-only sequence of records for all subjects, in segments.
 
+mod ahead;
 pub(crate) mod commit;
 pub(crate) mod published;
 pub(crate) mod record;
 pub(crate) mod scan;
 pub(crate) mod segment;
+mod turns;
 pub(crate) mod writer;
 
 use std::collections::VecDeque;
@@ -53,6 +55,7 @@ pub(crate) struct Log {
     pub(crate) maps: Arc<Maps>,
     pub(crate) store_id: u128,
     pub(crate) commit: Commit,
+    pub(crate) ahead: ahead::Ahead,
     clock: Arc<dyn Clock>,
     segment_bytes: u64,
     incarnation: AtomicU32,
@@ -101,6 +104,15 @@ impl Log {
         let (segment, file) = match last_active {
             Some(segment) => {
                 let file = disk.open(segment.data().name(), Access::Write)?;
+                // A crash may have kept the file and lost its header.
+                let header = segment::SegmentHeader {
+                    base: segment.base,
+                    store_id: start.store_id,
+                };
+                let mut found = [0; SEGMENT_HEADER_LEN as usize];
+                if file.read_at(&mut found, 0).is_err() || found != header.encode() {
+                    file.write_at(&header.encode(), 0)?;
+                }
                 (segment, file)
             }
             None => {
@@ -134,6 +146,8 @@ impl Log {
             touched: start.touched,
             subjects: start.subjects,
             scratch: Vec::new(),
+            prepare_at: 0,
+            step_started_ms: 0,
             publisher,
         };
         let log = Self {
@@ -141,6 +155,7 @@ impl Log {
             maps,
             store_id: start.store_id,
             commit: Commit::default(),
+            ahead: ahead::Ahead::default(),
             clock: Arc::clone(&options.clock),
             segment_bytes: options.segment_bytes,
             incarnation: AtomicU32::new(start.incarnation),

@@ -84,6 +84,12 @@ impl Header {
         }
     }
 
+    /// The subject's bytes in the record at the start of `bytes`.
+    #[inline]
+    pub(crate) fn subject<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        bytes.get(HEADER_LEN..HEADER_LEN + usize::from(self.subject_len))
+    }
+
     /// Bytes that the whole commit unit takes: a batch with all its records.
     pub(crate) fn frame_len(&self) -> u64 {
         match self.kind {

@@ -119,6 +119,15 @@ impl Segment {
         self.end.store(end, Ordering::Release);
     }
 
+    /// A record of this time has been appended.
+    #[inline]
+    pub(crate) fn note_time(&self, time_ms: u64) {
+        if self.first_time_ms.load(Ordering::Relaxed) == 0 {
+            self.first_time_ms.store(time_ms, Ordering::Relaxed);
+        }
+        self.last_time_ms.store(time_ms, Ordering::Relaxed);
+    }
+
     /// Where an offset of the log stands in the file.
     pub(crate) fn position(&self, offset: u64) -> u64 {
         SEGMENT_HEADER_LEN + (offset - self.base)

@@ -1,10 +1,8 @@
 //! What the tests of crashes and faults share: a seeded workload, and an oracle that knows what each promise allows afterwards.
-#![allow(
-    dead_code,
-    reason = "each test file takes its part"
-)]
+#![allow(dead_code, reason = "each test file takes its part")]
 
 pub(crate) mod check;
+pub(crate) mod damaged;
 pub(crate) mod model;
 pub(crate) mod rng;
 pub(crate) mod workload;
@@ -38,7 +36,9 @@ pub(crate) fn open(disk: &SimulatedDisk, options: &Options) -> Result<Store, qmq
 /// A number from the environment, or the default.
 pub(crate) fn number_from_env(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is {text:?}, not a number")),
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is {text:?}, not a number")),
         Err(_) => default,
     }
 }

@@ -62,7 +62,8 @@ impl Progress {
             }
             Step::Nacked(consumer, pulls) => {
                 let held = self.held.entry(consumer.clone()).or_default();
-                self.waiting.extend(pulls.iter().filter_map(|pull| held.remove(pull)));
+                self.waiting
+                    .extend(pulls.iter().filter_map(|pull| held.remove(pull)));
             }
             Step::Gone(consumer) => {
                 let held = self.held.remove(consumer).unwrap_or_default();
@@ -124,7 +125,9 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn next(&self, subject: &str) -> u64 {
-        self.subjects.get(subject).map_or(0, |sent| sent.len() as u64)
+        self.subjects
+            .get(subject)
+            .map_or(0, |sent| sent.len() as u64)
     }
 
     pub(crate) fn floor(&self, subject: &str) -> u64 {

@@ -1,13 +1,13 @@
 //! Random work on a store, told to the oracle step by step, and checked while it goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use qmq_store::disk::{Disk, DiskFile, SimulatedDisk};
 use qmq_store::{
-    Batch, Delivered, Durability, Error, ManualClock, Member, Message, Options, PullRequest, ResetTo,
-    Store, TagFilter, VisibleAt,
+    Batch, Delivered, Durability, Error, ManualClock, Member, Message, Options, PullRequest,
+    ResetTo, Store, TagFilter, VisibleAt,
 };
 
 use super::model::{Key, Model, Sent, Step};
@@ -28,7 +28,9 @@ pub(crate) struct Session {
     /// Ranges pulled and not settled, newest last.
     batches: Vec<(Key, Batch)>,
     /// Consumers that have pulled since the open: they are not given again what they hold.
-    seen: BTreeMap<Key, Vec<String>>,
+    seen: BTreeSet<(Key, String)>,
+    given_again: BTreeMap<(Key, String), BTreeSet<u64>>,
+    retention: bool,
 }
 
 pub(crate) fn request(key: &Key, consumer: &str) -> PullRequest {
@@ -46,10 +48,20 @@ pub(crate) fn check_message(model: &Model, subject: &str, one: &Delivered<'_>) {
     let view = one
         .message()
         .unwrap_or_else(|damaged| panic!("{subject} {sequence}: {damaged}"));
-    let sent = model.subjects.get(subject).and_then(|sent| sent.get(sequence as usize));
+    let sent = model
+        .subjects
+        .get(subject)
+        .and_then(|sent| sent.get(sequence as usize));
     let sent = sent.unwrap_or_else(|| panic!("{subject} {sequence} was never appended, or cut"));
-    assert!(view.body() == sent.body, "{subject} {sequence}: another body");
-    assert_eq!(view.tags().collect::<Vec<_>>(), sent.tags, "{subject} {sequence}: other tags");
+    assert!(
+        view.body() == sent.body,
+        "{subject} {sequence}: another body"
+    );
+    assert_eq!(
+        view.tags().collect::<Vec<_>>(),
+        sent.tags,
+        "{subject} {sequence}: other tags"
+    );
     assert_eq!(view.sequence(), sequence);
     assert_eq!(view.subject(), subject);
 }
@@ -69,7 +81,9 @@ impl Session {
             clock,
             power_off_after: u64::MAX,
             batches: Vec::new(),
-            seen: BTreeMap::new(),
+            seen: BTreeSet::new(),
+            given_again: BTreeMap::new(),
+            retention: options.retention.max_bytes.is_some(),
         }
     }
 
@@ -88,7 +102,13 @@ impl Session {
             85..=87 => self.gone(rng),
             88..=90 => self.copy_and_ack(rng),
             91 => self.reset(rng),
-            92..=95 => self.store.maintain(),
+            92..=95 => {
+                let outcome = self.store.maintain();
+                if self.retention {
+                    self.note_floors();
+                }
+                outcome
+            }
             96..=97 => self.store.checkpoint(),
             _ => self.store.sync(),
         }
@@ -133,7 +153,9 @@ impl Session {
             _ => Vec::new(),
         };
         let message = Message::new(subject, body.clone());
-        let message = tags.iter().fold(message, |message, tag| message.tag(tag.as_str()));
+        let message = tags
+            .iter()
+            .fold(message, |message, tag| message.tag(tag.as_str()));
         (message, body, tags)
     }
 
@@ -150,7 +172,11 @@ impl Session {
         let outcome = self.store.append_with(&message, durability);
         let after = self.store.watermarks();
         if let Ok(at) = &outcome {
-            assert_eq!(at.sequence, self.model.next(subject), "{subject}: a hole, or a number twice");
+            assert_eq!(
+                at.sequence,
+                self.model.next(subject),
+                "{subject}: a hole, or a number twice"
+            );
             assert_eq!(at.end_offset, after.written);
             assert!(durability == Durability::Buffered || after.synced >= at.end_offset);
         }
@@ -170,11 +196,17 @@ impl Session {
             *count += 1;
             messages.push((subject, message));
         }
-        let bytes: usize = messages.iter().map(|(_, (_, body, _))| body.len() + 200).sum();
+        let bytes: usize = messages
+            .iter()
+            .map(|(_, (_, body, _))| body.len() + 200)
+            .sum();
         if bytes > 30 << 10 {
             return Ok(());
         }
-        let whole: Vec<Message> = messages.iter().map(|(_, (message, ..))| message.clone()).collect();
+        let whole: Vec<Message> = messages
+            .iter()
+            .map(|(_, (message, ..))| message.clone())
+            .collect();
         let before = self.store.watermarks().written;
         let outcome = self.store.append_batch(&whole, durability(rng));
         let after = self.store.watermarks();
@@ -219,40 +251,73 @@ impl Session {
 
     /// Checks what a pull has handed out against what the group was to get, and enters it.
     fn pulled(&mut self, key: &Key, consumer: &str, batch: &Batch, end: u64) {
-        let items: Vec<(u64, u64)> =
-            batch.iter().map(|one| (one.pull_sequence(), one.sequence())).collect();
+        let items: Vec<(u64, u64)> = batch
+            .iter()
+            .map(|one| (one.pull_sequence(), one.sequence()))
+            .collect();
         for one in batch {
             check_message(&self.model, &key.subject, &one);
         }
-        let seen = self.seen.entry(key.clone()).or_default();
-        let first_time = !seen.iter().any(|name| name == consumer);
+        let who = (key.clone(), consumer.to_owned());
         let floor = self.model.floor(&key.subject);
         let group = &self.model.groups[key];
         let held = group.now.held.get(consumer).cloned().unwrap_or_default();
-        if items.first().is_some_and(|(pull, _)| held.contains_key(pull)) {
-            assert!(first_time, "{key:?} {consumer}: given twice");
-            assert!(items.iter().all(|(pull, sequence)| held.get(pull) == Some(sequence)), "{key:?}");
-            return; // The rest of it may follow.
+        let given = self.given_again.entry(who.clone()).or_default();
+        let first_time = !self.seen.contains(&who);
+        if items
+            .first()
+            .is_some_and(|(pull, _)| held.contains_key(pull))
+        {
+            for (pull, sequence) in &items {
+                assert!(
+                    first_time && given.insert(*pull),
+                    "{who:?}: {pull} given twice"
+                );
+                assert_eq!(
+                    held.get(pull),
+                    Some(sequence),
+                    "{who:?}: {pull} is another message"
+                );
+            }
+            return;
         }
-        let forgotten = held.values().filter(|sequence| **sequence >= floor).count();
-        if first_time && self.store.open_report().incarnation != self.model.incarnation {
-            let again: Vec<_> = self.batches.iter().filter(|(of, _)| of == key).collect();
-            assert!(forgotten == 0 || !again.is_empty(), "{key:?} {consumer}: not given again");
-        }
-        seen.push(consumer.to_owned());
+        let forgotten = held
+            .iter()
+            .find(|(pull, at)| **at >= floor && !given.contains(pull));
+        assert!(
+            !first_time || forgotten.is_none(),
+            "{who:?}: {forgotten:?} not given again"
+        );
+        self.seen.insert(who);
         if let (Some(first), Some(highest)) = (items.first(), group.highest.get(consumer)) {
-            assert!(first.0 > *highest, "{key:?} {consumer}: pull sequences went back");
+            assert!(
+                first.0 > *highest,
+                "{key:?} {consumer}: pull sequences went back"
+            );
         }
         let due = self.model.due(key);
         let got: Vec<u64> = items.iter().map(|item| item.1).collect();
-        let new: Vec<u64> = got.iter().copied().filter(|one| *one >= group.now.cursor).collect();
+        let new: Vec<u64> = got
+            .iter()
+            .copied()
+            .filter(|one| *one >= group.now.cursor)
+            .collect();
         let again = got.iter().filter(|sequence| **sequence < group.now.cursor);
-        assert!(again.clone().all(|sequence| group.now.waiting.contains(sequence)), "{key:?} {got:?}");
+        assert!(
+            again
+                .clone()
+                .all(|sequence| group.now.waiting.contains(sequence)),
+            "{key:?} {got:?}"
+        );
         let next = due.range(group.now.cursor..).take(new.len()).copied();
         assert_eq!(next.collect::<Vec<_>>(), new, "{key:?}: some skipped");
         if !items.is_empty() {
             let step = Step::Pulled(consumer.to_owned(), items);
-            self.model.groups.entry(key.clone()).or_default().did(end, step);
+            self.model
+                .groups
+                .entry(key.clone())
+                .or_default()
+                .did(end, step);
         }
     }
 
@@ -292,7 +357,10 @@ impl Session {
             let held = held.get(&member.consumer).cloned().unwrap_or_default();
             let pending = pulls.iter().filter(|pull| held.contains_key(pull)).count() as u64;
             let retention = !self.model.floors.is_empty();
-            assert!(outcome.acked == pending || retention, "{key:?} {outcome:?} {pending}");
+            assert!(
+                outcome.acked == pending || retention,
+                "{key:?} {outcome:?} {pending}"
+            );
             let durable = durability == Durability::Buffered || outcome.acked == 0;
             assert!(durable || after.synced >= after.written);
         }
@@ -358,7 +426,10 @@ impl Session {
             return Ok(());
         }
         let to = rng.below(self.model.next(&key.subject) + 1);
-        let cursor = match self.store.reset(&key.subject, key.group, ResetTo::Sequence(to)) {
+        let cursor = match self
+            .store
+            .reset(&key.subject, key.group, ResetTo::Sequence(to))
+        {
             Err(Error::UnknownGroup { .. } | Error::UnknownSubject { .. }) => return Ok(()),
             outcome => outcome?,
         };
@@ -391,7 +462,11 @@ impl Session {
 }
 
 fn durability(rng: &mut Rng) -> Durability {
-    *rng.pick(&[Durability::Buffered, Durability::Buffered, Durability::Synced])
+    *rng.pick(&[
+        Durability::Buffered,
+        Durability::Buffered,
+        Durability::Synced,
+    ])
 }
 
 /// The names in the folder.

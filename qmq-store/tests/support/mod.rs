@@ -112,7 +112,11 @@ impl House {
     }
 
     /// Acknowledges these pull sequences of a consumer, and returns how many that settled.
-    pub(crate) fn ack(&self, batch: &Batch, pull_sequences: &[std::ops::RangeInclusive<u64>]) -> u64 {
+    pub(crate) fn ack(
+        &self,
+        batch: &Batch,
+        pull_sequences: &[std::ops::RangeInclusive<u64>],
+    ) -> u64 {
         self.store()
             .ack_ranges(batch.member(), pull_sequences, Durability::Buffered)
             .unwrap()

@@ -1,0 +1,83 @@
+//! Checks for a store that has been harmed: what is served is right, and what is not served is said.
+
+use std::collections::BTreeSet;
+
+use qmq_store::{Error, ManualClock, Store};
+
+use super::model::Model;
+use super::workload::{check_message, request};
+
+/// What a harmed store did not serve.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Losses {
+    /// Handed out as damaged, in their place.
+    pub(crate) damaged: u64,
+    /// Not there at all: beyond the end of their subject.
+    pub(crate) missing: u64,
+}
+
+/// Reads everything: each message is right, or damaged in its place, or beyond the end.
+pub(crate) fn read_all(store: &Store, model: &Model) -> Losses {
+    let mut losses = Losses::default();
+    for (subject, sent) in &model.subjects {
+        let mut at = model.floor(subject);
+        loop {
+            let records = match store.read(subject, at, 300) {
+                Err(Error::UnknownSubject { .. }) => break,
+                records => records.expect("reading works"),
+            };
+            if records.is_empty() {
+                break;
+            }
+            for one in records.iter() {
+                assert_eq!(one.sequence(), at, "{subject}: a hole that is not reported");
+                match one.message() {
+                    Ok(_) => check_message(model, subject, &one),
+                    Err(damaged) => {
+                        assert_eq!(damaged.sequence, at);
+                        losses.damaged += 1;
+                    }
+                }
+                at += 1;
+            }
+        }
+        losses.missing += (sent.len() as u64).saturating_sub(at);
+    }
+    losses
+}
+
+/// Lets each group take what it is to get. Nothing that it still needs is skipped; returns how many came although they were settled.
+pub(crate) fn drain(store: &Store, clock: &ManualClock, model: &Model) -> u64 {
+    clock.advance(1_000);
+    let mut again = 0;
+    for key in model.groups.keys() {
+        let mut due = model.due(key);
+        for consumer in model.groups[key].now.held.keys() {
+            match store.consumer_gone(&key.subject, key.group, consumer) {
+                Err(Error::UnknownGroup { .. } | Error::UnknownSubject { .. }) => {}
+                gone => drop(gone.expect("a consumer is declared gone")),
+            }
+        }
+        let drainer = if key.part.is_empty() { "drainer" } else { &key.part };
+        let mut got = BTreeSet::new();
+        loop {
+            let batch = store.pull(&request(key, drainer).max(50)).expect("a pull");
+            if batch.is_empty() {
+                break;
+            }
+            for one in &batch {
+                if one.message().is_ok() {
+                    check_message(model, &key.subject, &one);
+                }
+                assert!(got.insert(one.sequence()), "{key:?}: {} twice", one.sequence());
+            }
+        }
+        again += got.difference(&due).count() as u64;
+        let end = store.read(&key.subject, 0, usize::MAX).ok();
+        let end = end.and_then(|all| all.iter().next_back().map(|last| last.sequence() + 1));
+        due.retain(|sequence| *sequence < end.unwrap_or(0));
+        let skipped: Vec<_> = due.difference(&got).collect();
+        assert!(skipped.is_empty(), "{key:?}: skipped {skipped:?}");
+    }
+    again
+}

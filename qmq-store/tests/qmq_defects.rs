@@ -1,0 +1,13 @@
+//! What goes wrong in QMQ's store, one test each: it would fail on QMQ's design. The numbers are those of our study of QMQ; what each
+//! one was is said above its test.
+
+mod support;
+
+#[path = "qmq_defects/a_lost_messages.rs"]
+mod a_lost_messages;
+#[path = "qmq_defects/b_durability.rs"]
+mod b_durability;
+#[path = "qmq_defects/c_limits.rs"]
+mod c_limits;
+#[path = "qmq_defects/e_concurrency.rs"]
+mod e_concurrency;
