@@ -133,6 +133,14 @@ pub enum Error {
         /// The limit.
         max: u32,
     },
+    /// The subject has as many groups as `Options::groups_max` allows.
+    #[error("{subject:?} has {max} groups already (Options::groups_max); drop some with Store::drop_group")]
+    TooManyGroups {
+        /// The subject.
+        subject: String,
+        /// The limit.
+        max: u32,
+    },
     /// The disk is full. Reads go on; appends are taken again once there is room.
     #[error("the disk is full; free some space or shorten the retention: {what} refused")]
     DiskFull {

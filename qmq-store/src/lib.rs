@@ -45,7 +45,7 @@
 //!   a folder that no program has open. [`Store::open_report`] says what an open found.
 //!
 //! All calls are synchronous and none needs a runtime. A [`Store`] is a handle: clone it and share it among threads. With
-//! [`Background::Threads`], the default, the store has two threads of its own; with [`Background::Manual`] it has none, and the caller calls
+//! [`Background::Threads`], the default, the store has three threads of its own; with [`Background::Manual`] it has none, and the caller calls
 //! [`Store::maintain`]. Time comes from [`Options::clock`], so that tests need not sleep.
 //!
 //! # What it promises
@@ -66,9 +66,8 @@
 //! 9. **Names from outside are never paths**, and everything that can grow has a limit in [`Options`].
 //!
 //! What it does not do: it does not detect duplicates of a producer that sends again, it keeps no order among the consumers of a group, and
-//! it deletes by age, size and free space only, whole segments
-//! at a time. A disk that fails to give a mapped page back kills the process (`SIGBUS`),
-//! as with any store that reads through mappings; opening, verifying and repairing read by calls and get an error.
+//! it deletes by age, size and free space only, whole segments at a time. A disk that fails to give a mapped page back kills the process
+//! (`SIGBUS`), as with any store that reads through mappings; opening, verifying and repairing read by calls and get an error.
 //!
 //! `docs/format.md` has the files byte by byte, `docs/durability.md` what survives what, `docs/decisions` the reasons.
 //!

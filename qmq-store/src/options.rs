@@ -75,6 +75,8 @@ pub struct Options {
     pub batch_bytes_max: u64,
     /// Number of subjects: 1 to 16,777,216, default 1,000,000. Protects against names made of random numbers.
     pub subjects_max: u32,
+    /// Number of groups of a subject (of a broadcast group, each consumer counts): 1 to 1,000,000, default 10,000.
+    pub groups_max: u32,
     /// What `append` waits for. Default: `Synced`.
     pub durability: Durability,
     /// From when on consumers see a message. Default: `Written`.
@@ -113,6 +115,7 @@ impl Default for Options {
             body_bytes_max: 4 << 20,
             batch_bytes_max: 16 << 20,
             subjects_max: 1_000_000,
+            groups_max: 10_000,
             durability: Durability::Synced,
             visible_at: VisibleAt::Written,
             flush_interval: Duration::from_millis(200),
@@ -179,6 +182,7 @@ impl Options {
                 self.segment_bytes / 2,
             ),
             ("subjects_max", u64::from(self.subjects_max), 1, 1 << 24),
+            ("groups_max", u64::from(self.groups_max), 1, 1_000_000),
             ("flush_interval (ms)", ms(self.flush_interval), 1, 3_600_000),
             ("flush_bytes", self.flush_bytes, 64 << 10, 4 << 30),
             ("unacked_max", self.unacked_max, 1, 10_000_000),

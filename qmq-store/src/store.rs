@@ -23,7 +23,7 @@ use crate::log::Log;
 use crate::log::commit::Watermarks;
 use crate::log::record::{Kind, encode_attributes};
 use crate::log::segment::Segment;
-use crate::log::writer::{Appender, BATCH_OVERHEAD, How, Part, Purpose};
+use crate::log::writer::{Appender, BATCH_OVERHEAD, How, Part, Purpose, record_len};
 use crate::options::{Background, Durability, Options, VisibleAt};
 
 /// Where an appended message stands.
@@ -361,72 +361,88 @@ impl Inner {
 
     fn append_batch(&self, messages: &[Message]) -> Result<AppendedBatch, Error> {
         self.check_open()?;
+        let prepared = self.prepare_batch(messages)?;
+        if prepared.bytes > self.options.batch_bytes_max {
+            let max = self.options.batch_bytes_max;
+            return Err(Error::BatchTooLarge { bytes: prepared.bytes, max });
+        }
+        let mut appender = self.log.lock(prepared.bytes, Purpose::Message)?;
+        appender.begin_batch();
+        let mut sequences = Vec::with_capacity(messages.len());
+        let mut subjects = Vec::new();
+        let mut entries = Vec::with_capacity(messages.len());
+        let mut each = messages.iter().zip(&prepared.messages).peekable();
+        let mut attributes_start = 0;
+        // Messages of one subject often follow each other: one look-up and one entry into the index for each such run.
+        while let Some(&(first, _)) = each.peek() {
+            let subject = match self.catalog.get(first.subject()) {
+                Some(subject) => subject,
+                None => self.create_subject(&mut appender, first.subject()),
+            };
+            let mut sequence = subject.index.lock().next;
+            entries.clear();
+            while let Some((message, ready)) = each.next_if(|(message, _)| message.subject() == &*subject.name) {
+                let part = Part {
+                    kind: Kind::Message,
+                    sequence,
+                    subject: message.subject(),
+                    attributes: &prepared.attributes[attributes_start..ready.attributes_end],
+                    tag_fingerprint: ready.tag_fingerprint,
+                    body: message.body(),
+                    body_crc: ready.body_crc,
+                };
+                let offset = appender.put(&part, How::Store)?;
+                entries.push((offset, ready.tag_fingerprint));
+                sequences.push(sequence);
+                sequence += 1;
+                attributes_start = ready.attributes_end;
+            }
+            index_messages(&mut appender, &subject, &entries);
+            subjects.push(subject);
+        }
+        let visible_at_once = self.options.visible_at == VisibleAt::Written;
+        if !visible_at_once {
+            let offset = appender.batch_start();
+            self.wake_later.lock().extend(subjects.iter().map(|subject| (offset, Arc::clone(subject))));
+        }
+        let end_offset = appender.publish()?;
+        if visible_at_once {
+            for subject in &subjects {
+                wakeup::notify(subject);
+            }
+        }
+        Ok(AppendedBatch { sequences, end_offset })
+    }
+
+    /// Everything about a batch that needs no lock.
+    fn prepare_batch(&self, messages: &[Message]) -> Result<PreparedBatch, Error> {
         if messages.is_empty() {
             return Err(Error::EmptyBatch);
         }
-        let mut attributes = Vec::new();
-        let mut ends = Vec::with_capacity(messages.len());
-        let mut last: Option<Arc<Subject>> = None;
-        let mut subjects = Vec::with_capacity(messages.len());
+        let mut prepared = PreparedBatch {
+            bytes: BATCH_OVERHEAD,
+            attributes: Vec::new(),
+            messages: Vec::with_capacity(messages.len()),
+        };
+        let mut last_subject = "";
         for message in messages {
-            self.check_message(message, &mut attributes)?;
-            ends.push(attributes.len());
-            let known = last
-                .take()
-                .filter(|last| &*last.name == message.subject())
-                .or_else(|| self.catalog.get(message.subject()));
-            if known.is_none() {
-                self.check_new_subject(message.subject())?;
+            let start = prepared.attributes.len();
+            self.check_message(message, &mut prepared.attributes)?;
+            if message.subject() != last_subject {
+                if self.catalog.get(message.subject()).is_none() {
+                    self.check_new_subject(message.subject())?;
+                }
+                last_subject = message.subject();
             }
-            last.clone_from(&known);
-            subjects.push(known);
-        }
-        let starts = std::iter::once(0).chain(ends.iter().copied());
-        let mut parts: Vec<Part<'_>> = messages
-            .iter()
-            .zip(starts.zip(&ends))
-            .map(|(message, (start, &end))| message_part(message, &attributes[start..end]))
-            .collect();
-        let bytes = BATCH_OVERHEAD + parts.iter().map(Part::record_len).sum::<u64>();
-        if bytes > self.options.batch_bytes_max {
-            return Err(Error::BatchTooLarge {
-                bytes,
-                max: self.options.batch_bytes_max,
+            let attributes_end = prepared.attributes.len();
+            prepared.bytes += record_len(message, attributes_end - start);
+            prepared.messages.push(PreparedMessage {
+                attributes_end,
+                body_crc: crc32fast::hash(message.body()),
+                tag_fingerprint: tags::fingerprint(message.tags().iter().map(String::as_str)),
             });
         }
-        let mut appender = self.log.lock(bytes, Purpose::Message)?;
-        appender.begin_batch();
-        let mut sequences = Vec::with_capacity(parts.len());
-        for (part, known) in parts.iter_mut().zip(&mut subjects) {
-            let subject = match known.take().or_else(|| self.catalog.get(part.subject)) {
-                Some(subject) => subject,
-                None => self.create_subject(&mut appender, part.subject),
-            };
-            part.sequence = subject.index.lock().next;
-            let offset = appender.put(part, How::Store)?;
-            index_message(&mut appender, &subject, offset, part.tag_fingerprint);
-            sequences.push(part.sequence);
-            if self.options.visible_at != VisibleAt::Written {
-                self.wake_later
-                    .lock()
-                    .push_back((offset, Arc::clone(&subject)));
-            }
-            *known = Some(subject);
-        }
-        let end_offset = appender.publish()?;
-        if self.options.visible_at == VisibleAt::Written {
-            let mut woken: Option<u32> = None;
-            for subject in subjects.iter().flatten() {
-                if woken != Some(subject.id) {
-                    wakeup::notify(subject);
-                    woken = Some(subject.id);
-                }
-            }
-        }
-        Ok(AppendedBatch {
-            sequences,
-            end_offset,
-        })
+        Ok(prepared)
     }
 
     /// Waits for the durability asked, and keeps what is not synced within its bound.
@@ -527,18 +543,38 @@ pub(crate) fn message_part<'a>(message: &'a Message, attributes: &'a [u8]) -> Pa
 
 /// Enters a message that has been put into its subject's index.
 #[inline]
-pub(crate) fn index_message(
-    appender: &mut Appender<'_>,
-    subject: &Subject,
-    offset: u64,
-    tag_fingerprint: u32,
-) {
+pub(crate) fn index_message(appender: &mut Appender<'_>, subject: &Subject, offset: u64, tag_fingerprint: u32) {
+    index_messages(appender, subject, &[(offset, tag_fingerprint)]);
+}
+
+/// Enters messages that have been put, in order, as offset and tag fingerprint.
+#[inline]
+fn index_messages(appender: &mut Appender<'_>, subject: &Subject, messages: &[(u64, u32)]) {
     let segment = appender.segment();
-    let entry = Entry {
-        position: ((offset - segment) / 8) as u32,
-        tag_fingerprint,
-    };
-    if subject.index.lock().push(segment, entry) {
+    let mut first_here = false;
+    {
+        let mut index = subject.index.lock();
+        for &(offset, tag_fingerprint) in messages {
+            let position = ((offset - segment) / 8) as u32;
+            first_here |= index.push(segment, Entry { position, tag_fingerprint });
+        }
+    }
+    if first_here {
         appender.touched(subject.id);
     }
+}
+
+/// A batch before the append lock is taken.
+struct PreparedBatch {
+    /// Bytes that it takes in the log.
+    bytes: u64,
+    /// Attributes of all messages, one after the other.
+    attributes: Vec<u8>,
+    messages: Vec<PreparedMessage>,
+}
+
+struct PreparedMessage {
+    attributes_end: usize,
+    body_crc: u32,
+    tag_fingerprint: u32,
 }

@@ -124,3 +124,57 @@ fn a_flipped_bit_of_a_closed_store_costs_no_other_message() {
 fn a_flipped_bit_of_a_store_that_lost_its_power_costs_no_other_message() {
     flip_all(&build(false));
 }
+
+#[test]
+fn what_a_damaged_pull_record_handed_out_comes_again_and_passes_the_filter() {
+    use qmq_store::{DamageKind, Message, PullRequest, Store, TagFilter};
+
+    let (options, clock) = common::small_options();
+    let disk = SimulatedDisk::new();
+    let store = common::open(&disk, &options).expect("the store opens");
+    let odd = |n: u64| if n % 2 == 1 { "odd" } else { "even" };
+    for n in 0..40 {
+        let message = Message::new("s", format!("{n}")).tag(odd(n));
+        store.append_with(&message, Durability::Buffered).expect("an append");
+    }
+    let all = PullRequest::new("s", "all", "one").max(10);
+    let odds = PullRequest::new("s", "odds", "one").filter(TagFilter::Any(vec!["odd".into()]));
+    let odds = odds.max(10);
+    let mut records = Vec::new();
+    for request in [&all, &odds] {
+        assert!(store.pull(&request.clone().max_bytes(1)).expect("a pull").len() == 1);
+        let begin = store.watermarks().written;
+        assert_eq!(store.pull(request).expect("a pull").len(), 10);
+        records.push((begin, store.watermarks().written));
+        let rest = store.pull(request).expect("a pull");
+        assert_eq!(store.ack(&rest).expect("an ack").acked, rest.len() as u64);
+    }
+    store.sync().expect("a sync");
+    store.append(&Message::new("s", "last").tag("even")).expect("an append");
+    drop(store);
+    let left = disk.crash(0);
+    for (_, end) in records {
+        left.flip_bit("log-00000000000000000000", 64 + end - 9, 0).expect("a flip");
+    }
+    let store = common::open(&left, &options).expect("the store opens");
+    let kinds: Vec<_> = store.open_report().damages.iter().map(|damage| damage.kind).collect();
+    assert_eq!(kinds, [DamageKind::ActionBody; 2]);
+    clock.advance(1);
+    let drain = |store: &Store, request: &PullRequest| {
+        let mut got = Vec::new();
+        loop {
+            let batch = store.pull(request).expect("a pull");
+            if batch.is_empty() {
+                return got;
+            }
+            got.extend(batch.iter().map(|one| one.sequence()));
+        }
+    };
+    // The first message is held, those of the damaged pull come again, the acked ones do not, the others follow.
+    let expected: Vec<u64> = (0..11).chain(21..41).collect();
+    assert_eq!(drain(&store, &all), expected);
+    let expected: Vec<u64> = (0..20).filter(|n| n % 2 == 1 && *n < 23).collect();
+    let got = drain(&store, &odds);
+    assert!(got.iter().all(|n| n % 2 == 1), "{got:?} pass the filter");
+    assert!(expected.iter().all(|n| got.contains(n)), "{got:?}");
+}

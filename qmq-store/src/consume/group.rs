@@ -324,6 +324,19 @@ impl Group {
         }
     }
 
+    /// Damage took the records of pulls up to `cursor`: the messages `lost` that they handed out wait
+    /// for another member, and what else lies there counts as skipped.
+    pub(crate) fn take_back(&mut self, lost: &[u64], cursor: u64) {
+        let passed = cursor.saturating_sub(self.cursor);
+        let extra = self.extra();
+        extra.skipped = extra.skipped.saturating_add(passed.saturating_sub(lost.len() as u64));
+        for sequence in lost {
+            extra.redelivery.insert(*sequence, 0);
+        }
+        self.cursor = self.cursor.max(cursor);
+        self.tidy();
+    }
+
     /// Retention moved the subject's first kept sequence to `floor`: what lies below can no longer
     /// be read, and counts as skipped, never as acked.
     pub(crate) fn raise_floor(&mut self, floor: u64) {

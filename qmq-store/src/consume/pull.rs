@@ -394,6 +394,13 @@ impl Inner {
             .find(&request.group, &request.consumer)
             .is_none()
         {
+            if consumption.groups.len() >= self.options.groups_max as usize {
+                return Err(Error::TooManyGroups {
+                    subject: request.subject.clone(),
+                    max: self.options.groups_max,
+                }
+                .into());
+            }
             let cursor = match request.start {
                 Start::Earliest => floor(subject, &self.segments())?,
                 Start::Latest => subject.index.lock().next,

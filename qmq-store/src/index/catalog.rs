@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use foldhash::quality::RandomState;
 use parking_lot::RwLock;
 
 use super::active::{Entry, Subject};
@@ -38,7 +39,7 @@ impl Eq for ByName {}
 /// The subjects, by name and by number. Numbers are given in the order of first appearance in the log, so a replay gives the same.
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
-    by_name: RwLock<HashSet<ByName>>,
+    by_name: RwLock<HashSet<ByName, RandomState>>,
     by_id: RwLock<Vec<Arc<Subject>>>,
 }
 

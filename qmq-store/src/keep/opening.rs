@@ -117,7 +117,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Inner, OpenE
     remove_damaged_checkpoints(&*disk, &recovered.report)
         .map_err(OpenError::io("removing a damaged checkpoint"))?;
     if !recovered.report.clean {
-        make_durable(&*disk, &recovered.segments, recovered.end)
+        make_durable(&*disk, &recovered.segments, recovered.synced, recovered.end)
             .map_err(OpenError::io("syncing what was recovered"))?;
     }
     let no_room = |error: io::Error| {
@@ -286,7 +286,8 @@ pub(crate) fn close(inner: &Inner) -> Result<(), Error> {
     if inner.lock.lock().is_none() {
         return Ok(());
     }
-    inner.sync_to(inner.log.settled_end())?;
+    let end = inner.log.close_for_appends();
+    inner.sync_to(end)?;
     if inner.log.active_bytes() > REPLAYED_AT_OPEN_MAX {
         inner.log.finish_active()?;
     }
@@ -296,7 +297,7 @@ pub(crate) fn close(inner: &Inner) -> Result<(), Error> {
         store_id: inner.log.store_id,
         created_ms: inner.created_ms,
         incarnation: inner.log.incarnation(),
-        clean_end: Some(inner.log.settled_end()),
+        clean_end: Some(end),
     };
     inner
         .log

@@ -8,21 +8,25 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use qmq_message::TagFilter;
+
 use super::checkpoint::{self, SubjectState, Summary};
 use super::damage::{Damage, DamageKind};
 use super::seal::{read_segment, rebuild_index, write_index};
 use crate::consume::{Action, Names};
 use crate::disk::{Access, Disk, FileEntry, Maps};
-use crate::error::OpenError;
+use crate::error::{OpenError, is_full};
 use crate::index::active::{Entry, Subject};
-use crate::index::catalog::Catalog;
+use crate::index::catalog::{Catalog, floor, walk};
 use crate::index::sealed::SealedIndex;
-use crate::log::record::{Header, Kind, Record};
+use crate::index::tags::FingerprintFilter;
+use crate::log::record::{Attributes, Header, Kind, Record};
 use crate::log::scan::{Found, Scan, first_nonzero};
 use crate::log::segment::{
     HeaderProblem, SEGMENT_HEADER_LEN, SEGMENT_VERSION, Segment, SegmentHeader, index_base,
     log_base, log_name,
 };
+use crate::records::Records;
 
 /// What an open found and did.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +58,8 @@ pub(crate) struct Recovered {
     /// Per segment that is not sealed, numbers of the subjects that have messages in it.
     pub(crate) touched: BTreeMap<u64, Vec<u32>>,
     pub(crate) end: u64,
+    /// Up to here something says that the log was synced.
+    pub(crate) synced: u64,
     pub(crate) last_time_ms: u64,
     pub(crate) report: OpenReport,
 }
@@ -74,6 +80,8 @@ pub(crate) struct Replay<'a> {
     pub(crate) replay_from: u64,
     pub(crate) records: u64,
     pub(crate) last_time_ms: u64,
+    /// All segments, once damage has been met: then a pull may be missing.
+    after_damage: Option<Arc<Vec<Arc<Segment>>>>,
     /// The last subject met: records of one subject often follow each other.
     last: Option<Arc<Subject>>,
 }
@@ -86,6 +94,7 @@ impl<'a> Replay<'a> {
             replay_from,
             records: 0,
             last_time_ms: 0,
+            after_damage: None,
             last: None,
         }
     }
@@ -121,11 +130,42 @@ impl<'a> Replay<'a> {
                     Action::decode(record.body).map_err(|_| "an action that cannot be decoded")?;
                 let subject = self.subject(record.subject);
                 if end > self.replay_from {
+                    self.return_gap(&subject, &action, end);
                     subject.consumption.lock().apply(&action, end, self.names);
                 }
                 Ok(())
             }
         }
+    }
+
+    /// What a pull handed out whose record is damaged was given to nobody that is still known: it goes to the group again.
+    fn return_gap(&self, subject: &Subject, action: &Action<'_>, end: u64) {
+        let (
+            Some(segments),
+            Action::Pull {
+                group,
+                consumer,
+                cursor_before,
+                ..
+            },
+        ) = (&self.after_damage, action)
+        else {
+            return;
+        };
+        let mut consumption = subject.consumption.lock();
+        let Some(at) = consumption.find(group, consumer) else {
+            return;
+        };
+        let group = &mut consumption.groups[at];
+        let from = group.cursor().max(floor(subject, segments).unwrap_or(0));
+        if group.applied() >= end || from >= *cursor_before {
+            return;
+        }
+        let lost = match group.filter() {
+            None => (from..*cursor_before).collect(),
+            Some(filter) => matching(subject, segments, filter, from, *cursor_before),
+        };
+        group.take_back(&lost, *cursor_before);
     }
 
     pub(crate) fn message(
@@ -166,6 +206,46 @@ impl<'a> Replay<'a> {
     }
 }
 
+/// The messages in `from..until` that may pass a group's filter.
+fn matching(
+    subject: &Subject,
+    segments: &Arc<Vec<Arc<Segment>>>,
+    filter: &TagFilter,
+    from: u64,
+    until: u64,
+) -> Vec<u64> {
+    let fingerprints = FingerprintFilter::new(filter);
+    let mut records = Records::new(subject);
+    let mut found = Vec::new();
+    let walked = walk(
+        subject,
+        &|| Arc::clone(segments),
+        from,
+        u64::MAX,
+        |segment, sequence, entry| {
+            if sequence >= until {
+                return false;
+            }
+            if fingerprints.may_match(entry.tag_fingerprint) {
+                let peeked = records.peek(segment, sequence, entry);
+                let passes = records.record(&peeked).is_none_or(|record| {
+                    Attributes::decode(record.attributes)
+                        .is_none_or(|attributes| filter.matches(attributes.tags()))
+                });
+                if passes {
+                    found.push(sequence);
+                }
+            }
+            true
+        },
+    );
+    match walked {
+        Ok(()) => found,
+        // Too many rather than too few.
+        Err(_) => (from..until).collect(),
+    }
+}
+
 struct Recovery<'a> {
     disk: &'a dyn Disk,
     maps: &'a Arc<Maps>,
@@ -174,7 +254,6 @@ struct Recovery<'a> {
     catalog: Catalog,
     names: Names,
     summary: Summary,
-    has_checkpoint: bool,
     segments: Vec<Arc<Segment>>,
     touched: BTreeMap<u64, Vec<u32>>,
     /// Highest synced end known.
@@ -199,7 +278,6 @@ pub(crate) fn recover(
         catalog: Catalog::default(),
         names: Names::default(),
         summary: Summary::default(),
-        has_checkpoint: false,
         segments: Vec::new(),
         touched: BTreeMap::new(),
         synced: extent.known_synced,
@@ -222,6 +300,7 @@ pub(crate) fn recover(
         segments: recovery.segments,
         touched: recovery.touched,
         end,
+        synced: recovery.synced.min(end),
         last_time_ms: recovery.last_time_ms,
         report: recovery.report,
     })
@@ -255,7 +334,6 @@ impl Recovery<'_> {
         self.synced = self.synced.max(summary.synced_end);
         self.last_time_ms = summary.last_time_ms;
         self.summary = summary;
-        self.has_checkpoint = true;
     }
 
     /// Lists the segments and checks their names, headers and lengths against each other and the checkpoint.
@@ -489,6 +567,9 @@ impl Recovery<'_> {
                 Found::Record { record, batch_ok } => {
                     self.synced = self.synced.max(record.header.synced_end);
                     if *batch_ok {
+                        if replay.after_damage.is_none() && !self.report.damages.is_empty() {
+                            replay.after_damage = Some(Arc::new(self.segments.clone()));
+                        }
                         if let Err(_reason) = replay.apply(segment, record, &mut touched) {
                             let damage = Damage::new(
                                 DamageKind::Records,
@@ -705,7 +786,7 @@ impl Recovery<'_> {
         for subject in self.catalog.all() {
             let mut index = subject.index.lock();
             if lost {
-                let boundary = sealed_boundary(&self.segments, subject.id);
+                let boundary = sealed_boundary(&self.segments, subject.id, self.summary.start == 0);
                 if let Some(boundary) = boundary {
                     index.prepend_holes(boundary);
                 }
@@ -731,14 +812,15 @@ impl Recovery<'_> {
     }
 }
 
-/// Where a subject stood at the end of the last sealed segment.
-fn sealed_boundary(segments: &[Arc<Segment>], subject: u32) -> Option<u64> {
-    let sealed = segments.iter().rev().find_map(|segment| segment.sealed())?;
+/// Where a subject stood at the end of the last sealed segment. Without one, all began at 0 if the log still `begins` where it was created.
+fn sealed_boundary(segments: &[Arc<Segment>], subject: u32, begins: bool) -> Option<u64> {
+    let Some(sealed) = segments.iter().rev().find_map(|segment| segment.sealed()) else {
+        return begins.then_some(0);
+    };
     let region = sealed.region().ok()?;
-    sealed
-        .share(&region, subject)
-        .ok()?
-        .map(|share| share.end())
+    let share = sealed.share(&region, subject).ok()?;
+    // A subject that came later began at 0.
+    Some(share.map_or(0, |share| share.end()))
 }
 
 type Bound<'a, T> = Box<dyn Fn(u32) -> T + 'a>;
@@ -792,18 +874,57 @@ fn read_segment_or_nothing(
 
 /// Zeroes what follows `end` in the active segment, and syncs all segments that were replayed: what was recovered from the page cache may not be
 /// on the disk yet, and what was cut must not come back.
-pub(crate) fn make_durable(disk: &dyn Disk, segments: &[Arc<Segment>], end: u64) -> io::Result<()> {
+///
+/// What nothing says to be synced is written again first. A sync that failed in the process before this one has left it in the page
+/// cache, marked clean: a sync alone would report success and write nothing.
+pub(crate) fn make_durable(
+    disk: &dyn Disk,
+    segments: &[Arc<Segment>],
+    synced: u64,
+    end: u64,
+) -> io::Result<()> {
     for segment in segments.iter().filter(|segment| segment.sealed().is_none()) {
         let file = match disk.open(segment.data().name(), Access::Write) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             file => file?,
         };
+        let until = segment.position(segment.end().unwrap_or(end));
+        if synced > segment.base {
+            write_again(&*file, segment.position(synced), until)?;
+        } else {
+            write_length_again(&*file)?;
+            write_again(&*file, 0, until)?;
+        }
         if segment.end().is_none() {
             zero_after(&*file, segment.position(end))?;
         }
         file.sync()?;
     }
     disk.sync_names()
+}
+
+/// Sets another length and the old one again, where there is room for that.
+fn write_length_again(file: &dyn crate::disk::DiskFile) -> io::Result<()> {
+    let len = file.len()?;
+    match file.set_len(len + 1) {
+        Err(error) if is_full(&error) => Ok(()),
+        outcome => outcome.and_then(|()| file.set_len(len)),
+    }
+}
+
+fn write_again(file: &dyn crate::disk::DiskFile, from: u64, until: u64) -> io::Result<()> {
+    const PIECE: u64 = 1 << 20;
+    let until = until.min(file.len()?);
+    let mut piece = Vec::new();
+    let mut at = from;
+    while at < until {
+        let take = PIECE.min(until - at);
+        piece.resize(take as usize, 0);
+        file.read_at(&mut piece, at)?;
+        file.write_at(&piece, at)?;
+        at += take;
+    }
+    Ok(())
 }
 
 fn zero_after(file: &dyn crate::disk::DiskFile, from: u64) -> io::Result<()> {

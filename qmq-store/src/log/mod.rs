@@ -143,6 +143,7 @@ impl Log {
             limit,
             last_time_ms: start.last_time_ms,
             on_reserve: false,
+            closed: false,
             touched: start.touched,
             subjects: start.subjects,
             scratch: Vec::new(),
@@ -323,6 +324,13 @@ impl Log {
             );
         }
         Ok(())
+    }
+
+    /// Takes no more appends, from whoever is waiting for the append lock either. Returns the end of the log.
+    pub(crate) fn close_for_appends(&self) -> u64 {
+        let mut writer = self.writer.lock();
+        writer.closed = true;
+        writer.end
     }
 
     /// Bytes in the active segment.

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use parking_lot::MutexGuard;
+use qmq_message::Message;
 
 use super::record::{HEADER_LEN, Header, Kind, align};
 use super::segment::{ActiveFile, Segment, SegmentHeader, log_name};
@@ -39,6 +40,8 @@ pub(crate) struct Writer {
     pub(super) last_time_ms: u64,
     /// The active segment is one of the reserve's: no messages.
     pub(super) on_reserve: bool,
+    /// The store closes: what came later would be behind the end that the close has noted.
+    pub(super) closed: bool,
     /// Subjects with a message in the active segment.
     pub(super) touched: Vec<u32>,
     /// Subjects known.
@@ -62,6 +65,11 @@ pub(crate) struct Part<'a> {
     pub(crate) body_crc: u32,
 }
 
+/// Bytes that a message takes in the log, with so many bytes of attributes.
+pub(crate) fn record_len(message: &Message, attributes: usize) -> u64 {
+    align((HEADER_LEN + message.subject().len() + attributes + message.body().len()) as u64)
+}
+
 impl Part<'_> {
     fn header_len(&self) -> usize {
         HEADER_LEN + self.subject.len() + self.attributes.len()
@@ -83,7 +91,8 @@ const SCRATCH_KEPT: usize = 4 << 20;
 pub(crate) struct BatchMark {
     start: u64,
     count: u64,
-    crc: crc32fast::Hasher,
+    /// Both checksums of each record, one after the other.
+    checksums: Vec<u8>,
 }
 
 /// Bytes that a batch takes besides its records.
@@ -104,6 +113,9 @@ impl Log {
     pub(crate) fn lock(&self, len: u64, purpose: Purpose) -> Result<Appender<'_>, Error> {
         let mut writer = self.writer.lock();
         self.commit.check()?;
+        if writer.closed {
+            return Err(Error::Closed);
+        }
         if writer.end + len > writer.limit {
             self.rotate(&mut writer, len, purpose)?;
         }
@@ -127,7 +139,7 @@ impl Log {
         let capacity = self.segment_bytes.max(len);
         let (file, on_reserve) = match self.new_segment_file(&name, capacity) {
             Ok(file) => (file, false),
-            Err(error) if is_full(&error) && purpose == Purpose::Action => (
+            Err(error) if is_full(&error) && purpose == Purpose::Action && len <= self.segment_bytes => (
                 self.take_reserve(&name)?
                     .ok_or(Error::DiskFull { what: "action" })?,
                 true,
@@ -226,11 +238,16 @@ impl Appender<'_> {
     /// Starts a commit unit of several records. They become visible, and survive, together.
     pub(crate) fn begin_batch(&mut self) {
         let writer = &mut *self.writer;
-        let mark = BatchMark { start: writer.end, count: 0, crc: crc32fast::Hasher::new() };
+        let mark = BatchMark { start: writer.end, count: 0, checksums: Vec::new() };
         self.batch = Some(mark);
         writer.scratch.clear();
         writer.scratch.resize(HEADER_LEN, 0);
         writer.end += BATCH_OVERHEAD;
+    }
+
+    /// Offset of the batch that is being gathered; where the next record goes if there is none.
+    pub(crate) fn batch_start(&self) -> u64 {
+        self.batch.as_ref().map_or(self.writer.end, |batch| batch.start)
     }
 
     /// Puts one record and returns its offset. Nobody sees it before `publish`. The records of a batch are gathered, and reach the file with
@@ -261,8 +278,8 @@ impl Appender<'_> {
             writer.scratch.extend_from_slice(part.body);
             writer.scratch.resize((end - batch.start) as usize, 0);
             batch.count += 1;
-            batch.crc.update(&header_crc.to_le_bytes());
-            batch.crc.update(&part.body_crc.to_le_bytes());
+            batch.checksums.extend_from_slice(&header_crc.to_le_bytes());
+            batch.checksums.extend_from_slice(&part.body_crc.to_le_bytes());
         } else {
             writer.scratch.clear();
             header.encode(part.subject.as_bytes(), part.attributes, &mut writer.scratch);
@@ -303,7 +320,7 @@ impl Appender<'_> {
             time_ms: self.time_ms,
             incarnation: self.log.incarnation(),
             body_len: (writer.end - batch.start - BATCH_OVERHEAD) as u32,
-            body_crc: batch.crc.finalize(),
+            body_crc: crc32fast::hash(&batch.checksums),
             header_len: HEADER_LEN as u16,
             subject_len: 0,
             tag_fingerprint: 0,

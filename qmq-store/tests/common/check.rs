@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use qmq_store::disk::SimulatedDisk;
 use qmq_store::{Error, ManualClock, Options, Store};
 
-use super::model::{Key, Model};
+use super::model::{Key, Model, Sent};
 use super::rng::Rng;
 use super::workload::{check_message, names, request};
 
@@ -35,8 +35,14 @@ pub(crate) fn check_image(
         End::PowerLostInClose => End::PowerLost,
         _ => how,
     };
-    let end = check_report(&store, model, how);
     let mut model = model.clone();
+    let written = store.watermarks().written;
+    if let Some((subject, sent)) = model.attempt.take().filter(|_| written > model.reached) {
+        let sent = Sent { end: written, ..sent };
+        model.subjects.entry(subject).or_default().push(sent);
+        model.reached = written;
+    }
+    let end = check_report(&store, &model, how);
     model.cut(end);
     let floors = check_contents(&store, &model);
     model.floors = floors;

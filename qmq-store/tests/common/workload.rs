@@ -31,6 +31,8 @@ pub(crate) struct Session {
     seen: BTreeSet<(Key, String)>,
     given_again: BTreeMap<(Key, String), BTreeSet<u64>>,
     retention: bool,
+    /// The test makes operations fail.
+    pub(crate) faulty: bool,
 }
 
 pub(crate) fn request(key: &Key, consumer: &str) -> PullRequest {
@@ -84,6 +86,7 @@ impl Session {
             seen: BTreeSet::new(),
             given_again: BTreeMap::new(),
             retention: options.retention.max_bytes.is_some(),
+            faulty: false,
         }
     }
 
@@ -120,7 +123,8 @@ impl Session {
             let outcome = self.act(rng);
             if let Err(error) = &outcome {
                 let off = self.disk.operations() >= self.power_off_after;
-                assert!(off, "an operation failed on a healthy disk: {error}");
+                let expected = off || self.faulty;
+                assert!(expected, "an operation failed on a healthy disk: {error}");
             }
             self.note();
         }
@@ -182,6 +186,9 @@ impl Session {
         }
         if after.written > before {
             self.sent(subject, body, tags, after.written);
+        } else if outcome.is_err() && self.faulty && self.model.attempt.is_none() {
+            let end = after.written;
+            self.model.attempt = Some((subject.to_owned(), Sent { body, tags, end }));
         }
         outcome.map(drop)
     }

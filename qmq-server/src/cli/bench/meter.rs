@@ -1,0 +1,120 @@
+//! What the operating system says about this process, and what a phase of work adds to it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::cli::files::DiskUse;
+
+/// Resources that the process has at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Resources {
+    /// Anonymous memory in bytes: the heap and the stacks, without file pages.
+    pub(super) rss_anon_bytes: u64,
+    /// Open file descriptors.
+    pub(super) open_files: u64,
+    /// Memory mappings.
+    pub(super) mappings: u64,
+}
+
+impl Resources {
+    /// Reads them from `/proc/self`.
+    pub(super) fn now() -> io::Result<Self> {
+        let status = fs::read_to_string("/proc/self/status")?;
+        let kib = field(&status, "RssAnon:").unwrap_or(0);
+        Ok(Self {
+            rss_anon_bytes: kib * 1024,
+            // Listing them takes one itself.
+            open_files: (fs::read_dir("/proc/self/fd")?.count() as u64).saturating_sub(1),
+            mappings: fs::read_to_string("/proc/self/maps")?.lines().count() as u64,
+        })
+    }
+}
+
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// Time and written bytes of one kind of work, which may come in several pieces.
+#[derive(Debug)]
+pub(super) struct Meter {
+    dir: PathBuf,
+    /// Time spent in the pieces.
+    pub(super) elapsed: Duration,
+    written: u64,
+    grown: u64,
+}
+
+/// The state at the start of a piece.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    written: u64,
+    allocated: u64,
+}
+
+impl Meter {
+    /// A meter of work on the files below `dir`.
+    pub(super) fn new(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            elapsed: Duration::ZERO,
+            written: 0,
+            grown: 0,
+        }
+    }
+
+    /// Measures one piece of work.
+    pub(super) fn piece<T>(&mut self, work: impl FnOnce() -> T) -> io::Result<T> {
+        let before = self.mark()?;
+        let start = Instant::now();
+        let result = work();
+        self.elapsed += start.elapsed();
+        let after = self.mark()?;
+        self.written += after.written.saturating_sub(before.written);
+        self.grown += after.allocated.saturating_sub(before.allocated);
+        Ok(result)
+    }
+
+    fn mark(&self) -> io::Result<Mark> {
+        let io = fs::read_to_string("/proc/self/io")?;
+        Ok(Mark {
+            written: field(&io, "write_bytes:").unwrap_or(0),
+            allocated: DiskUse::of(&self.dir)?.allocated,
+        })
+    }
+
+    /// Bytes that the work caused to be written: what the kernel counts as dirtied by this process, by calls or
+    /// through mappings; where it does not count (tmpfs), the growth of the files' blocks.
+    pub(super) fn written_bytes(&self) -> u64 {
+        if self.written > 0 {
+            self.written
+        } else {
+            self.grown
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_memory_files_and_mappings() {
+        let now = Resources::now().unwrap();
+        assert!(
+            now.rss_anon_bytes > 0 && now.open_files >= 3 && now.mappings > 5,
+            "{now:?}"
+        );
+    }
+
+    #[test]
+    fn written_bytes_are_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut meter = Meter::new(dir.path());
+        let work = || fs::write(dir.path().join("x"), vec![7; 1 << 20]);
+        meter.piece(work).unwrap().unwrap();
+        assert!(meter.written_bytes() >= 1 << 20, "{meter:?}");
+    }
+}

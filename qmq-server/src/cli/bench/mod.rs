@@ -1,0 +1,33 @@
+//! `qmq bench`: measurements beside the limits of the same machine in the same minute.
+
+mod consume;
+mod limits;
+mod meter;
+mod produce;
+mod reopen;
+mod report;
+mod store;
+
+use clap::Subcommand;
+
+use super::failure::Failure;
+
+/// Shown by `qmq bench --help`.
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  qmq bench store
+  qmq bench store --durability synced --threads 64 --messages 20000 --json";
+
+/// What can be measured.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Append, pull, acknowledge and reopen
+    Store(store::Args),
+}
+
+/// Runs one of them.
+pub(crate) fn run(command: &Command) -> Result<(), Failure> {
+    match command {
+        Command::Store(args) => store::run(args),
+    }
+}

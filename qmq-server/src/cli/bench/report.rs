@@ -1,0 +1,111 @@
+//! The rows of a benchmark.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::meter::{Meter, Resources};
+use crate::cli::failure::Failure;
+use crate::cli::latency::Latency;
+use crate::cli::output::{Output, bytes, count, micros, rate, table};
+
+/// One row; the names are stable.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Row {
+    pub(super) name: &'static str,
+    pub(super) messages: u64,
+    pub(super) seconds: f64,
+    pub(super) msgs_per_s: f64,
+    pub(super) mib_per_s: f64,
+    pub(super) p50_us: f64,
+    pub(super) p99_us: f64,
+    pub(super) p999_us: f64,
+    pub(super) max_us: f64,
+    pub(super) limit_msgs_per_s: f64,
+    pub(super) ratio_to_limit: f64,
+    pub(super) rss_anon_bytes: u64,
+    pub(super) open_files: u64,
+    pub(super) mappings: u64,
+    pub(super) write_amplification: f64,
+}
+
+/// What one kind of work did.
+#[derive(Debug)]
+pub(super) struct Measured<'a> {
+    pub(super) name: &'static str,
+    pub(super) messages: u64,
+    pub(super) body_bytes: u64,
+    pub(super) meter: &'a Meter,
+    pub(super) latency: &'a Latency,
+    pub(super) resources: Resources,
+}
+
+impl Row {
+    /// The row of a piece of work beside the rate that the machine could reach.
+    pub(super) fn new(measured: &Measured<'_>, limit_msgs_per_s: f64) -> Self {
+        let seconds = measured
+            .meter
+            .elapsed
+            .max(Duration::from_nanos(1))
+            .as_secs_f64();
+        let msgs_per_s = measured.messages as f64 / seconds;
+        let bytes = measured.body_bytes as f64;
+        Self {
+            name: measured.name,
+            messages: measured.messages,
+            seconds,
+            msgs_per_s,
+            mib_per_s: bytes / seconds / f64::from(1 << 20),
+            p50_us: measured.latency.quantile_us(0.5),
+            p99_us: measured.latency.quantile_us(0.99),
+            p999_us: measured.latency.quantile_us(0.999),
+            max_us: measured.latency.max_us(),
+            limit_msgs_per_s,
+            ratio_to_limit: msgs_per_s / limit_msgs_per_s,
+            rss_anon_bytes: measured.resources.rss_anon_bytes,
+            open_files: measured.resources.open_files,
+            mappings: measured.resources.mappings,
+            write_amplification: measured.meter.written_bytes() as f64 / bytes.max(1.0),
+        }
+    }
+}
+
+/// Prints the rows: a line each for programs, a column each for people.
+pub(super) fn print(rows: &[Row], json: bool) -> Result<(), Failure> {
+    let mut out = Output::new();
+    if json {
+        for row in rows {
+            out.json(row)?;
+        }
+        return out.flush();
+    }
+    let mut header = vec![""];
+    header.extend(rows.iter().map(|row| row.name));
+    let numbers: Vec<usize> = (1..header.len()).collect();
+    let mut lines = table(&header, &numbers);
+    let mut line = |name: &str, value: &dyn Fn(&Row) -> String| {
+        lines.add_row(std::iter::once(name.to_owned()).chain(rows.iter().map(value)));
+    };
+    line("messages", &|row| count(row.messages));
+    line("seconds", &|row| format!("{:.4}", row.seconds));
+    line("messages a second", &|row| rate(row.msgs_per_s));
+    line("MiB of bodies a second", &|row| rate(row.mib_per_s));
+    line("limit, messages a second", &|row| {
+        rate(row.limit_msgs_per_s)
+    });
+    line("ratio to the limit", &|row| {
+        format!("{:.3}", row.ratio_to_limit)
+    });
+    line("a call, p50", &|row| micros(row.p50_us));
+    line("a call, p99", &|row| micros(row.p99_us));
+    line("a call, p99.9", &|row| micros(row.p999_us));
+    line("a call, longest", &|row| micros(row.max_us));
+    line("written / body bytes", &|row| {
+        format!("{:.3}", row.write_amplification)
+    });
+    line("anonymous memory", &|row| bytes(row.rss_anon_bytes));
+    line("open files", &|row| count(row.open_files));
+    line("mappings", &|row| count(row.mappings));
+    out.line(lines.to_string())?;
+    out.flush()
+}

@@ -1,0 +1,260 @@
+//! The end of the demo, as tables for people and as lines for programs.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+
+use super::audit::Audit;
+use super::checks::Check;
+use super::event::GROUPS;
+use super::input::Input;
+use super::ledger::{Ledger, RUNS};
+use crate::cli::failure::Failure;
+use crate::cli::files::{DiskUse, WorkFolder};
+use crate::cli::latency::Latency;
+use crate::cli::output::{self, Output, bytes, count, duration, micros, rate, table};
+
+/// Everything that was seen.
+#[derive(Debug)]
+pub(super) struct Facts<'a> {
+    pub(super) input: &'a Input,
+    pub(super) ledger: &'a Ledger<'a>,
+    pub(super) audits: &'a [Audit; RUNS],
+    pub(super) disk: DiskUse,
+}
+
+impl Facts<'_> {
+    fn latencies(&self) -> [(&'static str, &Latency); 3] {
+        [
+            ("stored", &self.ledger.append_latency),
+            ("pulled", &self.ledger.pull_latency),
+            ("acknowledged", &self.ledger.ack_latency),
+        ]
+    }
+}
+
+/// Prints the tables.
+pub(super) fn for_people(
+    facts: &Facts<'_>,
+    checks: &[Check],
+    folder: &WorkFolder,
+) -> Result<(), Failure> {
+    let mut out = Output::new();
+    out.line(runs_table(facts).to_string())?;
+    out.line("")?;
+    out.line(opens_table(facts).to_string())?;
+    out.line("")?;
+    out.line(latency_table(facts).to_string())?;
+    out.line("")?;
+    let mut rows = table(&["check", "", "what was seen"], &[]);
+    for check in checks {
+        rows.add_row([
+            check.name,
+            if check.ok { "ok" } else { "FAILED" },
+            &check.detail,
+        ]);
+    }
+    out.line(rows.to_string())?;
+    out.line("")?;
+    out.line(format!(
+        "{} flights, {} of bodies; {} on disk in {} files",
+        count(facts.input.flights.len() as u64),
+        bytes(facts.input.body_bytes),
+        bytes(facts.disk.allocated),
+        count(facts.disk.files)
+    ))?;
+    if !folder.is_temporary() {
+        out.line(format!(
+            "kept in {dir}; look into it with: qmq store inspect --dir {dir}",
+            dir = folder.path().display()
+        ))?;
+    }
+    out.flush()
+}
+
+fn runs_table(facts: &Facts<'_>) -> comfy_table::Table {
+    let mut rows = table(
+        &[
+            "run",
+            "ended by",
+            "what",
+            "messages",
+            "again",
+            "seconds",
+            "per second",
+        ],
+        &[3, 4, 5, 6],
+    );
+    for (number, run) in facts.ledger.runs.iter().enumerate() {
+        let name = if number == 0 { "first" } else { "second" };
+        let mut row = |what: &str, messages: u64, again: String, took: Duration| {
+            rows.add_row([
+                name.to_owned(),
+                "SIGKILL".to_owned(),
+                what.to_owned(),
+                count(messages),
+                again,
+                format!("{:.3}", took.as_secs_f64()),
+                rate(per_second(messages, took)),
+            ]);
+        };
+        row("stored (synced)", run.stored, "-".to_owned(), run.storing);
+        for (group, name) in GROUPS.into_iter().enumerate() {
+            let what = format!("acknowledged by {name}");
+            row(
+                &what,
+                run.acked[group],
+                count(run.again[group]),
+                run.consuming,
+            );
+        }
+    }
+    rows
+}
+
+fn opens_table(facts: &Facts<'_>) -> comfy_table::Table {
+    let mut rows = table(
+        &[
+            "open",
+            "took",
+            "log read again",
+            "tail cut",
+            "messages found",
+        ],
+        &[1, 2, 3, 4],
+    );
+    for (name, audit) in ["after the first kill", "after the second kill"]
+        .iter()
+        .zip(facts.audits)
+    {
+        rows.add_row([
+            (*name).to_owned(),
+            duration(audit.opened),
+            bytes(audit.replayed_bytes),
+            bytes(audit.cut_bytes),
+            count(audit.messages),
+        ]);
+    }
+    rows
+}
+
+fn latency_table(facts: &Facts<'_>) -> comfy_table::Table {
+    let mut rows = table(&["latency", "p50", "p99", "p99.9", "max"], &[1, 2, 3, 4]);
+    for (name, latency) in facts.latencies() {
+        let name = match name {
+            "stored" => "append until synced (many in flight)",
+            "pulled" => "pull of a batch",
+            _ => "acknowledge of a batch",
+        };
+        rows.add_row([
+            name.to_owned(),
+            micros(latency.quantile_us(0.5)),
+            micros(latency.quantile_us(0.99)),
+            micros(latency.quantile_us(0.999)),
+            micros(latency.max_us()),
+        ]);
+    }
+    rows
+}
+
+fn per_second(messages: u64, took: Duration) -> f64 {
+    if took.is_zero() {
+        0.0
+    } else {
+        messages as f64 / took.as_secs_f64()
+    }
+}
+
+#[derive(Serialize)]
+struct RunLine<'a> {
+    stage: &'a str,
+    stored: u64,
+    acked: u64,
+    handed_out_again: u64,
+    seconds: f64,
+    stored_per_s: f64,
+    acked_per_s: f64,
+    open_us: u128,
+}
+
+#[derive(Serialize)]
+struct OpenLine<'a> {
+    stage: &'a str,
+    messages: u64,
+    clean: bool,
+    open_us: u128,
+    replayed_bytes: u64,
+    cut_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct LatencyLine<'a> {
+    stage: &'a str,
+    name: &'a str,
+    p50_us: f64,
+    p99_us: f64,
+    p999_us: f64,
+    max_us: f64,
+}
+
+/// The last line: the checks stand beside `flights` and `ok`, by name.
+struct Verdict<'a>(&'a Facts<'a>, &'a [Check]);
+
+impl Serialize for Verdict<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(facts, checks) = self;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("flights", &facts.input.flights.len())?;
+        map.serialize_entry("ok", &checks.iter().all(|check| check.ok))?;
+        for check in *checks {
+            map.serialize_entry(check.name, &check.ok)?;
+        }
+        map.serialize_entry("subjects", &facts.input.routes.len())?;
+        map.serialize_entry("body_bytes", &facts.input.body_bytes)?;
+        map.serialize_entry("disk_bytes", &facts.disk.allocated)?;
+        map.end()
+    }
+}
+
+/// Prints the lines.
+pub(super) fn for_programs(facts: &Facts<'_>, checks: &[Check]) -> Result<(), Failure> {
+    let mut out = Output::new();
+    for (number, audit) in facts.audits.iter().enumerate() {
+        let run = &facts.ledger.runs[number];
+        let acked = run.acked.iter().sum();
+        out.json(&RunLine {
+            stage: ["first_run", "second_run"][number],
+            stored: run.stored,
+            acked,
+            handed_out_again: run.again.iter().sum(),
+            seconds: run.lasted.as_secs_f64(),
+            stored_per_s: per_second(run.stored, run.storing),
+            acked_per_s: per_second(acked, run.consuming),
+            open_us: run.opened.unwrap_or_default().as_micros(),
+        })?;
+        out.json(&OpenLine {
+            stage: ["first_reopen", "second_reopen"][number],
+            messages: audit.messages,
+            clean: audit.clean,
+            open_us: audit.opened.as_micros(),
+            replayed_bytes: audit.replayed_bytes,
+            cut_bytes: audit.cut_bytes,
+        })?;
+    }
+    for (name, latency) in facts.latencies() {
+        out.json(&LatencyLine {
+            stage: "latency",
+            name,
+            p50_us: latency.quantile_us(0.5),
+            p99_us: latency.quantile_us(0.99),
+            p999_us: latency.quantile_us(0.999),
+            max_us: latency.max_us(),
+        })?;
+    }
+    for check in checks.iter().filter(|check| !check.ok) {
+        output::note(&format!("{}: {}", check.name, check.detail));
+    }
+    out.json(&Verdict(facts, checks))?;
+    out.flush()
+}

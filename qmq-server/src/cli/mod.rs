@@ -1,0 +1,61 @@
+//! The command line: what can be asked, and how an answer becomes an exit code.
+
+mod bench;
+mod demo;
+mod failure;
+mod files;
+mod latency;
+mod output;
+mod progress;
+mod store;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  qmq demo                                          the whole engine on a week of real flights
+  seq 1000 | qmq store append --dir data --subject numbers
+  qmq store read --dir data --subject numbers --from 990
+  qmq store verify --dir data
+  qmq bench store --messages 100000 --size 1024
+
+Exit codes: 0 done, 1 failed, 2 the command line was wrong.";
+
+/// A message store that keeps what it acknowledged.
+#[derive(Debug, Parser)]
+#[command(name = "qmq", version, after_help = EXAMPLES, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Stream real flights through the store, kill it, reopen it, and check every message
+    Demo(demo::Args),
+    /// Write to, read from and look after a store's folder
+    #[command(subcommand, after_help = store::EXAMPLES)]
+    Store(store::Command),
+    /// Measure, beside the limits of this machine measured in the same run
+    #[command(subcommand, after_help = bench::EXAMPLES)]
+    Bench(bench::Command),
+    /// The half of the demo that gets killed; `qmq demo` starts it
+    #[command(hide = true)]
+    DemoWorker(demo::WorkerArgs),
+}
+
+/// Runs the command that the arguments name.
+pub(crate) fn run() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Store(command) => store::run(&command),
+        Command::Bench(command) => bench::run(&command),
+        Command::DemoWorker(args) => demo::run_worker(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

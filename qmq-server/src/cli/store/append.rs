@@ -1,0 +1,230 @@
+//! `qmq store append`: lines in, sequences out, many under way at a time.
+
+mod lines;
+mod printer;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender};
+use qmq_store::message::check_subject;
+use qmq_store::{Durability, Error, Message, Options, Store};
+
+use super::Level;
+use crate::cli::failure::{Failure, chain, complain};
+use lines::{Line, Lines};
+use printer::{Outcome, Printer};
+
+/// Lines appended and not yet printed.
+const IN_FLIGHT_MAX: usize = 1_024;
+
+const EXAMPLES: &str = "\
+Prints `SUBJECT SEQUENCE` for each line, in order, once the message has the
+durability asked for: from then on it survives a kill -9 (buffered) or a loss
+of power (synced). A line that is refused is an error on standard error; the
+others go on, and the exit code is 1 at the end.
+
+With several --subject, lines are dealt to them in turn, each subject has its
+own thread, and the order of what is printed is kept within each subject.
+
+Examples:
+  echo hello | qmq store append --dir data --subject greetings
+  seq 100000 | qmq store append --dir data --subject numbers --durability buffered | tail -n 1
+  tail -f access.log | qmq store append --dir data --subject access --json";
+
+/// Arguments of `qmq store append`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The store's folder; made if there is none
+    #[arg(long)]
+    dir: PathBuf,
+    /// Subject to append to; may be given several times
+    #[arg(long, required = true)]
+    subject: Vec<String>,
+    /// What a message survives once its line is printed
+    #[arg(long, value_enum, default_value = "synced")]
+    durability: Level,
+    /// Size of the log's files in bytes; three are allocated at once [default: 64 MiB]
+    #[arg(long, value_name = "BYTES")]
+    segment_bytes: Option<u64>,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the threads share.
+struct Shared<'a> {
+    store: &'a Store,
+    durability: Durability,
+    /// Nothing more can be stored or printed.
+    stop: AtomicBool,
+    /// Lines refused.
+    refused: AtomicU64,
+}
+
+impl Shared<'_> {
+    fn refuse(&self, line: u64, why: &str) {
+        complain(&format!("line {line}: {why}"));
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn refuse_for(&self, line: u64, error: &Error) {
+        if matches!(error, Error::Poisoned { .. } | Error::Closed)
+            && self.stop.swap(true, Ordering::Relaxed)
+        {
+            // Said once; the same holds for every line under way.
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.refuse(line, &chain(error));
+    }
+}
+
+/// Appends standard input.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    for subject in &args.subject {
+        check_subject(subject)
+            .map_err(|e| Failure::usage(e.to_string(), "give another --subject"))?;
+    }
+    let options = args
+        .segment_bytes
+        .map_or_else(Options::default, Options::with_segment_bytes);
+    let body_max = usize::try_from(options.body_bytes_max).unwrap_or(usize::MAX);
+    let store = Store::open(&args.dir, options).map_err(|e| {
+        Failure::of(
+            format_args!("cannot open the store in {}", args.dir.display()),
+            &e,
+            "`qmq store inspect --dir` shows what is there",
+        )
+    })?;
+    let shared = Shared {
+        store: &store,
+        durability: args.durability.into(),
+        stop: AtomicBool::new(false),
+        refused: AtomicU64::new(0),
+    };
+    let (tell, told) = crossbeam_channel::unbounded();
+    // A place in this channel is a line under way: the lanes wait for room, the printer makes room.
+    let (begin, end) = crossbeam_channel::bounded(IN_FLIGHT_MAX);
+    let printed = thread::scope(|scope| {
+        let printer = scope.spawn(|| {
+            let stopped = || shared.stop.store(true, Ordering::Relaxed);
+            Printer::new(&args.subject, args.json, end)
+                .run(&told, |line, error| shared.refuse_for(line, error))
+                .inspect_err(|_| stopped())
+        });
+        let lanes: Vec<_> = args
+            .subject
+            .iter()
+            .enumerate()
+            .map(|(lane, subject)| {
+                let (give, take) = crossbeam_channel::bounded(IN_FLIGHT_MAX);
+                let (shared, begin, tell) = (&shared, begin.clone(), tell.clone());
+                scope.spawn(move || append_lane(shared, lane, subject, &take, &begin, &tell));
+                give
+            })
+            .collect();
+        drop((begin, tell));
+        let read = deal(&shared, body_max, &lanes);
+        drop(lanes);
+        let printed = printer.join().unwrap_or(Err(Failure::Reported));
+        read.and(printed)
+    });
+    let refused = shared.refused.load(Ordering::Relaxed);
+    let closed = store.close();
+    printed?;
+    closed.map_err(|e| {
+        Failure::of(
+            "cannot close the store",
+            &e,
+            "what was printed is stored all the same",
+        )
+    })?;
+    if refused > 0 {
+        Err(Failure::Reported)
+    } else {
+        Ok(())
+    }
+}
+
+/// Reads standard input and deals its lines to the lanes in turn.
+fn deal(
+    shared: &Shared<'_>,
+    body_max: usize,
+    lanes: &[Sender<(u64, Bytes)>],
+) -> Result<(), Failure> {
+    let mut lines = Lines::new(std::io::stdin().lock(), body_max);
+    let mut turn = lanes.iter().cycle();
+    let mut number = 0;
+    while !shared.stop.load(Ordering::Relaxed) {
+        let line = lines.next().map_err(|e| {
+            Failure::of(
+                "cannot read standard input",
+                &e,
+                "what was printed is stored",
+            )
+        })?;
+        number += 1;
+        match line {
+            Line::End => break,
+            Line::TooLong(bytes) => shared.refuse(
+                number,
+                &format!("{bytes} bytes, and a message takes {body_max}; split it"),
+            ),
+            Line::Whole(body) => {
+                // The lane ends only after this function has.
+                let Some(lane) = turn.next() else { break };
+                let _ = lane.send((number, body));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Appends the lines of one subject.
+fn append_lane(
+    shared: &Shared<'_>,
+    lane: usize,
+    subject: &str,
+    lines: &Receiver<(u64, Bytes)>,
+    begin: &Sender<()>,
+    tell: &Sender<Outcome>,
+) {
+    let mut ticket = 0;
+    for (line, body) in lines {
+        if shared.stop.load(Ordering::Relaxed) || begin.send(()).is_err() {
+            continue;
+        }
+        let message = Message::new(subject, body);
+        match shared.store.append_with(&message, Durability::Buffered) {
+            Ok(at) => {
+                let tell = tell.clone();
+                let sequence = at.sequence;
+                shared
+                    .store
+                    .when(at.end_offset, shared.durability, move |result| {
+                        let _ = tell.send(Outcome {
+                            lane,
+                            ticket,
+                            line,
+                            result: Some((sequence, result)),
+                        });
+                    });
+            }
+            Err(error) => {
+                shared.refuse_for(line, &error);
+                // The printer gives the place back.
+                let _ = tell.send(Outcome {
+                    lane,
+                    ticket,
+                    line,
+                    result: None,
+                });
+            }
+        }
+        ticket += 1;
+    }
+}

@@ -1,0 +1,95 @@
+//! The benchmark prints what it promises.
+
+mod common;
+
+use common::{code, json_lines, run, stderr, stdout};
+
+const NUMBERS: [&str; 14] = [
+    "messages",
+    "seconds",
+    "msgs_per_s",
+    "mib_per_s",
+    "p50_us",
+    "p99_us",
+    "p999_us",
+    "max_us",
+    "limit_msgs_per_s",
+    "ratio_to_limit",
+    "rss_anon_bytes",
+    "open_files",
+    "mappings",
+    "write_amplification",
+];
+
+#[test]
+fn four_rows_have_all_their_fields() {
+    for durability in ["buffered", "synced"] {
+        let output = run(
+            &[
+                "bench",
+                "store",
+                "--json",
+                "--messages",
+                "2000",
+                "--size",
+                "100",
+                "--subjects",
+                "7",
+                "--groups",
+                "2",
+                "--threads",
+                "3",
+                "--batch",
+                "50",
+                "--durability",
+                durability,
+            ],
+            b"",
+        );
+        assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+        let rows = json_lines(&output);
+        let names: Vec<_> = rows.iter().filter_map(|row| row["name"].as_str()).collect();
+        assert_eq!(names, ["append", "pull", "ack", "reopen"]);
+        for row in &rows {
+            for field in NUMBERS {
+                assert!(row[field].is_number(), "{field} in {row}");
+            }
+            assert!(row["limit_msgs_per_s"].as_f64().unwrap() > 0.0, "{row}");
+        }
+        let messages: Vec<_> = rows
+            .iter()
+            .filter_map(|row| row["messages"].as_u64())
+            .collect();
+        assert_eq!(messages, [2_000, 4_000, 4_000, 10_000]);
+        assert!(
+            rows[0]["write_amplification"].as_f64().unwrap() >= 1.0,
+            "{}",
+            rows[0]
+        );
+    }
+}
+
+#[test]
+fn a_person_gets_a_table() {
+    let output = run(
+        &[
+            "bench",
+            "store",
+            "--messages",
+            "100",
+            "--append-batch",
+            "10",
+            "--size",
+            "0",
+        ],
+        b"",
+    );
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    for word in ["append", "reopen", "ratio to the limit", "anonymous memory"] {
+        assert!(
+            stdout(&output).contains(word),
+            "{word}: {}",
+            stdout(&output)
+        );
+    }
+}

@@ -1,0 +1,190 @@
+//! A really full disk is an error that names itself, never a signal, and appends go on when there is room again.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use common::{qmq, stderr, stdout, store};
+
+/// Set for the inner run: the folder to mount on.
+const FOLDER: &str = "QMQ_FULL_DISK_FOLDER";
+
+/// Runs the inner test with a small file system of its own, if that is allowed here.
+#[test]
+fn a_full_disk_refuses_lines_and_takes_them_again_when_there_is_room() {
+    let allowed = Command::new("unshare")
+        .args(["--mount", "sh", "-c", "mount -t tmpfs -o size=1m none /mnt"])
+        .output();
+    match allowed {
+        Ok(output) if output.status.success() => {}
+        other => {
+            println!("skipped: no private mount is allowed here: {other:?}");
+            return;
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let output = Command::new("unshare")
+        .arg("--mount")
+        .arg(std::env::current_exe().unwrap())
+        .args([
+            "--ignored",
+            "--exact",
+            "inside_a_small_file_system",
+            "--nocapture",
+        ])
+        .env(FOLDER, dir.path())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}{}",
+        stdout(&output),
+        stderr(&output)
+    );
+    assert!(stdout(&output).contains("1 passed"), "{}", stdout(&output));
+}
+
+#[test]
+#[ignore = "started by the test above, in a mount namespace of its own"]
+fn inside_a_small_file_system() {
+    let Some(folder) = std::env::var_os(FOLDER) else {
+        println!("skipped: only the test above starts this one");
+        return;
+    };
+    let folder = Path::new(&folder);
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=48m", "none"])
+        .arg(folder)
+        .status()
+        .unwrap();
+    assert!(mounted.success());
+    let ballast = folder.join("ballast");
+    fs::write(&ballast, vec![1; 24 << 20]).unwrap();
+    let dir = folder.join("store");
+
+    let mut append = qmq([
+        "store",
+        "append",
+        "--segment-bytes",
+        "1048576",
+        "--subject",
+        "s",
+        "--dir",
+    ])
+    .arg(&dir)
+    .stdin(Stdio::piped())
+    .stdout(Stdio::piped())
+    .stderr(Stdio::piped())
+    .spawn()
+    .unwrap();
+    let mut input = append.stdin.take().unwrap();
+    let printed = lines(append.stdout.take().unwrap());
+    let errors = lines(append.stderr.take().unwrap());
+
+    let mut stored = Vec::new();
+    let mut refusal = None;
+    for n in 0..10_000 {
+        match feed(&mut input, n, &printed, &errors) {
+            Ok(line) => stored.push((n, line)),
+            Err(error) => {
+                refusal = Some(error);
+                break;
+            }
+        }
+    }
+    let refusal = refusal.expect("48 MiB take no 10,000 lines of 65,000 bytes");
+    assert!(
+        refusal.contains("full") && refusal.starts_with("error: line "),
+        "{refusal}"
+    );
+    assert!(
+        stored.len() > 100,
+        "{} lines before the disk was full",
+        stored.len()
+    );
+    // Still refused, still alive.
+    assert!(feed(&mut input, 20_000, &printed, &errors).is_err());
+
+    fs::remove_file(&ballast).unwrap();
+    let mut room = false;
+    for n in 30_000..30_100 {
+        if let Ok(line) = feed(&mut input, n, &printed, &errors) {
+            stored.push((n, line));
+            room = true;
+            break;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(room, "nothing was taken after 24 MiB became free");
+    for n in 40_000..40_010 {
+        stored.push((n, feed(&mut input, n, &printed, &errors).unwrap()));
+    }
+    drop(input);
+    let ended = append.wait().unwrap();
+    assert_eq!(
+        (ended.code(), ended.signal()),
+        (Some(1), None),
+        "some lines were refused"
+    );
+
+    let output = store("read", &dir, &["--subject", "s"], b"");
+    let bodies: Vec<_> = stdout(&output).lines().map(str::to_owned).collect();
+    assert_eq!(bodies.len(), stored.len());
+    for (at, (n, printed)) in stored.iter().enumerate() {
+        assert_eq!(*printed, format!("s {at}"));
+        assert!(bodies[at] == line(*n), "line {n} at {at}");
+    }
+    let output = store("verify", &dir, &[], b"");
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}{}",
+        stdout(&output),
+        stderr(&output)
+    );
+}
+
+/// Feeds a line and gives what was printed for it, or the error.
+fn feed(
+    input: &mut ChildStdin,
+    n: usize,
+    printed: &Receiver<String>,
+    errors: &Receiver<String>,
+) -> Result<String, String> {
+    input
+        .write_all(format!("{}\n", line(n)).as_bytes())
+        .unwrap();
+    for _ in 0..4_000 {
+        if let Ok(line) = printed.recv_timeout(Duration::from_millis(5)) {
+            return Ok(line);
+        }
+        if let Ok(error) = errors.try_recv() {
+            return Err(error);
+        }
+    }
+    panic!("no answer to line {n} within 20 s");
+}
+
+fn line(n: usize) -> String {
+    format!("{n:>65000}").replace(' ', ".")
+}
+
+fn lines(pipe: impl std::io::Read + Send + 'static) -> Receiver<String> {
+    let (tell, told) = channel();
+    thread::spawn(move || {
+        BufReader::new(pipe)
+            .lines()
+            .map_while(Result::ok)
+            .for_each(|line| drop(tell.send(line)));
+    });
+    told
+}
