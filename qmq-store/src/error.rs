@@ -56,7 +56,7 @@ pub enum OpenError {
         /// What does not fit.
         reason: &'static str,
     },
-    /// The segment size on disk does not fit the options.
+    /// The folder, or the file system it is on, takes no writes from this process.
     #[error("the folder cannot be written ({folder}); open it with Store::open_read_only")]
     NotWritable {
         /// The folder.
@@ -134,7 +134,9 @@ pub enum Error {
         max: u32,
     },
     /// The subject has as many groups as `Options::groups_max` allows.
-    #[error("{subject:?} has {max} groups already (Options::groups_max); drop some with Store::drop_group")]
+    #[error(
+        "{subject:?} has {max} groups already (Options::groups_max); drop some with Store::drop_group"
+    )]
     TooManyGroups {
         /// The subject.
         subject: String,
@@ -237,6 +239,16 @@ pub enum Error {
         sequence: u64,
         /// Offset of its record in the log.
         offset: u64,
+    },
+    /// A wait for an offset that nothing has been appended up to.
+    #[error(
+        "offset {end_offset} is beyond the end of the log ({written}); wait for the end_offset that an append returned"
+    )]
+    BeyondEnd {
+        /// Offset waited for.
+        end_offset: u64,
+        /// End of the log.
+        written: u64,
     },
     /// Replicated durability was asked of a store that nothing replicates.
     #[error("nothing replicates this store; ask for Buffered or Synced, or attach a replicator")]

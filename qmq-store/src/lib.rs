@@ -92,6 +92,9 @@ mod clock;
 mod consume;
 pub mod disk;
 mod error;
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 mod keep;
 mod log;

@@ -206,10 +206,14 @@ impl Store {
         durability: Durability,
         callback: impl FnOnce(Result<(), Error>) + Send + 'static,
     ) {
-        self.inner
-            .log
-            .commit
-            .when(end_offset, durability, Box::new(callback));
+        match self.inner.check_written(end_offset) {
+            Ok(()) => self
+                .inner
+                .log
+                .commit
+                .when(end_offset, durability, Box::new(callback)),
+            Err(error) => callback(Err(error)),
+        }
     }
 
     /// How far the log is written, synced and replicated.
@@ -364,7 +368,10 @@ impl Inner {
         let prepared = self.prepare_batch(messages)?;
         if prepared.bytes > self.options.batch_bytes_max {
             let max = self.options.batch_bytes_max;
-            return Err(Error::BatchTooLarge { bytes: prepared.bytes, max });
+            return Err(Error::BatchTooLarge {
+                bytes: prepared.bytes,
+                max,
+            });
         }
         let mut appender = self.log.lock(prepared.bytes, Purpose::Message)?;
         appender.begin_batch();
@@ -381,7 +388,9 @@ impl Inner {
             };
             let mut sequence = subject.index.lock().next;
             entries.clear();
-            while let Some((message, ready)) = each.next_if(|(message, _)| message.subject() == &*subject.name) {
+            while let Some((message, ready)) =
+                each.next_if(|(message, _)| message.subject() == &*subject.name)
+            {
                 let part = Part {
                     kind: Kind::Message,
                     sequence,
@@ -403,7 +412,9 @@ impl Inner {
         let visible_at_once = self.options.visible_at == VisibleAt::Written;
         if !visible_at_once {
             let offset = appender.batch_start();
-            self.wake_later.lock().extend(subjects.iter().map(|subject| (offset, Arc::clone(subject))));
+            self.wake_later
+                .lock()
+                .extend(subjects.iter().map(|subject| (offset, Arc::clone(subject))));
         }
         let end_offset = appender.publish()?;
         if visible_at_once {
@@ -411,7 +422,10 @@ impl Inner {
                 wakeup::notify(subject);
             }
         }
-        Ok(AppendedBatch { sequences, end_offset })
+        Ok(AppendedBatch {
+            sequences,
+            end_offset,
+        })
     }
 
     /// Everything about a batch that needs no lock.
@@ -485,7 +499,20 @@ impl Inner {
         }
     }
 
+    fn check_written(&self, end_offset: u64) -> Result<(), Error> {
+        let written = self.log.commit.written();
+        if end_offset > written {
+            Err(Error::BeyondEnd {
+                end_offset,
+                written,
+            })
+        } else {
+            Ok(())
+        }
+    }
+
     pub(crate) fn wait(&self, end_offset: u64, durability: Durability) -> Result<(), Error> {
+        self.check_written(end_offset)?;
         match durability {
             Durability::Buffered => self.log.commit.check(),
             Durability::Synced => self.sync_to(end_offset),
@@ -543,7 +570,12 @@ pub(crate) fn message_part<'a>(message: &'a Message, attributes: &'a [u8]) -> Pa
 
 /// Enters a message that has been put into its subject's index.
 #[inline]
-pub(crate) fn index_message(appender: &mut Appender<'_>, subject: &Subject, offset: u64, tag_fingerprint: u32) {
+pub(crate) fn index_message(
+    appender: &mut Appender<'_>,
+    subject: &Subject,
+    offset: u64,
+    tag_fingerprint: u32,
+) {
     index_messages(appender, subject, &[(offset, tag_fingerprint)]);
 }
 
@@ -556,7 +588,13 @@ fn index_messages(appender: &mut Appender<'_>, subject: &Subject, messages: &[(u
         let mut index = subject.index.lock();
         for &(offset, tag_fingerprint) in messages {
             let position = ((offset - segment) / 8) as u32;
-            first_here |= index.push(segment, Entry { position, tag_fingerprint });
+            first_here |= index.push(
+                segment,
+                Entry {
+                    position,
+                    tag_fingerprint,
+                },
+            );
         }
     }
     if first_here {

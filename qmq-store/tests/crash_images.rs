@@ -51,7 +51,11 @@ fn live(seed: u64) -> u64 {
                 let lost = session.disk.operations() >= session.power_off_after;
                 assert!(closed || lost, "a healthy store closes");
                 let left = session.disk.crash(rng.next());
-                let how = if lost { End::PowerLostInClose } else { End::Closed };
+                let how = if lost {
+                    End::PowerLostInClose
+                } else {
+                    End::Closed
+                };
                 (left, how)
             }
             2..=3 => (session.disk.process_killed(), End::Killed),

@@ -12,7 +12,7 @@ use common::damaged::read_all;
 use common::model::Model;
 use common::rng::Rng;
 use common::workload::{Session, names, options_of};
-use qmq_store::disk::{SimulatedDisk, SimulatedFaults};
+use qmq_store::disk::{Access, CrashImage, Disk, SimulatedDisk, SimulatedFaults};
 use qmq_store::{DamageKind, Durability, Error, Message, PullRequest, Store};
 
 fn is_poisoned<T: std::fmt::Debug>(outcome: Result<T, Error>) -> bool {
@@ -26,9 +26,13 @@ fn small_store(disk: &SimulatedDisk) -> (Store, qmq_store::Batch) {
     let store = common::open(disk, &common::small_options().0).expect("the store opens");
     for n in 0..10 {
         let message = Message::new("s", format!("{n}"));
-        store.append_with(&message, Durability::Synced).expect("an append");
+        store
+            .append_with(&message, Durability::Synced)
+            .expect("an append");
     }
-    let batch = store.pull(&PullRequest::new("s", "g", "c").max(2)).expect("a pull");
+    let batch = store
+        .pull(&PullRequest::new("s", "g", "c").max(2))
+        .expect("a pull");
     (store, batch)
 }
 
@@ -37,9 +41,14 @@ fn assert_takes_no_more_writes(store: &Store, batch: &qmq_store::Batch) {
     let message = Message::new("s", "more");
     let end = store.watermarks().written;
     let synced = store.watermarks().synced;
-    assert!(is_poisoned(store.append_with(&message, Durability::Buffered)));
+    assert!(is_poisoned(
+        store.append_with(&message, Durability::Buffered)
+    ));
     assert!(is_poisoned(store.append_with(&message, Durability::Synced)));
-    assert!(is_poisoned(store.append_batch(std::slice::from_ref(&message), Durability::Buffered)));
+    assert!(is_poisoned(store.append_batch(
+        std::slice::from_ref(&message),
+        Durability::Buffered
+    )));
     assert!(is_poisoned(store.wait(end + 1, Durability::Synced)));
     assert!(is_poisoned(store.ack(batch)));
     assert!(is_poisoned(store.pull(&PullRequest::new("s", "g", "c"))));
@@ -54,7 +63,10 @@ fn assert_takes_no_more_writes(store: &Store, batch: &qmq_store::Batch) {
     let records = store.read("s", 0, 10).expect("reads go on");
     assert!(records.iter().all(|one| one.message().is_ok()));
     assert!(records.len() >= 10);
-    assert!(store.clone().close().is_err(), "a poisoned store does not close in order");
+    assert!(
+        store.clone().close().is_err(),
+        "a poisoned store does not close in order"
+    );
 }
 
 #[test]
@@ -99,7 +111,10 @@ fn a_failed_sync_of_names_stops_the_writes_that_need_it() {
             Ok(_) => appended += 1,
             Err(error) => break error,
         }
-        assert!(appended < 20, "a segment was begun, and its name was never synced");
+        assert!(
+            appended < 20,
+            "a segment was begun, and its name was never synced"
+        );
     };
     assert!(is_poisoned::<()>(Err(error)));
     for seed in 0..20 {
@@ -151,7 +166,9 @@ fn what_was_promised_before_a_failed_sync_holds_after_a_crash() {
 #[test]
 fn what_was_promised_before_a_failed_sync_of_names_holds_after_a_crash() {
     campaign(|seed| {
-        live_with_a_fault(seed, |faults, rng| faults.fail_sync_names(1 + rng.below(12)));
+        live_with_a_fault(seed, |faults, rng| {
+            faults.fail_sync_names(1 + rng.below(12))
+        });
     });
 }
 
@@ -198,7 +215,9 @@ fn a_sync_that_lies_makes_the_store_shorter_but_never_wrong() {
             let told = report.cut_bytes > 0 || !report.damages.is_empty() || !report.clean;
             assert!(told, "{losses:?}: {report:?}");
         }
-        store.append(&Message::new("after", "all")).expect("an append");
+        store
+            .append(&Message::new("after", "all"))
+            .expect("an append");
     });
 }
 
@@ -210,13 +229,20 @@ fn an_unreadable_stretch_below_the_synced_end_is_reported_and_costs_no_other_mes
     let mut session = Session::new(disk.clone(), &options, clock, Model::default());
     session.run(&mut rng, 80);
     session.store.sync().expect("a sync");
-    session.append(&mut rng, Durability::Synced).expect("an append");
+    session
+        .append(&mut rng, Durability::Synced)
+        .expect("an append");
     let Session { store, model, .. } = session;
     drop(store);
     let bad = disk.crash(1);
     bad.faults(|faults| faults.read_error("log-00000000000000000000", 4096..4097));
     let store = common::open(&bad, &options).expect("it opens");
-    let kinds: Vec<_> = store.open_report().damages.iter().map(|damage| damage.kind).collect();
+    let kinds: Vec<_> = store
+        .open_report()
+        .damages
+        .iter()
+        .map(|damage| damage.kind)
+        .collect();
     assert!(kinds.contains(&DamageKind::Unreadable), "{kinds:?}");
     let losses = read_all(&store, &model);
     assert_eq!(losses.missing, 0);
@@ -231,7 +257,10 @@ fn an_unreadable_end_of_the_log_refuses_the_open_and_changes_nothing() {
     let bad = disk.crash(1);
     bad.faults(|faults| faults.read_error("log-00000000000000000000", 500..501));
     let error = common::open(&bad, &common::small_options().0).expect_err("the open is refused");
-    assert!(error.to_string().contains("log-00000000000000000000"), "{error}");
+    assert!(
+        error.to_string().contains("log-00000000000000000000"),
+        "{error}"
+    );
     bad.faults(SimulatedFaults::clear);
     let store = common::open(&bad, &common::small_options().0).expect("the disk is well again");
     assert_eq!(store.read("s", 0, 20).expect("a read").len(), 10);
@@ -247,7 +276,9 @@ fn an_unreadable_checkpoint_or_identity_is_said() {
     let model = session.model;
     drop(session.store);
     let left = disk.crash(1);
-    let newest = names(&left).into_iter().rfind(|name| name.starts_with("checkpoint-"));
+    let newest = names(&left)
+        .into_iter()
+        .rfind(|name| name.starts_with("checkpoint-"));
     let newest = newest.expect("a checkpoint");
     left.faults(|faults| faults.read_error(&newest, 0..10));
     let store = common::open(&left, &options).expect("the log tells the same");
@@ -260,4 +291,81 @@ fn an_unreadable_checkpoint_or_identity_is_said() {
     });
     let error = common::open(&left, &options).expect_err("without an identity it is no store");
     assert!(error.to_string().contains("store"), "{error}");
+}
+
+/// A disk that lied when the cut tail was zeroed brings old records back, whole, right behind the new end.
+#[test]
+fn an_old_record_behind_the_end_never_revives() {
+    const LOG: &str = "log-00000000000000000000";
+    let options = common::small_options().0;
+    let disk = SimulatedDisk::new();
+    let store = common::open(&disk, &options).expect("the store opens");
+    for n in 10..30 {
+        let message = Message::new("s", format!("old {n}"));
+        store
+            .append_with(&message, Durability::Buffered)
+            .expect("an append");
+    }
+    let (old, lost) = (disk.process_killed(), disk.crash_as(CrashImage::Oldest, 1));
+    let old = old.open(LOG, Access::Read).expect("the old log");
+    let mut bytes = vec![0; old.len().expect("a length") as usize];
+    old.read_at(&mut bytes, 0).expect("a read");
+
+    let store = common::open(&lost, &options).expect("the store opens");
+    for n in 10..15 {
+        let message = Message::new("s", format!("new {n}"));
+        store
+            .append_with(&message, Durability::Synced)
+            .expect("an append");
+    }
+    let end = 64 + store.watermarks().written;
+    drop(store);
+    let back = lost.crash(1);
+    let log = back.open(LOG, Access::Write).expect("the log");
+    log.write_at(&bytes[end as usize..], end).expect("a write");
+    drop(log);
+    let store = common::open(&back, &options).expect("the store opens");
+    let records = store.read("s", 0, 100).expect("a read");
+    let bodies = records
+        .iter()
+        .map(|one| one.message().expect("a message").body().to_vec());
+    let expected = (10..15).map(|n| format!("new {n}").into_bytes());
+    assert_eq!(bodies.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    assert!(
+        store.open_report().cut_bytes > 0,
+        "{:?}",
+        store.open_report()
+    );
+}
+
+#[test]
+fn what_was_cut_is_zeroed_before_the_first_append() {
+    let options = common::small_options().0;
+    let disk = SimulatedDisk::new();
+    let store = common::open(&disk, &options).expect("the store opens");
+    let append = |store: &Store, text: String| {
+        store
+            .append_with(&Message::new("s", text), Durability::Buffered)
+            .expect("an append")
+    };
+    let torn = (10..30)
+        .map(|n| append(&store, format!("old {n}")))
+        .nth(5)
+        .expect("the sixth");
+    drop(store);
+    let left = disk.crash_as(CrashImage::Newest, 1);
+    left.flip_bit("log-00000000000000000000", 64 + torn.offset, 0)
+        .expect("a flip");
+    let store = common::open(&left, &options).expect("the store opens");
+    assert_eq!(store.open_report().whole_records_cut, 14);
+    append(&store, "new 15".to_owned());
+    store.sync().expect("a sync");
+    drop(store);
+    let store = common::open(&left.crash(2), &options).expect("the store opens");
+    assert_eq!(store.read("s", 0, 100).expect("a read").len(), 6);
+    assert_eq!(
+        store.open_report().cut_bytes,
+        0,
+        "old records stand behind the end"
+    );
 }

@@ -60,7 +60,14 @@ fn check_cut(cut: u64, seed: u64, retention: bool) -> u64 {
         (session.disk.crash(2 * cut + 1), End::PowerLost),
     ];
     for (image, how) in &images {
-        check_image(image, &options, &session.clock, &session.model, *how, &mut rng);
+        check_image(
+            image,
+            &options,
+            &session.clock,
+            &session.model,
+            *how,
+            &mut rng,
+        );
     }
     images.len() as u64
 }

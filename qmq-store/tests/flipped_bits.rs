@@ -1,7 +1,7 @@
 //! Each byte of a small store flipped in turn: reported or harmless, never served as good data, never costing other messages.
 //!
-//! `QMQ_FLIP_STEP=1 cargo test --release --test flipped_bits -- --nocapture` takes every byte; the default takes every 61st of the long files
-//! and every byte of the short ones. `QMQ_FLIP_FIRST` names the first byte, `QMQ_FLIP_FILE` a single file.
+//! `QMQ_FLIP_STEP=1 cargo test --release --test flipped_bits -- --nocapture` takes every byte; the default takes every 401st of the long files
+//! and every 5th byte of the short ones. `QMQ_FLIP_FIRST` names the first byte, `QMQ_FLIP_FILE` a single file.
 
 mod common;
 
@@ -36,7 +36,9 @@ fn build(closed: bool) -> Subject {
     session.store.sync().expect("a sync");
     let tail = session.store.watermarks().synced;
     for _ in 0..6 {
-        session.append(&mut rng, Durability::Buffered).expect("an append");
+        session
+            .append(&mut rng, Durability::Buffered)
+            .expect("an append");
     }
     session.store.sync().expect("a sync");
     session.note();
@@ -69,32 +71,47 @@ fn check_flip(subject: &Subject, name: &str, offset: u64, bit: u8) -> bool {
     let report = store.open_report().clone();
     let reported = !report.damages.is_empty();
     let losses = read_all(&store, &subject.model);
-    assert!(losses.damaged <= 1, "{losses:?}: other messages are damaged, {report:?}");
+    assert!(
+        losses.damaged <= 1,
+        "{losses:?}: other messages are damaged, {report:?}"
+    );
     let base: Option<u64> = name.strip_prefix("log-").and_then(|base| base.parse().ok());
     // A bad record that nothing says to be synced is what a loss of power leaves: the log ends there, and the report says so.
     let in_tail = base.is_some_and(|base| base + offset >= subject.tail + 64);
     if in_tail && !subject.closed {
-        assert!(losses == Default::default() || report.cut_bytes > 0 || reported, "{losses:?}");
+        assert!(
+            losses == Default::default() || report.cut_bytes > 0 || reported,
+            "{losses:?}"
+        );
     } else {
         assert_eq!(report.cut_bytes, 0, "{losses:?} {report:?}");
         assert!(losses.missing == 0 || (reported && !subject.closed && losses.missing == 1));
-        assert!(losses.damaged + losses.missing <= 1, "{losses:?} {report:?}");
+        assert!(
+            losses.damaged + losses.missing <= 1,
+            "{losses:?} {report:?}"
+        );
     }
-    assert!(losses.damaged == 0 || name.starts_with("log-"), "{name} has no messages");
+    assert!(
+        losses.damaged == 0 || name.starts_with("log-"),
+        "{name} has no messages"
+    );
     let again = drain(&store, &subject.clock, &subject.model);
-    assert!(again == 0 || reported || losses.damaged > 0 || report.cut_bytes > 0, "{again} again");
+    assert!(
+        again == 0 || reported || losses.damaged > 0 || report.cut_bytes > 0,
+        "{again} again"
+    );
     reported || losses.damaged > 0 || report.cut_bytes > 0
 }
 
 fn flip_all(subject: &Subject) {
-    let step = common::number_from_env("QMQ_FLIP_STEP", 61);
+    let step = common::number_from_env("QMQ_FLIP_STEP", 401);
     let first = common::number_from_env("QMQ_FLIP_FIRST", 0);
     let only = std::env::var("QMQ_FLIP_FILE").ok();
     let mut rng = Rng::new(first);
     let mut files = subject.disk.list().expect("the folder is listed");
     files.retain(|file| only.as_ref().is_none_or(|only| *only == file.name));
     for file in files {
-        let step = if file.len < 2_000 { 1 } else { step };
+        let step = if file.len < 2_000 { step.min(5) } else { step };
         let (mut flipped, mut shown) = (0, 0);
         let mut offset = first;
         while offset < file.len {
@@ -111,7 +128,10 @@ fn flip_all(subject: &Subject) {
             flipped += 1;
             offset += step;
         }
-        println!("{}: {flipped} of {} bytes flipped, {shown} showed", file.name, file.len);
+        println!(
+            "{}: {flipped} of {} bytes flipped, {shown} showed",
+            file.name, file.len
+        );
     }
 }
 
@@ -135,14 +155,22 @@ fn what_a_damaged_pull_record_handed_out_comes_again_and_passes_the_filter() {
     let odd = |n: u64| if n % 2 == 1 { "odd" } else { "even" };
     for n in 0..40 {
         let message = Message::new("s", format!("{n}")).tag(odd(n));
-        store.append_with(&message, Durability::Buffered).expect("an append");
+        store
+            .append_with(&message, Durability::Buffered)
+            .expect("an append");
     }
     let all = PullRequest::new("s", "all", "one").max(10);
     let odds = PullRequest::new("s", "odds", "one").filter(TagFilter::Any(vec!["odd".into()]));
     let odds = odds.max(10);
     let mut records = Vec::new();
     for request in [&all, &odds] {
-        assert!(store.pull(&request.clone().max_bytes(1)).expect("a pull").len() == 1);
+        assert!(
+            store
+                .pull(&request.clone().max_bytes(1))
+                .expect("a pull")
+                .len()
+                == 1
+        );
         let begin = store.watermarks().written;
         assert_eq!(store.pull(request).expect("a pull").len(), 10);
         records.push((begin, store.watermarks().written));
@@ -150,14 +178,22 @@ fn what_a_damaged_pull_record_handed_out_comes_again_and_passes_the_filter() {
         assert_eq!(store.ack(&rest).expect("an ack").acked, rest.len() as u64);
     }
     store.sync().expect("a sync");
-    store.append(&Message::new("s", "last").tag("even")).expect("an append");
+    store
+        .append(&Message::new("s", "last").tag("even"))
+        .expect("an append");
     drop(store);
     let left = disk.crash(0);
     for (_, end) in records {
-        left.flip_bit("log-00000000000000000000", 64 + end - 9, 0).expect("a flip");
+        left.flip_bit("log-00000000000000000000", 64 + end - 9, 0)
+            .expect("a flip");
     }
     let store = common::open(&left, &options).expect("the store opens");
-    let kinds: Vec<_> = store.open_report().damages.iter().map(|damage| damage.kind).collect();
+    let kinds: Vec<_> = store
+        .open_report()
+        .damages
+        .iter()
+        .map(|damage| damage.kind)
+        .collect();
     assert_eq!(kinds, [DamageKind::ActionBody; 2]);
     clock.advance(1);
     let drain = |store: &Store, request: &PullRequest| {

@@ -15,7 +15,10 @@ const ROOMY: u64 = 1 << 40;
 /// Appends until the disk is full; returns how many were taken.
 fn fill(store: &Store, durability: Durability) -> u64 {
     for taken in 0.. {
-        match store.append_with(&Message::new("s", format!("{taken} {}", "x".repeat(900))), durability) {
+        match store.append_with(
+            &Message::new("s", format!("{taken} {}", "x".repeat(900))),
+            durability,
+        ) {
             Ok(at) => assert_eq!(at.sequence, taken),
             Err(Error::DiskFull { .. }) => return taken,
             Err(error) => panic!("after {taken} messages: {error}"),
@@ -69,19 +72,25 @@ fn a_full_disk_refuses_messages_takes_acks_from_the_reserve_and_then_refuses_the
                 Err(error) => break error,
             }
             if acks == taken {
-                store.reset("s", "g", qmq_store::ResetTo::Earliest).expect("a reset");
+                store
+                    .reset("s", "g", qmq_store::ResetTo::Earliest)
+                    .expect("a reset");
                 acks = 0;
             }
         };
         assert!(matches!(refused, Error::DiskFull { .. }), "{refused}");
         let message = Message::new("s", "more");
-        let full = store.append_with(&message, durability).expect_err("still full");
+        let full = store
+            .append_with(&message, durability)
+            .expect_err("still full");
         assert!(matches!(full, Error::DiskFull { .. }), "{full}");
         assert_eq!(count(&store), taken, "reads go on");
 
         disk.set_capacity(ROOMY);
         store.maintain().expect("housekeeping goes on");
-        let at = store.append_with(&message, durability).expect("there is room again");
+        let at = store
+            .append_with(&message, durability)
+            .expect("there is room again");
         assert_eq!(at.sequence, taken);
         let batch = store.pull(&request).expect("a pull");
         store.ack(&batch).expect("an ack");
@@ -96,7 +105,9 @@ fn a_full_disk_refuses_messages_takes_acks_from_the_reserve_and_then_refuses_the
 fn the_reserve_takes_at_least_a_segment_of_acks() {
     let disk = SimulatedDisk::with_capacity(8 * SEGMENT_FILE);
     let store = common::open(&disk, &common::small_options().0).expect("the store opens");
-    let batch = store.pull(&PullRequest::new("s", "g", "c")).expect("a pull");
+    let batch = store
+        .pull(&PullRequest::new("s", "g", "c"))
+        .expect("a pull");
     assert!(batch.is_empty());
     fill(&store, Durability::Buffered);
     let before = store.watermarks().written;
@@ -107,7 +118,10 @@ fn the_reserve_takes_at_least_a_segment_of_acks() {
         }
     }
     let actions = store.watermarks().written - before;
-    assert!(actions > common::SEGMENT_BYTES / 2, "{actions} bytes of actions");
+    assert!(
+        actions > common::SEGMENT_BYTES / 2,
+        "{actions} bytes of actions"
+    );
 }
 
 #[test]

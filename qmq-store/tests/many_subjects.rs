@@ -41,9 +41,13 @@ fn lines(path: &str) -> usize {
 
 /// One test, since the allocator counts for the whole process.
 #[test]
-fn forty_thousand_subjects_with_three_idle_groups_each_stay_within_their_bytes_files_and_mappings() {
+fn forty_thousand_subjects_with_three_idle_groups_each_stay_within_their_bytes_files_and_mappings()
+{
     let folder = tempfile::tempdir().unwrap();
-    let options = || Options { background: Background::Manual, ..Options::with_segment_bytes(16 << 20) };
+    let options = || Options {
+        background: Background::Manual,
+        ..Options::with_segment_bytes(16 << 20)
+    };
     let store = Store::open(folder.path(), options()).unwrap();
     let empty = allocated();
     let files_before = fs::read_dir("/proc/self/fd").unwrap().count();
@@ -53,7 +57,10 @@ fn forty_thousand_subjects_with_three_idle_groups_each_stay_within_their_bytes_f
         store.append_with(&message, Durability::Buffered).unwrap();
     }
     let per_subject = (allocated() - empty) / SUBJECTS;
-    assert!(per_subject <= 300, "{per_subject} bytes a subject without groups");
+    assert!(
+        per_subject <= 300,
+        "{per_subject} bytes a subject without groups"
+    );
 
     let with_subjects = allocated();
     for n in 0..SUBJECTS {
@@ -78,7 +85,12 @@ fn forty_thousand_subjects_with_three_idle_groups_each_stay_within_their_bytes_f
     let store = Store::open(folder.path(), options()).unwrap();
     for n in [0, SUBJECTS / 2, SUBJECTS - 1] {
         let stats = store.subject_stats(&format!("subject.{n:05}")).unwrap();
-        assert!(stats.groups.iter().all(|group| group.lag == 0 && group.unacked == 0));
+        assert!(
+            stats
+                .groups
+                .iter()
+                .all(|group| group.lag == 0 && group.unacked == 0)
+        );
         assert_eq!(stats.groups.len(), 3);
     }
 }

@@ -329,7 +329,9 @@ impl Group {
     pub(crate) fn take_back(&mut self, lost: &[u64], cursor: u64) {
         let passed = cursor.saturating_sub(self.cursor);
         let extra = self.extra();
-        extra.skipped = extra.skipped.saturating_add(passed.saturating_sub(lost.len() as u64));
+        extra.skipped = extra
+            .skipped
+            .saturating_add(passed.saturating_sub(lost.len() as u64));
         for sequence in lost {
             extra.redelivery.insert(*sequence, 0);
         }
@@ -349,8 +351,9 @@ impl Group {
         self.tidy();
     }
 
-    /// The log was recovered shorter than it was: nothing at or beyond sequence `end` may stay.
-    pub(crate) fn clamp(&mut self, end: u64) {
+    /// The log was recovered shorter than it was: nothing at or beyond sequence `end` may stay, and actions from `log_end` on are new.
+    pub(crate) fn clamp(&mut self, end: u64, log_end: u64) {
+        self.applied = self.applied.min(log_end);
         self.cursor = self.cursor.min(end);
         self.keep_only(0, end);
         self.tidy();

@@ -347,9 +347,11 @@ impl Inner {
             return Ok(subject);
         }
         appender.put(&part, How::Store)?;
-        let subject = self.create_subject(&mut appender, &request.subject);
-        // Nobody else can hold this lock for long: others wait for it before they take the append lock.
+        appender.subject_created();
+        let subject = self.catalog.prepare(&request.subject, 0);
+        // Locked before anybody can find the subject: all others take this lock first and the append lock second.
         let mut consumption = subject.consumption.lock();
+        self.catalog.admit(&subject);
         let end = appender.publish()?;
         consumption.apply(&action, end, &self.names);
         drop(consumption);

@@ -547,7 +547,7 @@ mod tests {
             for bytes in [bytes, noise] {
                 if let Ok(mut group) = Group::decode(&mut &*bytes, &mut |name| name.into()) {
                     let _ = group.settle("a", &[(0, u64::MAX)], &mut Vec::new());
-                    group.clamp(group.cursor());
+                    group.clamp(group.cursor(), u64::MAX);
                     group.raise_floor(group.cursor() / 2);
                 }
             }

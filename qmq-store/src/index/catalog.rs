@@ -73,12 +73,20 @@ impl Catalog {
     /// Adds a subject that stands at sequence `next`. The caller holds the append lock, or is recovery, and has looked for the
     /// name before.
     pub(crate) fn create(&self, name: &str, next: u64) -> Arc<Subject> {
-        let mut by_id = self.by_id.write();
-        let subject = Arc::new(Subject::new(by_id.len() as u32, name, next));
-        by_id.push(Arc::clone(&subject));
-        drop(by_id);
-        self.by_name.write().insert(ByName(Arc::clone(&subject)));
+        let subject = self.prepare(name, next);
+        self.admit(&subject);
         subject
+    }
+
+    /// A subject that nobody can find before `admit`. The append lock is held from here to there, so its number stays free.
+    pub(crate) fn prepare(&self, name: &str, next: u64) -> Arc<Subject> {
+        Arc::new(Subject::new(self.len() as u32, name, next))
+    }
+
+    /// Lets everybody find a subject.
+    pub(crate) fn admit(&self, subject: &Arc<Subject>) {
+        self.by_id.write().push(Arc::clone(subject));
+        self.by_name.write().insert(ByName(Arc::clone(subject)));
     }
 }
 

@@ -23,12 +23,17 @@ const KEEP_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Starts the threads.
 pub(crate) fn start(inner: &Arc<Inner>) -> io::Result<Vec<JoinHandle<()>>> {
-    let work: [(&str, fn(&Inner)); 3] =
-        [("qmq-flush", flush_loop), ("qmq-keep", keep_loop), ("qmq-ahead", |inner| inner.log.ahead.run())];
+    let work: [(&str, fn(&Inner)); 3] = [
+        ("qmq-flush", flush_loop),
+        ("qmq-keep", keep_loop),
+        ("qmq-ahead", |inner| inner.log.ahead.run()),
+    ];
     work.into_iter()
         .map(|(name, work)| {
             let inner = Arc::clone(inner);
-            std::thread::Builder::new().name(name.into()).spawn(move || work(&inner))
+            std::thread::Builder::new()
+                .name(name.into())
+                .spawn(move || work(&inner))
         })
         .collect()
 }

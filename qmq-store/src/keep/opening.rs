@@ -103,7 +103,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Inner, OpenE
         _ => not_writable(&disk.describe(), error),
     })?;
     let found = Identity::read(&*disk)?;
-    let (identity, clean_end) = begin(&*disk, &options, found)?;
+    let (mut identity, clean_end) = begin(&*disk, &options, found)?;
     let maps = Maps::new(Arc::clone(&disk), options.mapped_files_max);
     let extent = Extent {
         known_synced: clean_end.unwrap_or(0),
@@ -113,6 +113,13 @@ pub(crate) fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Inner, OpenE
     tidy(&*disk, clean_end.is_some(), &options).map_err(OpenError::io("tidying the folder"))?;
     let mut recovered = recover(&*disk, &maps, identity.store_id, extent)?;
     recovered.report.clean = clean_end == Some(recovered.end);
+    if clean_end.is_some_and(|end| end != recovered.end) {
+        // Closed in order, and yet not all there any more.
+        identity.incarnation += 1;
+        identity
+            .write(&*disk)
+            .map_err(|error| not_writable(&disk.describe(), error))?;
+    }
     recovered.report.incarnation = identity.incarnation;
     remove_damaged_checkpoints(&*disk, &recovered.report)
         .map_err(OpenError::io("removing a damaged checkpoint"))?;

@@ -258,6 +258,8 @@ struct Recovery<'a> {
     touched: BTreeMap<u64, Vec<u32>>,
     /// Highest synced end known.
     synced: u64,
+    /// Of the last good record; it never goes back.
+    incarnation: u32,
     /// A bad record has been met and the rest of the log has been searched for higher synced ends.
     searched: bool,
     last_time_ms: u64,
@@ -281,6 +283,7 @@ pub(crate) fn recover(
         segments: Vec::new(),
         touched: BTreeMap::new(),
         synced: extent.known_synced,
+        incarnation: 0,
         searched: false,
         last_time_ms: 0,
     };
@@ -356,7 +359,17 @@ impl Recovery<'_> {
             .copied()
             .filter(|&base| base < self.extent.until || base == 0)
             .collect();
-        let bases: Vec<u64> = bases.into_iter().collect();
+        let mut bases: Vec<u64> = bases.into_iter().collect();
+        if !self.report.damages.is_empty() {
+            // A checkpoint older than the newest: what is missing at the front was retired after it.
+            let retired = bases
+                .iter()
+                .take_while(|base| !files.contains_key(base))
+                .count();
+            if retired < bases.len() {
+                bases.drain(..retired);
+            }
+        }
         for (at, &base) in bases.iter().enumerate() {
             let next = bases.get(at + 1).copied();
             let end = sealed.get(&base).copied().or(next);
@@ -564,7 +577,18 @@ impl Recovery<'_> {
         let mut cut = false;
         while let Some(found) = scan.next() {
             let bad = match &found {
+                // Left from before a cut, where new records did not reach: it never revives.
+                Found::Record { record, .. } if record.header.incarnation < self.incarnation => (
+                    record.header.offset,
+                    Damage::new(
+                        DamageKind::Records,
+                        &name,
+                        record.header.offset,
+                        record.header.record_len(),
+                    ),
+                ),
                 Found::Record { record, batch_ok } => {
+                    self.incarnation = record.header.incarnation;
                     self.synced = self.synced.max(record.header.synced_end);
                     if *batch_ok {
                         if replay.after_damage.is_none() && !self.report.damages.is_empty() {
@@ -644,7 +668,10 @@ impl Recovery<'_> {
                 _ => scan.offset(),
             };
         }
-        if let Some(segment_end) = segment.end().filter(|&segment_end| !cut && end < segment_end) {
+        if let Some(segment_end) = segment
+            .end()
+            .filter(|&segment_end| !cut && end < segment_end)
+        {
             // The file ends before the next segment begins: one between them is missing, or it was cut short.
             cut = self.is_tail(at, end);
             if !cut {
@@ -682,6 +709,7 @@ impl Recovery<'_> {
                     ..
                 }
                 | Found::BadBody { header, .. } = found
+                    && header.incarnation >= self.incarnation
                 {
                     self.synced = self.synced.max(header.synced_end);
                 }
@@ -802,7 +830,7 @@ impl Recovery<'_> {
             let next = index.next;
             drop(index);
             for group in &mut subject.consumption.lock().groups {
-                group.clamp(next);
+                group.clamp(next, end);
             }
         }
         for touched in self.touched.values_mut() {

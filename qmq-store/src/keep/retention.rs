@@ -1,6 +1,6 @@
 //! What is kept, and how space comes back.
 //!
-//! Whole segments are retired, oldest first. A record in the log says so durably before a file goes. The names go at once; the blocks follow
+//! Whole segments are retired, oldest first. A checkpoint says so durably before a file goes. The names go at once; the blocks follow
 //! step by step, so that no single call stalls the disk, and only when no reader has the segment mapped any more.
 
 use std::io;

@@ -152,7 +152,11 @@ pub(crate) fn rebuild_index(
     let Some(end) = segment.end() else {
         return Err(io::Error::other("the segment is still being written"));
     };
-    let (bytes, _) = read_segment(log_disk, segment, end)?;
+    let (bytes, _) = match read_segment(log_disk, segment, end) {
+        // A lost segment: all its messages are holes.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), Vec::new()),
+        read => read?,
+    };
     let mut found: BTreeMap<u32, BTreeMap<u64, Entry>> = BTreeMap::new();
     let mut scan = Scan::new(&bytes, segment.base);
     let (mut first_time, mut last_time) = (u64::MAX, 0);

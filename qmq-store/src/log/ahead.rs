@@ -63,7 +63,10 @@ impl Ahead {
                     self.asked.wait(&mut state);
                 }
             };
-            let done = prepared.take().filter(|(last, _)| Arc::ptr_eq(last, &region)).map_or(0, |(_, done)| done);
+            let done = prepared
+                .take()
+                .filter(|(last, _)| Arc::ptr_eq(last, &region))
+                .map_or(0, |(_, done)| done);
             let mut at = done.max(position);
             let until = position.saturating_add(REACH).min(region.len() as u64);
             while at < until && self.state.lock().wanted.is_none() {

@@ -118,7 +118,8 @@ impl Commit {
         let cause = Arc::clone(self.poison.get_or_init(|| Arc::new(cause)));
         let mut state = self.lock();
         let callbacks = std::mem::take(&mut state.on_synced).into_values();
-        self.callbacks_waiting.fetch_sub(callbacks.len(), Ordering::SeqCst);
+        self.callbacks_waiting
+            .fetch_sub(callbacks.len(), Ordering::SeqCst);
         self.turns.leave(callbacks.len());
         let callbacks: Vec<_> = callbacks
             .chain(std::mem::take(&mut state.on_replicated).into_values())
@@ -135,7 +136,11 @@ impl Commit {
     }
 
     /// Returns once `end` is synced; syncs with `sync` if nobody else does. `sync` returns the offset that it covered.
-    pub(crate) fn sync_to(&self, end: u64, sync: &dyn Fn() -> io::Result<u64>) -> Result<(), Error> {
+    pub(crate) fn sync_to(
+        &self,
+        end: u64,
+        sync: &dyn Fn() -> io::Result<u64>,
+    ) -> Result<(), Error> {
         if self.synced() >= end {
             return Ok(());
         }
@@ -147,7 +152,9 @@ impl Commit {
             if let Err(error) = self.check() {
                 break Err(error);
             }
-            let Some(leader) = self.turns.lead_or_sleep() else { continue };
+            let Some(leader) = self.turns.lead_or_sleep() else {
+                continue;
+            };
             if self.synced() >= end {
                 break Ok(());
             }
@@ -182,7 +189,8 @@ impl Commit {
             return;
         }
         let ready = take_ready(&mut self.lock().on_synced, covered);
-        self.callbacks_waiting.fetch_sub(ready.len(), Ordering::SeqCst);
+        self.callbacks_waiting
+            .fetch_sub(ready.len(), Ordering::SeqCst);
         self.turns.leave(ready.len());
         run(ready);
     }

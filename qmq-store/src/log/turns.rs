@@ -93,7 +93,9 @@ impl Leader<'_> {
 
     /// Notes the size of the group that this leader is about to sync for.
     pub(super) fn note_group(&self) {
-        self.0.last_group.store(self.0.waiting.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.0
+            .last_group
+            .store(self.0.waiting.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 

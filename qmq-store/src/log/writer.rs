@@ -139,11 +139,15 @@ impl Log {
         let capacity = self.segment_bytes.max(len);
         let (file, on_reserve) = match self.new_segment_file(&name, capacity) {
             Ok(file) => (file, false),
-            Err(error) if is_full(&error) && purpose == Purpose::Action && len <= self.segment_bytes => (
-                self.take_reserve(&name)?
-                    .ok_or(Error::DiskFull { what: "action" })?,
-                true,
-            ),
+            Err(error)
+                if is_full(&error) && purpose == Purpose::Action && len <= self.segment_bytes =>
+            {
+                (
+                    self.take_reserve(&name)?
+                        .ok_or(Error::DiskFull { what: "action" })?,
+                    true,
+                )
+            }
             Err(error) if is_full(&error) => return Err(Error::DiskFull { what: "message" }),
             Err(error) => return Err(Error::io(format!("creating {name}"))(error)),
         };
@@ -189,7 +193,8 @@ impl Log {
         writer.step_started_ms = time_ms;
         writer.prepare_at = writer.end + ahead::STEP;
         if fast {
-            self.ahead.ask(&writer.active.region, writer.segment.position(writer.end));
+            self.ahead
+                .ask(&writer.active.region, writer.segment.position(writer.end));
         }
     }
 
@@ -238,7 +243,11 @@ impl Appender<'_> {
     /// Starts a commit unit of several records. They become visible, and survive, together.
     pub(crate) fn begin_batch(&mut self) {
         let writer = &mut *self.writer;
-        let mark = BatchMark { start: writer.end, count: 0, checksums: Vec::new() };
+        let mark = BatchMark {
+            start: writer.end,
+            count: 0,
+            checksums: Vec::new(),
+        };
         self.batch = Some(mark);
         writer.scratch.clear();
         writer.scratch.resize(HEADER_LEN, 0);
@@ -247,7 +256,9 @@ impl Appender<'_> {
 
     /// Offset of the batch that is being gathered; where the next record goes if there is none.
     pub(crate) fn batch_start(&self) -> u64 {
-        self.batch.as_ref().map_or(self.writer.end, |batch| batch.start)
+        self.batch
+            .as_ref()
+            .map_or(self.writer.end, |batch| batch.start)
     }
 
     /// Puts one record and returns its offset. Nobody sees it before `publish`. The records of a batch are gathered, and reach the file with
@@ -274,15 +285,25 @@ impl Appender<'_> {
         };
         let end = offset + align((header_len + part.body.len()) as u64);
         if let Some(batch) = &mut self.batch {
-            let header_crc = header.encode(part.subject.as_bytes(), part.attributes, &mut writer.scratch);
+            let header_crc = header.encode(
+                part.subject.as_bytes(),
+                part.attributes,
+                &mut writer.scratch,
+            );
             writer.scratch.extend_from_slice(part.body);
             writer.scratch.resize((end - batch.start) as usize, 0);
             batch.count += 1;
             batch.checksums.extend_from_slice(&header_crc.to_le_bytes());
-            batch.checksums.extend_from_slice(&part.body_crc.to_le_bytes());
+            batch
+                .checksums
+                .extend_from_slice(&part.body_crc.to_le_bytes());
         } else {
             writer.scratch.clear();
-            header.encode(part.subject.as_bytes(), part.attributes, &mut writer.scratch);
+            header.encode(
+                part.subject.as_bytes(),
+                part.attributes,
+                &mut writer.scratch,
+            );
             let at = writer.segment.position(offset);
             let ActiveFile { file, region } = &writer.active;
             match how {
@@ -352,7 +373,9 @@ impl Appender<'_> {
         let end = writer.end;
         writer.segment.note_time(self.time_ms);
         self.log.commit.publish_written(end);
-        writer.publisher.publish(end, self.log.commit.synced(), self.log.incarnation());
+        writer
+            .publisher
+            .publish(end, self.log.commit.synced(), self.log.incarnation());
         Ok(end)
     }
 }

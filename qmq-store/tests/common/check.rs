@@ -38,7 +38,10 @@ pub(crate) fn check_image(
     let mut model = model.clone();
     let written = store.watermarks().written;
     if let Some((subject, sent)) = model.attempt.take().filter(|_| written > model.reached) {
-        let sent = Sent { end: written, ..sent };
+        let sent = Sent {
+            end: written,
+            ..sent
+        };
         model.subjects.entry(subject).or_default().push(sent);
         model.reached = written;
     }

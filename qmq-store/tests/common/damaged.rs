@@ -58,7 +58,11 @@ pub(crate) fn drain(store: &Store, clock: &ManualClock, model: &Model) -> u64 {
                 gone => drop(gone.expect("a consumer is declared gone")),
             }
         }
-        let drainer = if key.part.is_empty() { "drainer" } else { &key.part };
+        let drainer = if key.part.is_empty() {
+            "drainer"
+        } else {
+            &key.part
+        };
         let mut got = BTreeSet::new();
         loop {
             let batch = store.pull(&request(key, drainer).max(50)).expect("a pull");
@@ -69,7 +73,11 @@ pub(crate) fn drain(store: &Store, clock: &ManualClock, model: &Model) -> u64 {
                 if one.message().is_ok() {
                     check_message(model, &key.subject, &one);
                 }
-                assert!(got.insert(one.sequence()), "{key:?}: {} twice", one.sequence());
+                assert!(
+                    got.insert(one.sequence()),
+                    "{key:?}: {} twice",
+                    one.sequence()
+                );
             }
         }
         again += got.difference(&due).count() as u64;

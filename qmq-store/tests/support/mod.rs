@@ -5,6 +5,8 @@
     reason = "compiled into each test file, none of which uses all of it"
 )]
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Wake, Waker};
@@ -220,4 +222,20 @@ pub(crate) fn files(disk: &dyn Disk, prefix: &str) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// All files under a folder, with their bytes; folders and links too.
+pub(crate) fn everything(folder: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
+    let mut all = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.display().to_string();
+        if path.is_dir() {
+            all.extend(everything(&path));
+            all.insert(name, None);
+        } else {
+            all.insert(name, Some(std::fs::read(&path).unwrap()));
+        }
+    }
+    all
 }

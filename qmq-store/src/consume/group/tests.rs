@@ -411,7 +411,7 @@ fn nothing_refers_beyond_a_recovered_end() {
     let mut group = group();
     pull(&mut group, "host-1", 0, 10, 0);
     nack(&mut group, "host-1", &[(1, 1), (9, 9)], 0);
-    group.clamp(5);
+    group.clamp(5, u64::MAX);
     assert_eq!(
         (group.cursor(), group.unacked(), group.waiting()),
         (5, 4, 1)

@@ -1,0 +1,222 @@
+//! Bugs that were found once and stay found. Those of crashes are in `docs/crash-findings.md`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+use qmq_store::disk::{Access, CrashImage, Disk, SimulatedDisk};
+use qmq_store::{
+    Background, Durability, Error, ManualClock, Message, Options, PullRequest, Retention, Store,
+};
+
+fn options() -> Options {
+    Options {
+        background: Background::Manual,
+        clock: Arc::new(ManualClock::at(1_000)),
+        identity_seed: Some(7),
+        ..Options::with_segment_bytes(64 << 10)
+    }
+}
+
+fn keeping(bytes: u64) -> Options {
+    let retention = Retention {
+        max_age: None,
+        max_bytes: Some(bytes),
+        ..Retention::default()
+    };
+    Options {
+        retention,
+        ..options()
+    }
+}
+
+fn open(disk: &SimulatedDisk, options: Options) -> Store {
+    Store::open_on(Arc::new(disk.clone()), options).unwrap()
+}
+
+fn named(disk: &SimulatedDisk, prefix: &str) -> Vec<String> {
+    let listed = disk.list().unwrap().into_iter().map(|file| file.name);
+    let mut names: Vec<_> = listed.filter(|name| name.starts_with(prefix)).collect();
+    names.sort();
+    names
+}
+
+/// A store that has retired segments between its two checkpoints, killed.
+fn retired_twice() -> SimulatedDisk {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, keeping(640 << 10));
+    for _ in 0..4 {
+        for _ in 0..1000 {
+            store
+                .append_with(&Message::new("s", vec![1; 1000]), Durability::Buffered)
+                .unwrap();
+        }
+        store.maintain().unwrap();
+    }
+    store.sync().unwrap();
+    drop(store);
+    disk.process_killed()
+}
+
+#[test]
+fn consumers_that_create_a_subject_together_do_not_block_each_other() {
+    const SUBJECTS: u64 = 3_000;
+    const CONSUMERS: u64 = 4;
+    let store = open(&SimulatedDisk::new(), options());
+    let done = Arc::new(AtomicU64::new(0));
+    let together = Arc::new(Barrier::new(CONSUMERS as usize));
+    for consumer in 0..CONSUMERS {
+        let (store, done, together) = (store.clone(), Arc::clone(&done), Arc::clone(&together));
+        std::thread::spawn(move || {
+            for n in 0..SUBJECTS {
+                together.wait();
+                let request = PullRequest::new(format!("s{n}"), "g", format!("c{consumer}"));
+                store.pull(&request).unwrap();
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    let mut last = u64::MAX;
+    loop {
+        let now = done.load(Ordering::Relaxed);
+        if now == SUBJECTS * CONSUMERS {
+            break;
+        }
+        assert_ne!(now, last, "stuck");
+        last = now;
+        std::thread::sleep(Duration::from_secs(2));
+    }
+}
+
+#[test]
+fn files_of_retired_segments_that_a_crash_brings_back_go_at_the_next_open() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, keeping(64 << 10));
+    for _ in 0..1000 {
+        store
+            .append_with(&Message::new("s", vec![1; 1000]), Durability::Buffered)
+            .unwrap();
+    }
+    store.maintain().unwrap();
+    let crashed = disk.crash_as(CrashImage::Oldest, 1);
+    drop(store);
+    open(&crashed, keeping(64 << 10)).close().unwrap();
+    assert!(
+        named(&crashed, "log-").len() <= 3,
+        "{:?}",
+        named(&crashed, "log-")
+    );
+}
+
+#[test]
+fn groups_go_on_after_synced_records_were_lost_from_the_end() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, options());
+    let request = PullRequest::new("s", "g", "c").max(5);
+    let offsets: Vec<u64> = (0..20)
+        .map(|n| {
+            store
+                .append_with(&Message::new("s", format!("{n}")), Durability::Buffered)
+                .unwrap()
+                .offset
+        })
+        .collect();
+    store.ack(&store.pull(&request).unwrap()).unwrap();
+    let incarnation = store.stats().incarnation;
+    store.close().unwrap();
+    let file = disk.open(&named(&disk, "log-")[0], Access::Write).unwrap();
+    file.write_at(&[0; 4096], 64 + offsets[8]).unwrap();
+    file.sync().unwrap();
+
+    let store = open(&disk, options());
+    assert!(!store.open_report().clean);
+    assert!(!store.open_report().damages.is_empty());
+    assert!(store.stats().incarnation > incarnation);
+    for n in 0..5 {
+        store
+            .append_with(&Message::new("s", format!("new {n}")), Durability::Buffered)
+            .unwrap();
+    }
+    let mut seen = Vec::new();
+    loop {
+        let batch = store.pull(&request).unwrap();
+        if batch.is_empty() {
+            break;
+        }
+        seen.extend(batch.iter().map(|one| one.sequence()));
+        assert_eq!(store.ack(&batch).unwrap().acked, batch.len() as u64);
+    }
+    assert!(
+        seen.windows(2).all(|pair| pair[0] < pair[1]),
+        "handed out twice: {seen:?}"
+    );
+}
+
+#[test]
+fn a_wait_beyond_the_end_of_the_log_is_refused() {
+    let store = open(&SimulatedDisk::new(), options());
+    let beyond = store.append(&Message::new("s", "x")).unwrap().end_offset + 1;
+    let refused = store.wait(beyond, Durability::Synced);
+    assert!(
+        matches!(refused, Err(Error::BeyondEnd { .. })),
+        "{refused:?}"
+    );
+    let (answer, answered) = std::sync::mpsc::channel();
+    store.when(beyond, Durability::Synced, move |outcome| {
+        answer.send(outcome.is_err()).unwrap()
+    });
+    assert!(answered.recv().unwrap());
+}
+
+#[test]
+fn keeping_the_unconsumed_copes_with_a_damaged_index() {
+    let disk = SimulatedDisk::new();
+    let mut options = keeping(64 << 10);
+    options.retention.keep_unconsumed = true;
+    let store = open(&disk, options);
+    store.pull(&PullRequest::new("s", "g", "c")).unwrap();
+    for _ in 0..300 {
+        store
+            .append_with(&Message::new("s", vec![1; 1000]), Durability::Buffered)
+            .unwrap();
+    }
+    store.maintain().unwrap();
+    disk.flip_bit(&named(&disk, "index-")[0], 70, 1).unwrap();
+    let (answer, answered) = std::sync::mpsc::channel();
+    std::thread::spawn(move || answer.send(store.maintain().is_ok()));
+    assert_eq!(answered.recv_timeout(Duration::from_secs(20)), Ok(true));
+}
+
+#[test]
+fn without_any_checkpoint_the_whole_log_is_replayed_and_kept() {
+    let disk = retired_twice();
+    for name in named(&disk, "checkpoint-") {
+        disk.flip_bit(&name, 20, 1).unwrap();
+    }
+    let before = named(&disk, "log-");
+    let store = open(&disk, keeping(640 << 10));
+    assert!(named(&disk, "log-").len() >= before.len());
+    assert!(
+        store
+            .read("s", 0, usize::MAX)
+            .unwrap()
+            .iter()
+            .all(|one| one.message().is_ok())
+    );
+}
+
+#[test]
+fn with_the_newest_checkpoint_damaged_the_one_before_serves() {
+    let disk = retired_twice();
+    disk.flip_bit(named(&disk, "checkpoint-").last().unwrap(), 20, 1)
+        .unwrap();
+    let store = open(&disk, keeping(640 << 10));
+    let stats = store.subject_stats("s").unwrap();
+    assert_eq!(stats.next_sequence, 4000);
+    let read = store.read("s", 0, usize::MAX).unwrap();
+    assert_eq!(
+        read.len() as u64,
+        stats.next_sequence - stats.first_sequence
+    );
+    assert!(read.iter().all(|one| one.message().is_ok()));
+}

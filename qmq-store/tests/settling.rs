@@ -1,0 +1,297 @@
+//! Acknowledging, refusing, going away and coming back: what each means for a message.
+
+mod support;
+
+use std::time::Duration;
+
+use qmq_store::{AckOutcome, Durability, Error, Message};
+use support::{House, NOON, attempts, pull_sequences, request, sequences};
+
+#[test]
+fn acks_come_in_any_order_and_with_holes_and_survive_a_crash() {
+    let mut house = House::new();
+    house.send_numbers("s", 0..100);
+    let batch = house.pull("c", 100);
+    let first = batch.iter().next().unwrap().pull_sequence();
+    let at = |from: u64, to: u64| first + from..=first + to;
+    assert_eq!(house.ack(&batch, &[at(90, 99), at(10, 19)]), 20);
+    assert_eq!(house.ack(&batch, &[at(50, 50)]), 1);
+    assert_eq!(house.ack(&batch, &[at(45, 55)]), 10);
+    let open: Vec<u64> = (0..10).chain(20..45).chain(56..90).collect();
+    for _ in 0..2 {
+        house.kill();
+        assert_eq!(house.rest("c"), open);
+    }
+    house.restart();
+    assert_eq!(house.rest("c"), open);
+    house.store().consumer_gone("s", "g", "c").unwrap();
+    assert_eq!(house.rest("other"), open);
+}
+
+#[test]
+fn an_ack_says_what_was_acked_what_was_settled_before_and_what_is_somebody_elses() {
+    let house = House::new();
+    house.send_numbers("s", 0..10);
+    let batch = house.pull("c", 10);
+    let first = batch.iter().next().unwrap().pull_sequence();
+    assert_eq!(house.ack(&batch, &[first..=first + 3]), 4);
+    let outcome = house
+        .store()
+        .ack_ranges(
+            batch.member(),
+            &[first + 2..=first + 5, first + 10..=first + 12],
+            Durability::Buffered,
+        )
+        .unwrap();
+    let expected = AckOutcome {
+        acked: 2,
+        already: 2,
+        not_owned: 3,
+    };
+    assert_eq!(outcome, expected);
+}
+
+#[test]
+fn a_refused_message_comes_again_in_place_after_its_delay_with_its_attempts_counted() {
+    let mut house = House::new();
+    house.send_numbers("s", 0..5);
+    let delay = Duration::from_secs(10);
+    for round in 0..4_u32 {
+        let batch = house.pull("c", 2);
+        assert_eq!(sequences(&batch), [0, 1], "round {round}");
+        assert_eq!(attempts(&batch), [round, round]);
+        let all = [0..=u64::MAX];
+        let outcome = house
+            .store()
+            .nack(batch.member(), &all, delay, Durability::Buffered)
+            .unwrap();
+        assert_eq!(outcome.acked, 2);
+        // The count is kept through every kind of restart.
+        match round {
+            0 => {}
+            1 => house.restart(),
+            2 => house.kill(),
+            _ => {
+                house.store().sync().unwrap();
+                house.lose_power(7);
+            }
+        }
+        house.clock.advance(9_999);
+        let early = house.pull("early", 1);
+        assert!(sequences(&early).iter().all(|sequence| *sequence >= 2));
+        house.clock.advance(1);
+    }
+    let last = house.pull("c", 2);
+    assert_eq!(
+        (sequences(&last), attempts(&last)),
+        (vec![0, 1], vec![4, 4])
+    );
+    assert_eq!(house.store().ack(&last).unwrap().acked, 2);
+}
+
+#[test]
+fn a_consumer_declared_gone_leaves_its_messages_to_the_others_at_once() {
+    let house = House::new();
+    house.send_numbers("s", 0..20);
+    let dead = house.pull("dead", 8);
+    let alive = house.pull("alive", 100);
+    assert_eq!(alive.len(), 12);
+    assert_eq!(house.store().consumer_gone("s", "g", "dead").unwrap(), 8);
+    let again = house.pull("alive", 100);
+    assert_eq!(sequences(&again), (0..8).collect::<Vec<_>>());
+    assert_eq!(attempts(&again), [1; 8]);
+    // Whoever comes back late is told so, and settles nothing.
+    let late = house.store().ack(&dead).unwrap();
+    assert_eq!((late.acked, late.not_owned), (0, 8));
+    assert_eq!(house.store().ack(&again).unwrap().acked, 8);
+}
+
+#[test]
+fn a_consumer_that_stays_silent_for_its_lease_expires_and_one_that_speaks_does_not() {
+    let house = House::with(|options| options.lease = Duration::from_secs(30));
+    house.send_numbers("s", 0..10);
+    let silent = house.pull("silent", 3);
+    let busy = house.pull("busy", 3);
+    house.clock.advance(30_000);
+    assert_eq!(house.store().expire(NOON + 30_000).unwrap(), []);
+    let first = busy.iter().next().unwrap().pull_sequence();
+    house.ack(&busy, &[first..=first]);
+    house.clock.advance(1);
+    let expired = house.store().expire(NOON + 30_001).unwrap();
+    assert_eq!(expired.len(), 1);
+    assert_eq!(
+        (expired[0].consumer.as_str(), expired[0].messages),
+        ("silent", 3)
+    );
+    assert_eq!(sequences(&house.pull("busy", 3)), sequences(&silent));
+}
+
+#[test]
+fn a_lease_starts_anew_when_the_store_is_opened() {
+    let mut house = House::with(|options| options.lease = Duration::from_secs(30));
+    house.send_numbers("s", 0..3);
+    house.pull("c", 3);
+    house.clock.advance(3_600_000);
+    house.kill();
+    assert_eq!(house.store().expire(NOON + 3_600_000).unwrap(), []);
+    assert_eq!(house.store().expire(NOON + 3_630_001).unwrap().len(), 1);
+}
+
+#[test]
+fn a_returning_consumer_gets_its_unacked_messages_under_their_original_pull_sequences() {
+    let mut house = House::new();
+    house.send_numbers("s", 0..50);
+    let before = house.pull("c", 30);
+    let numbers = pull_sequences(&before);
+    house.ack(&before, &[numbers[5]..=numbers[9]]);
+    house.kill();
+    let old = house.store().ack(&before);
+    assert!(
+        matches!(old, Err(Error::StaleIncarnation { .. })),
+        "{old:?}"
+    );
+    let mut again = Vec::new();
+    for _ in 0..3 {
+        let batch = house.pull("c", 10);
+        again.extend(pull_sequences(&batch).into_iter().zip(sequences(&batch)));
+        assert_eq!(house.store().ack(&batch).unwrap().acked, batch.len() as u64);
+    }
+    let expected: Vec<(u64, u64)> = numbers.iter().copied().zip(0..30).collect();
+    assert_eq!(again[..5], expected[..5]);
+    assert_eq!(again[5..25], expected[10..]);
+    assert_eq!(house.rest("c"), (30..50).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_consumer_that_says_it_returns_gets_what_it_holds_once_more_while_the_store_is_open() {
+    let house = House::new();
+    house.send_numbers("s", 0..10);
+    let before = house.pull("c", 6);
+    let numbers = pull_sequences(&before);
+    house.ack(&before, &[numbers[1]..=numbers[2]]);
+    let request = request("c").max(3);
+    let again = house
+        .store()
+        .pull(&request.clone().returning(true))
+        .unwrap();
+    assert_eq!(pull_sequences(&again), [numbers[0], numbers[3], numbers[4]]);
+    assert_eq!(sequences(&house.store().pull(&request).unwrap()), [5]);
+    assert_eq!(sequences(&house.store().pull(&request).unwrap()), [6, 7, 8]);
+    // Unless it was given to somebody else meanwhile.
+    house.store().consumer_gone("s", "g", "c").unwrap();
+    assert_eq!(house.pull("other", 4).len(), 4);
+    let late = house.store().pull(&request.returning(true)).unwrap();
+    assert_eq!(sequences(&late), [6, 7, 8]);
+    assert!(
+        pull_sequences(&late)
+            .iter()
+            .all(|number| !numbers.contains(number))
+    );
+    assert_eq!(house.store().ack(&before).unwrap().not_owned, 6);
+}
+
+#[test]
+fn after_a_clean_restart_a_consumer_may_ack_what_it_pulled_before() {
+    let mut house = House::new();
+    house.send_numbers("s", 0..5);
+    let batch = house.pull("c", 5);
+    let (member, numbers) = (batch.member().clone(), pull_sequences(&batch));
+    drop(batch);
+    house.restart();
+    let range = numbers[0]..=numbers[4];
+    let outcome = house
+        .store()
+        .ack_ranges(&member, &[range], Durability::Buffered);
+    assert_eq!(outcome.unwrap().acked, 5);
+    assert_eq!(house.rest("c"), []);
+}
+
+#[test]
+fn a_pull_sequence_never_stands_for_a_second_message() {
+    let mut house = House::new();
+    let mut given = std::collections::HashMap::new();
+    for round in 0..12_u64 {
+        house.send_numbers("s", 0..5);
+        for consumer in ["a", "b"] {
+            let batch = house.pull(consumer, 4);
+            for one in &batch {
+                let key = (consumer, one.pull_sequence());
+                let meant = *given.entry(key).or_insert(one.sequence());
+                assert_eq!(meant, one.sequence(), "round {round}, {key:?}");
+            }
+            if round % 3 == 0 {
+                house.store().ack(&batch).unwrap();
+            }
+        }
+        match round % 4 {
+            0 => house.kill(),
+            1 => house.restart(),
+            2 => {
+                // Messages survive, the pulls may not: their numbers must not be given again.
+                house.lose_power(round);
+                given.retain(|_, sequence| *sequence < next(&house));
+            }
+            _ => {
+                house.store().consumer_gone("s", "g", "a").unwrap();
+            }
+        }
+    }
+}
+
+/// The sequence that the next message gets.
+fn next(house: &House) -> u64 {
+    house
+        .store()
+        .read("s", 0, usize::MAX)
+        .map_or(0, |all| all.len() as u64)
+}
+
+#[test]
+fn a_message_goes_to_its_retry_subject_and_is_acknowledged_both_or_neither_whenever_the_power_goes()
+{
+    let retry = qmq_store::message::retry_subject("s", "g");
+    let mut seen = (false, false);
+    for cut in 0..24 {
+        let mut house = House::new();
+        house.send_message(&Message::new("s", "body").with_id("id").tag("t"));
+        let batch = house.pull("c", 1);
+        house.store().sync().unwrap();
+        house.disk.power_off_after(house.disk.operations() + cut);
+        let number = batch.iter().next().unwrap().pull_sequence();
+        let moved = house
+            .store()
+            .copy_and_ack(batch.member(), number, &retry, Durability::Synced);
+        house.lose_power(cut);
+        let copies = house.store().read(&retry, 0, 10).map_or(0, |all| all.len());
+        let held = house.pull("c", 1).len();
+        assert_eq!(copies + held, 1, "cut {cut}: {copies} copies, {held} held");
+        assert!(
+            moved.is_err() || copies == 1,
+            "cut {cut}: acknowledged and lost"
+        );
+        seen = (seen.0 || copies == 1, seen.1 || held == 1);
+        if copies == 1 {
+            let read = house.store().read(&retry, 0, 1).unwrap();
+            let copy = read.iter().next().unwrap().message().unwrap();
+            assert_eq!((copy.id(), copy.body()), (Some("id"), &b"body"[..]));
+        }
+    }
+    assert_eq!(seen, (true, true), "both ends were seen");
+}
+
+#[test]
+fn only_a_message_that_is_held_can_be_moved() {
+    let house = House::new();
+    house.send_numbers("s", 0..2);
+    let batch = house.pull("c", 2);
+    let number = batch.iter().next().unwrap().pull_sequence();
+    let move_it = || {
+        house
+            .store()
+            .copy_and_ack(batch.member(), number, "dead", Durability::Buffered)
+    };
+    move_it().unwrap();
+    let again = move_it();
+    assert!(matches!(again, Err(Error::NotHeld { .. })), "{again:?}");
+    assert_eq!(house.store().read("dead", 0, 10).unwrap().len(), 1);
+}
