@@ -132,11 +132,11 @@ pub(crate) fn find_by_id(
             let Some(next) = records.next_sequence() else {
                 break;
             };
-            let matching = records
+            let mut matching = records
                 .iter()
                 .filter(|one| one.message().is_ok_and(|message| message.id() == Some(id)))
                 .map(|one| one.sequence());
-            newest = matching.last().or(newest);
+            newest = matching.next_back().or(newest);
             from = next;
         }
         if newest.is_some() {

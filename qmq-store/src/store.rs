@@ -1,5 +1,6 @@
 //! The store's handle: open, append, wait, close.
 
+use std::collections::{HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,9 +66,9 @@ pub(crate) struct Inner {
     pub(crate) report: OpenReport,
     pub(crate) created_ms: u64,
     /// Subjects of which some consumer holds messages.
-    pub(crate) busy: Mutex<std::collections::HashSet<u32>>,
+    pub(crate) busy: Mutex<HashSet<u32>>,
     /// With `visible_at` above `Written`: subjects appended to, in the order of the log, whose waiters are woken when the watermark passes.
-    pub(crate) wake_later: Mutex<std::collections::VecDeque<(u64, Arc<Subject>)>>,
+    pub(crate) wake_later: Mutex<VecDeque<(u64, Arc<Subject>)>>,
     pub(crate) retired: Mutex<Vec<Retired>>,
     /// How many hold retention back: verifications and backups under way.
     pub(crate) retention_held: std::sync::atomic::AtomicUsize,
@@ -124,8 +125,12 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::open`].
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the store takes the disk over"
+    )]
     pub fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<Self, OpenError> {
-        let inner = Arc::new(opening::open(disk, options)?);
+        let inner = Arc::new(opening::open(&disk, options)?);
         let mut threads = Vec::new();
         if inner.options.background == Background::Threads {
             threads = housekeeper::start(&inner).map_err(OpenError::io("starting a thread"))?;
@@ -304,11 +309,17 @@ impl Inner {
     }
 
     pub(crate) fn check_new_subject(&self, name: &str) -> Result<(), Error> {
+        self.check_new_subjects(name, 1)
+    }
+
+    /// Whether `name` may be the last of `count` new subjects.
+    fn check_new_subjects(&self, name: &str, count: usize) -> Result<(), Error> {
         check_subject(name)?;
-        if self.catalog.len() >= self.options.subjects_max as usize {
+        if self.catalog.len() + count > self.options.subjects_max as usize {
+            let max = self.options.subjects_max;
             return Err(Error::TooManySubjects {
                 subject: name.to_owned(),
-                max: self.options.subjects_max,
+                max,
             });
         }
         Ok(())
@@ -439,12 +450,15 @@ impl Inner {
             messages: Vec::with_capacity(messages.len()),
         };
         let mut last_subject = "";
+        let mut new_subjects = HashSet::new();
         for message in messages {
             let start = prepared.attributes.len();
             self.check_message(message, &mut prepared.attributes)?;
             if message.subject() != last_subject {
-                if self.catalog.get(message.subject()).is_none() {
-                    self.check_new_subject(message.subject())?;
+                if self.catalog.get(message.subject()).is_none()
+                    && new_subjects.insert(message.subject())
+                {
+                    self.check_new_subjects(message.subject(), new_subjects.len())?;
                 }
                 last_subject = message.subject();
             }

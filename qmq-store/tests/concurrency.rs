@@ -1,5 +1,7 @@
 //! Many threads at once, on real files, while segments of 64 KiB are finished, sealed, checkpointed and retired beside them.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::collections::HashMap;

@@ -1,5 +1,7 @@
 //! Consumer groups: who gets what, in which order, under which limits, and how those who wait are woken.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::time::{Duration, Instant};

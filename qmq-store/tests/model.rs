@@ -2,6 +2,8 @@
 //!
 //! 64 cases; `QMQ_MODEL_CASES=100000 cargo test --release --test model` runs as many as one likes.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 #[path = "model/picture.rs"]

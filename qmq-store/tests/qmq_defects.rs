@@ -1,6 +1,8 @@
 //! What goes wrong in QMQ's store, one test each: it would fail on QMQ's design. The numbers are those of our study of QMQ; what each
 //! one was is said above its test.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 #[path = "qmq_defects/a_lost_messages.rs"]

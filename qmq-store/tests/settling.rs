@@ -1,9 +1,12 @@
 //! Acknowledging, refusing, going away and coming back: what each means for a message.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::time::Duration;
 
+use qmq_store::disk::CrashImage;
 use qmq_store::{AckOutcome, Durability, Error, Message};
 use support::{House, NOON, attempts, pull_sequences, request, sequences};
 
@@ -294,4 +297,20 @@ fn only_a_message_that_is_held_can_be_moved() {
     let again = move_it();
     assert!(matches!(again, Err(Error::NotHeld { .. })), "{again:?}");
     assert_eq!(house.store().read("dead", 0, 10).unwrap().len(), 1);
+}
+
+#[test]
+fn pull_sequences_whose_pulls_a_loss_of_power_took_are_not_given_again() {
+    let mut house = House::new();
+    house.send_numbers("s", 0..10);
+    house.pull("a", 1);
+    house.store().sync().unwrap();
+    let lost = pull_sequences(&house.pull("a", 4));
+    house.disk = house.disk.crash_as(CrashImage::Oldest, 0);
+    house.open_again();
+    assert_eq!(sequences(&house.pull("b", 4)), [1, 2, 3, 4]);
+    house.pull("a", 1);
+    let after = house.pull("a", 4);
+    assert_eq!(sequences(&after), [5, 6, 7, 8]);
+    assert!(pull_sequences(&after)[0] > lost[3]);
 }

@@ -7,12 +7,13 @@
 //!
 //! Both put a sequentially consistent fence between the two steps, so at least one of them sees the other.
 
+mod sync;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::task::{Wake, Waker};
-use std::thread::Thread;
 
 use crate::index::active::Subject;
+use sync::{AtomicBool, Ordering, Thread, current, fence};
 
 /// Wakers of one subject.
 #[derive(Debug, Default)]
@@ -37,8 +38,11 @@ impl Waiters {
 
 /// Enters a waker. The caller looks for messages again afterwards.
 pub(crate) fn enter(subject: &Subject, waker: &Waker) {
-    subject.consumption.lock().waiters.enter(waker);
-    subject.has_waiters.store(true, Ordering::SeqCst);
+    {
+        let mut consumption = subject.consumption.lock();
+        consumption.waiters.enter(waker);
+        subject.has_waiters.store(true, Ordering::SeqCst);
+    }
     fence(Ordering::SeqCst);
 }
 
@@ -73,7 +77,7 @@ pub(crate) struct ThreadWaker {
 impl ThreadWaker {
     pub(crate) fn current() -> Arc<Self> {
         Arc::new(Self {
-            thread: std::thread::current(),
+            thread: current(),
             woken: AtomicBool::new(false),
         })
     }

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memmap2::{MmapOptions, MmapRaw};
-use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom};
 
 use super::{Access, Disk, DiskFile, FileEntry};
 
@@ -209,7 +209,11 @@ impl Disk for MappedDisk {
         if !writable {
             // Held as long as the file is open or mapped: see `unshared`. Some file systems have no locks; then the writer takes
             // the file for unshared, and the last unmapping gives the blocks back all the same.
-            let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
+            let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
+            let being_freed = locked == Err(rustix::io::Errno::WOULDBLOCK);
+            if being_freed || file.metadata()?.nlink() == 0 {
+                return Err(io::ErrorKind::NotFound.into());
+            }
         }
         Ok(Arc::new(MappedFile { file, writable }))
     }
@@ -256,6 +260,19 @@ struct MappedFile {
 impl DiskFile for MappedFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    fn data_end(&self) -> io::Result<u64> {
+        let mut end = 0;
+        loop {
+            // Blocks that are allocated and never written are holes to these calls.
+            match rustix::fs::seek(&self.file, SeekFrom::Data(end)) {
+                Ok(data) => end = rustix::fs::seek(&self.file, SeekFrom::Hole(data))?,
+                Err(rustix::io::Errno::NXIO) => return Ok(end),
+                Err(rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP) => return self.len(),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {

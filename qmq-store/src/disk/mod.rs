@@ -83,6 +83,12 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
         Ok(self.len()? == 0)
     }
 
+    /// Where the file's data ends: what follows up to its length is allocated at most, and reads as zero. The length itself, where
+    /// the file system does not tell.
+    fn data_end(&self) -> io::Result<u64> {
+        self.len()
+    }
+
     /// Fills `buf` from `offset`, by a call; an I/O error is an error value. `UnexpectedEof` beyond the end.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
 

@@ -111,7 +111,9 @@ pub(crate) fn walk(
     loop {
         let in_memory = {
             let index = subject.index.lock();
-            let first = index.runs().next().map_or(index.next, |run| run.first);
+            // Behind what is in memory there may be a gap that damage left: never back.
+            let following = index.runs().find(|run| run.first > from);
+            let following = following.map_or(index.next, |run| run.first);
             if from >= index.next {
                 return Ok(());
             }
@@ -125,7 +127,7 @@ pub(crate) fn walk(
                 copied.extend_from_slice(&run.entries[skip..until]);
                 run.segment
             })
-            .ok_or(first)
+            .ok_or(following)
         };
         let list = segments();
         match in_memory {
@@ -143,12 +145,12 @@ pub(crate) fn walk(
                     from += 1;
                 }
             }
-            Err(first_in_memory) => {
+            Err(following) => {
                 // Sealing publishes the file before it drops the memory, so what is not in memory is sealed, or retired.
                 let Some((segment, index, share)) = find_sealed(&list, subject.id, from)?
                     .filter(|(_, _, share)| from < share.end())
                 else {
-                    from = first_in_memory;
+                    from = following;
                     continue;
                 };
                 from = from.max(share.first);

@@ -253,8 +253,8 @@ impl SealedIndex {
             + first_entry as usize * ENTRY_LEN;
         let len = (share.count - skip) as usize * ENTRY_LEN;
         let bytes = region.bytes(at as u64, len).ok_or(IndexDamaged)?;
-        let mut sequence = share.first + u64::from(skip);
-        for (number, unit) in (first_entry..).zip(bytes.chunks_exact(ENTRY_LEN)) {
+        let numbered = (first_entry..).zip(bytes.chunks_exact(ENTRY_LEN));
+        for (sequence, (number, unit)) in (share.first + u64::from(skip)..).zip(numbered) {
             let entry = Entry {
                 position: u32_at(unit, 0),
                 tag_fingerprint: u32_at(unit, 4),
@@ -265,7 +265,6 @@ impl SealedIndex {
             if !each(sequence, entry) {
                 break;
             }
-            sequence += 1;
         }
         Ok(())
     }

@@ -70,6 +70,10 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::open_read_only`].
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the store takes the disk over"
+    )]
     pub fn open_read_only_on(
         disk: Arc<dyn Disk>,
         options: &Options,
@@ -77,7 +81,7 @@ impl Store {
         options.check()?;
         let mut tries = 1;
         loop {
-            match ReadOnlyStore::open(Arc::clone(&disk), options) {
+            match ReadOnlyStore::open(&disk, options) {
                 Err(OpenError::Io { .. }) if tries < OPEN_TRIES => tries += 1,
                 outcome => return outcome,
             }
@@ -87,12 +91,12 @@ impl Store {
 }
 
 impl ReadOnlyStore {
-    fn open(disk: Arc<dyn Disk>, options: &Options) -> Result<Self, OpenError> {
-        check_folder(&*disk)?;
-        let identity = Identity::read(&*disk)?.ok_or_else(|| OpenError::NoStore {
+    fn open(disk: &Arc<dyn Disk>, options: &Options) -> Result<Self, OpenError> {
+        check_folder(&**disk)?;
+        let identity = Identity::read(&**disk)?.ok_or_else(|| OpenError::NoStore {
             folder: disk.describe(),
         })?;
-        let published = match published::read(&*disk) {
+        let published = match published::read(&**disk) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             outcome => outcome.map_err(OpenError::io("reading the published end"))?,
         };
@@ -103,13 +107,13 @@ impl ReadOnlyStore {
             until: until.unwrap_or(u64::MAX),
             writable: false,
         };
-        let maps = Maps::new(Arc::clone(&disk), options.mapped_files_max);
-        let recovered = recover(&*disk, &maps, identity.store_id, extent)?;
+        let maps = Maps::new(Arc::clone(disk), options.mapped_files_max);
+        let recovered = recover(&**disk, &maps, identity.store_id, extent)?;
         let mut report = recovered.report;
         report.clean = identity.clean_end == Some(recovered.end);
         report.incarnation = identity.incarnation;
         Ok(Self {
-            disk,
+            disk: Arc::clone(disk),
             maps,
             catalog: recovered.catalog,
             names: recovered.names,

@@ -21,9 +21,12 @@ use crate::store::Inner;
 /// How often `qmq-keep` looks around when nobody rings.
 const KEEP_INTERVAL: Duration = Duration::from_millis(500);
 
+/// What a thread does until the store closes.
+type Work = fn(&Inner);
+
 /// Starts the threads.
 pub(crate) fn start(inner: &Arc<Inner>) -> io::Result<Vec<JoinHandle<()>>> {
-    let work: [(&str, fn(&Inner)); 3] = [
+    let work: [(&str, Work); 3] = [
         ("qmq-flush", flush_loop),
         ("qmq-keep", keep_loop),
         ("qmq-ahead", |inner| inner.log.ahead.run()),

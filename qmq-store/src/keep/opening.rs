@@ -91,41 +91,46 @@ pub(crate) fn check_folder(disk: &dyn Disk) -> Result<(), OpenError> {
     }
 }
 
-pub(crate) fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Inner, OpenError> {
+pub(crate) fn open(disk: &Arc<dyn Disk>, options: Options) -> Result<Inner, OpenError> {
     options.check()?;
-    check_folder(&*disk)?;
+    check_folder(&**disk)?;
     // A newer format is refused before the lock file is touched.
-    Identity::read(&*disk)?;
+    Identity::read(&**disk)?;
     let lock = disk.lock().map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => OpenError::Locked {
             folder: disk.describe(),
         },
         _ => not_writable(&disk.describe(), error),
     })?;
-    let found = Identity::read(&*disk)?;
-    let (mut identity, clean_end) = begin(&*disk, &options, found)?;
-    let maps = Maps::new(Arc::clone(&disk), options.mapped_files_max);
+    let found = Identity::read(&**disk)?;
+    let (mut identity, clean_end) = begin(&**disk, &options, found)?;
+    let maps = Maps::new(Arc::clone(disk), options.mapped_files_max);
     let extent = Extent {
         known_synced: clean_end.unwrap_or(0),
         until: clean_end.unwrap_or(u64::MAX),
         writable: true,
     };
-    tidy(&*disk, clean_end.is_some(), &options).map_err(OpenError::io("tidying the folder"))?;
-    let mut recovered = recover(&*disk, &maps, identity.store_id, extent)?;
+    tidy(&**disk, clean_end.is_some(), &options).map_err(OpenError::io("tidying the folder"))?;
+    let mut recovered = recover(&**disk, &maps, identity.store_id, extent)?;
     recovered.report.clean = clean_end == Some(recovered.end);
     if clean_end.is_some_and(|end| end != recovered.end) {
         // Closed in order, and yet not all there any more.
         identity.incarnation += 1;
         identity
-            .write(&*disk)
+            .write(&**disk)
             .map_err(|error| not_writable(&disk.describe(), error))?;
     }
     recovered.report.incarnation = identity.incarnation;
-    remove_damaged_checkpoints(&*disk, &recovered.report)
+    remove_damaged_checkpoints(&**disk, &recovered.report)
         .map_err(OpenError::io("removing a damaged checkpoint"))?;
     if !recovered.report.clean {
-        make_durable(&*disk, &recovered.segments, recovered.synced, recovered.end)
-            .map_err(OpenError::io("syncing what was recovered"))?;
+        make_durable(
+            &**disk,
+            &recovered.segments,
+            recovered.synced,
+            recovered.end,
+        )
+        .map_err(OpenError::io("syncing what was recovered"))?;
     }
     let no_room = |error: io::Error| {
         if is_full(&error) {
@@ -141,9 +146,9 @@ pub(crate) fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Inner, OpenE
             }
         }
     };
-    let start =
-        log_start(&*disk, &identity, &mut recovered).map_err(OpenError::io("opening a segment"))?;
-    let log = Log::start(Arc::clone(&disk), maps, &options, start).map_err(&no_room)?;
+    let start = log_start(&**disk, &identity, &mut recovered)
+        .map_err(OpenError::io("opening a segment"))?;
+    let log = Log::start(Arc::clone(disk), maps, &options, start).map_err(&no_room)?;
     log.adopt_reserve(clean_end.is_some()).map_err(&no_room)?;
     if !log.fill_reserve().map_err(&no_room)? && recovered.end == 0 {
         return Err(no_room(io::Error::from(io::ErrorKind::StorageFull)));

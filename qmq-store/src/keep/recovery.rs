@@ -12,7 +12,7 @@ use qmq_message::TagFilter;
 
 use super::checkpoint::{self, SubjectState, Summary};
 use super::damage::{Damage, DamageKind};
-use super::seal::{read_segment, rebuild_index, write_index};
+use super::seal::{SegmentBytes, read_segment, rebuild_index, write_index};
 use crate::consume::{Action, Names};
 use crate::disk::{Access, Disk, FileEntry, Maps};
 use crate::error::{OpenError, is_full};
@@ -811,10 +811,14 @@ impl Recovery<'_> {
             )
         });
         let last_base = self.segments.last().map_or(0, |segment| segment.base);
+        let begins = self
+            .segments
+            .first()
+            .is_none_or(|segment| segment.base == 0);
         for subject in self.catalog.all() {
             let mut index = subject.index.lock();
             if lost {
-                let boundary = sealed_boundary(&self.segments, subject.id, self.summary.start == 0);
+                let boundary = sealed_boundary(&self.segments, subject.id, begins);
                 if let Some(boundary) = boundary {
                     index.prepend_holes(boundary);
                 }
@@ -893,7 +897,7 @@ fn read_segment_or_nothing(
     disk: &dyn Disk,
     segment: &Segment,
     until: u64,
-) -> Result<(Vec<u8>, Vec<(u64, u64)>), OpenError> {
+) -> Result<SegmentBytes, OpenError> {
     match read_segment(disk, segment, until) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((Vec::new(), Vec::new())),
         outcome => outcome.map_err(OpenError::io(format!("reading {}", segment.data().name()))),
@@ -957,7 +961,7 @@ fn write_again(file: &dyn crate::disk::DiskFile, from: u64, until: u64) -> io::R
 
 fn zero_after(file: &dyn crate::disk::DiskFile, from: u64) -> io::Result<()> {
     const PIECE: u64 = 1 << 20;
-    let len = file.len()?;
+    let len = file.data_end()?;
     let mut at = from;
     let mut piece = Vec::new();
     while at < len {

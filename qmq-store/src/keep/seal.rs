@@ -101,27 +101,29 @@ pub(crate) fn write_whole(disk: &dyn Disk, name: &str, bytes: &[u8]) -> io::Resu
     disk.rename(&temporary, name)
 }
 
+/// Bytes of a segment, and offset and length in the log of what could not be read of it (zero in the bytes).
+pub(crate) type SegmentBytes = (Vec<u8>, Vec<(u64, u64)>);
+
 /// Reads all bytes of a segment's records by calls. Pages that cannot be read are left zero and reported.
 pub(crate) fn read_segment(
     disk: &dyn Disk,
     segment: &Segment,
     until: u64,
-) -> io::Result<(Vec<u8>, Vec<(u64, u64)>)> {
+) -> io::Result<SegmentBytes> {
     read_records(disk, segment.base, until)
 }
 
 /// As [`read_segment`], for the segment that starts at `base`.
-pub(crate) fn read_records(
-    disk: &dyn Disk,
-    base: u64,
-    until: u64,
-) -> io::Result<(Vec<u8>, Vec<(u64, u64)>)> {
+pub(crate) fn read_records(disk: &dyn Disk, base: u64, until: u64) -> io::Result<SegmentBytes> {
     const PIECE: usize = 1 << 20;
     let file = disk.open(&log_name(base), Access::Read)?;
-    let there = file
-        .len()?
-        .saturating_sub(SEGMENT_HEADER_LEN)
-        .min(until - base);
+    // Of an open-ended segment, what was never written is not read: an open costs what was written.
+    let end = if until == u64::MAX {
+        file.data_end()?
+    } else {
+        file.len()?
+    };
+    let there = end.saturating_sub(SEGMENT_HEADER_LEN).min(until - base);
     let mut bytes = vec![0; there as usize];
     let mut unreadable = Vec::new();
     for (number, piece) in bytes.chunks_mut(PIECE).enumerate() {

@@ -200,7 +200,7 @@ pub(crate) fn verify_checkpoints(disk: &dyn Disk, report: &mut VerifyReport) -> 
             Ok(None) | Err(_) => {
                 report
                     .damages
-                    .push(Damage::new(DamageKind::Checkpoint, name, 0, 0))
+                    .push(Damage::new(DamageKind::Checkpoint, name, 0, 0));
             }
         }
     }

@@ -101,9 +101,15 @@ impl Log {
             .last()
             .filter(|segment| segment.end().is_none())
             .cloned();
+        let len = SEGMENT_HEADER_LEN + options.segment_bytes;
         let (segment, file) = match last_active {
             Some(segment) => {
-                let file = disk.open(segment.data().name(), Access::Write)?;
+                let mut file = disk.open(segment.data().name(), Access::Write)?;
+                if start.end == segment.base && file.len()? < len {
+                    // Cut short and empty: the next segment would need the same name.
+                    disk.remove(segment.data().name())?;
+                    file = disk.create(segment.data().name(), len)?;
+                }
                 // A crash may have kept the file and lost its header.
                 let header = segment::SegmentHeader {
                     base: segment.base,
@@ -117,10 +123,7 @@ impl Log {
             }
             None => {
                 let segment = Arc::new(Segment::new(start.end, &maps));
-                let file = disk.create(
-                    &log_name(start.end),
-                    SEGMENT_HEADER_LEN + options.segment_bytes,
-                )?;
+                let file = disk.create(&log_name(start.end), len)?;
                 let header = segment::SegmentHeader {
                     base: start.end,
                     store_id: start.store_id,

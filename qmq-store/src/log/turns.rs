@@ -3,10 +3,11 @@
 //! One caller at a time leads; all others sleep on one futex word and are woken by one call. With a mutex and a condition variable instead, each of
 //! them would take the mutex again on its way out, one after the other (64 threads on 2 cores: a third fewer appends a second).
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+mod sync;
 
-use rustix::thread::futex;
+use std::time::Duration;
+
+use sync::{AtomicBool, AtomicU32, Instant, Ordering, WaitWord, yield_now};
 
 /// A leader lets others join for as long as they keep coming: it goes once nobody has come for so long, or at the latest after the second time.
 const GATHER_IDLE: Duration = Duration::from_micros(25);
@@ -18,7 +19,7 @@ const GATHER_MAX: Duration = Duration::from_micros(300);
 pub(super) struct Turns {
     leading: AtomicBool,
     /// Changes whenever a leader has finished.
-    finished: AtomicU32,
+    finished: WaitWord,
     /// Threads and callbacks that wait for a sync.
     waiting: AtomicU32,
     sleeping: AtomicU32,
@@ -48,22 +49,22 @@ impl Turns {
 
     /// Becomes the leader, or sleeps until another leader has finished.
     pub(super) fn lead_or_sleep(&self) -> Option<Leader<'_>> {
-        let finished = self.finished.load(Ordering::SeqCst);
+        let finished = self.finished.load();
         if !self.leading.swap(true, Ordering::SeqCst) {
             return Some(Leader(self));
         }
         self.sleeping.fetch_add(1, Ordering::SeqCst);
         // Returns at once if a leader has finished since; returns early at a signal. The caller looks again in any case.
-        let _ = futex::wait(&self.finished, futex::Flags::PRIVATE, finished, None);
+        self.finished.wait(finished);
         self.sleeping.fetch_sub(1, Ordering::SeqCst);
         None
     }
 
     /// Wakes everybody, to look again.
     pub(super) fn wake_all(&self) {
-        self.finished.fetch_add(1, Ordering::SeqCst);
+        self.finished.bump();
         if self.sleeping.load(Ordering::SeqCst) > 0 {
-            let _ = futex::wake(&self.finished, futex::Flags::PRIVATE, i32::MAX as u32);
+            self.finished.wake();
         }
     }
 }
@@ -80,7 +81,7 @@ impl Leader<'_> {
         let mut last_arrival = started;
         let mut seen = self.0.waiting.load(Ordering::Relaxed);
         while seen < expected {
-            std::thread::yield_now();
+            yield_now();
             let now = Instant::now();
             let waiting = self.0.waiting.load(Ordering::Relaxed);
             if waiting > seen {

@@ -37,12 +37,18 @@ pub(crate) fn check_image(
     };
     let mut model = model.clone();
     let written = store.watermarks().written;
-    if let Some((subject, sent)) = model.attempt.take().filter(|_| written > model.reached) {
-        let sent = Sent {
-            end: written,
-            ..sent
-        };
-        model.subjects.entry(subject).or_default().push(sent);
+    let attempt = model.attempt.take();
+    if let Some((messages, step)) = attempt.filter(|_| written > model.reached) {
+        for (subject, sent) in messages {
+            let sent = Sent {
+                end: written,
+                ..sent
+            };
+            model.subjects.entry(subject).or_default().push(sent);
+        }
+        if let Some((key, step)) = step {
+            model.groups.entry(key).or_default().did(written, step);
+        }
         model.reached = written;
     }
     let end = check_report(&store, &model, how);

@@ -14,6 +14,8 @@ pub(crate) struct Losses {
     pub(crate) damaged: u64,
     /// Not there at all: beyond the end of their subject.
     pub(crate) missing: u64,
+    /// Passed over, though the open said that records are lost.
+    pub(crate) unknown: u64,
 }
 
 /// Reads everything: each message is right, or damaged in its place, or beyond the end.
@@ -30,6 +32,11 @@ pub(crate) fn read_all(store: &Store, model: &Model) -> Losses {
                 break;
             }
             for one in records.iter() {
+                if one.sequence() > at && !store.open_report().damages.is_empty() {
+                    // Not known to have been there; the open has said that records are lost.
+                    losses.unknown += one.sequence() - at;
+                    at = one.sequence();
+                }
                 assert_eq!(one.sequence(), at, "{subject}: a hole that is not reported");
                 match one.message() {
                     Ok(_) => check_message(model, subject, &one),

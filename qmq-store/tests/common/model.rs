@@ -121,8 +121,8 @@ pub(crate) struct Model {
     /// A member as of the last incarnation, and one of its pull sequences.
     pub(crate) old_member: Option<(Member, u64)>,
     pub(crate) incarnation: u32,
-    /// A message whose write failed: it may be there all the same, as the last.
-    pub(crate) attempt: Option<(String, Sent)>,
+    /// Messages whose write failed, and what was to be settled along: they may be there all the same, as the last.
+    pub(crate) attempt: Option<(Vec<(String, Sent)>, Option<(Key, Step)>)>,
 }
 
 impl Model {

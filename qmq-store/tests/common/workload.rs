@@ -188,7 +188,8 @@ impl Session {
             self.sent(subject, body, tags, after.written);
         } else if outcome.is_err() && self.faulty && self.model.attempt.is_none() {
             let end = after.written;
-            self.model.attempt = Some((subject.to_owned(), Sent { body, tags, end }));
+            let sent = Sent { body, tags, end };
+            self.model.attempt = Some((vec![(subject.to_owned(), sent)], None));
         }
         outcome.map(drop)
     }
@@ -218,11 +219,18 @@ impl Session {
         let outcome = self.store.append_batch(&whole, durability(rng));
         let after = self.store.watermarks();
         let mut expected = Vec::new();
+        let mut tried = Vec::new();
         for (subject, (_, body, tags)) in messages {
             if after.written > before {
                 expected.push(self.model.next(subject));
                 self.sent(subject, body, tags, after.written);
+            } else {
+                let end = after.written;
+                tried.push((subject.to_owned(), Sent { body, tags, end }));
             }
+        }
+        if self.faulty && outcome.is_err() && !tried.is_empty() {
+            self.model.attempt.get_or_insert((tried, None));
         }
         if let Ok(batch) = &outcome {
             assert_eq!(batch.sequences, expected);
@@ -418,11 +426,16 @@ impl Session {
             (Ok(_), None) => panic!("{key:?} {pull}: settled twice"),
             (Err(_), _) => {}
         }
-        if let (true, Some(sequence)) = (end > before, held) {
+        if let Some(sequence) = held {
             let copied = self.model.subjects[&key.subject][sequence as usize].clone();
-            self.sent(to, copied.body, copied.tags, end);
-            let group = self.model.groups.entry(key).or_default();
-            group.did(end, Step::Acked(member.consumer, vec![pull]));
+            let acked = Step::Acked(member.consumer, vec![pull]);
+            if end > before {
+                self.sent(to, copied.body, copied.tags, end);
+                self.model.groups.entry(key).or_default().did(end, acked);
+            } else if self.faulty && outcome.is_err() {
+                let tried = (vec![(to.to_owned(), copied)], Some((key, acked)));
+                self.model.attempt.get_or_insert(tried);
+            }
         }
         outcome.map(drop)
     }

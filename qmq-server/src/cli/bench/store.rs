@@ -25,7 +25,8 @@ Every row stands beside a limit of this machine, measured in the same run:
                      whose blocks are allocated, by as many threads
   append, synced     write and fdatasync, one after the other, of as many
                      records as can be under way at a time (threads times
-                     --append-batch)
+                     --append-batch), into blocks that are allocated or that
+                     were written before, whichever is faster
                      (both measured before and after, the better one counts)
   pull, ack          CRC-32 over the same records straight from the store's
                      files, in the order of the pulls, by as many threads (an

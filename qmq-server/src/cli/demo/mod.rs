@@ -35,7 +35,7 @@ What happens:
 Examples:
   qmq demo
   qmq demo --data flights-2013.csv.gz
-  qmq demo --dir /tmp/flights && qmq store inspect --dir /tmp/flights
+  qmq demo --dir flights && qmq store inspect --dir flights
   qmq demo --json | tail -n 1
 
 Exit code 0 only if every check held. The last line of --json has `flights`,

@@ -1,0 +1,55 @@
+//! The fuzz targets, as plain functions: each takes any bytes, and panics if a promise is broken.
+//!
+//! See `README.md` for how to run them.
+
+mod damage;
+mod operations;
+
+pub use damage::damaged_store;
+pub use operations::operations;
+pub use qmq_store::fuzzing::{
+    action, attributes, checkpoint, group, identity, index, published_slot, record, scan,
+    segment_header,
+};
+
+/// A target.
+pub type Target = fn(&[u8]);
+
+/// Every target by its name, which is also that of its corpus.
+pub const TARGETS: [(&str, Target); 12] = [
+    ("action", action),
+    ("attributes", attributes),
+    ("checkpoint", checkpoint),
+    ("damaged_store", damaged_store),
+    ("group", group),
+    ("identity", identity),
+    ("index", index),
+    ("operations", operations),
+    ("published_slot", published_slot),
+    ("record", record),
+    ("scan", scan),
+    ("segment_header", segment_header),
+];
+
+/// Takes bytes off the front of an input; zeros when there are no more.
+pub(crate) struct Input<'a>(pub(crate) &'a [u8]);
+
+impl Input<'_> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn byte(&mut self) -> u8 {
+        let Some((byte, rest)) = self.0.split_first() else {
+            return 0;
+        };
+        self.0 = rest;
+        *byte
+    }
+
+    /// A number below `end`.
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        let bytes = [self.byte(), self.byte(), self.byte()];
+        u64::from(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], 0])) % end.max(1)
+    }
+}

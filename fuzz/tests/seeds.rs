@@ -1,0 +1,176 @@
+//! Writes the seeds of the corpora: parts of a small store's files, each whole and once damaged. Run again when a format changes:
+//! `cargo test -p qmq-fuzz --test seeds -- --ignored`.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use qmq_store::disk::{Access, Disk, SimulatedDisk};
+use qmq_store::{
+    Background, Durability, ManualClock, Message, Options, PullRequest, ResetTo, Store, TagFilter,
+};
+
+fn write(target: &str, name: &str, bytes: &[u8]) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("corpus")
+        .join(target);
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join(name), bytes).unwrap();
+}
+
+fn write_both(target: &str, name: &str, bytes: &[u8]) {
+    write(target, name, bytes);
+    let mut damaged = bytes.to_vec();
+    if let Some(byte) = damaged.get_mut(bytes.len() * 2 / 3) {
+        *byte ^= 0x10;
+    }
+    damaged.truncate(bytes.len() - bytes.len() / 8);
+    write(target, &format!("{name}-damaged"), &damaged);
+}
+
+fn file(disk: &SimulatedDisk, prefix: &str) -> Vec<u8> {
+    let mut names = disk.list().unwrap();
+    names.retain(|entry| entry.name.starts_with(prefix));
+    names.sort_by(|a, b| a.name.cmp(&b.name));
+    let chosen = if prefix == "checkpoint-" {
+        names.last()
+    } else {
+        names.first()
+    };
+    let chosen = chosen.unwrap();
+    let mut bytes = vec![0; chosen.len as usize];
+    let file = disk.open(&chosen.name, Access::Read).unwrap();
+    file.read_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+/// A store in which each kind of record and of group occurs.
+fn a_store() -> SimulatedDisk {
+    let options = Options {
+        background: Background::Manual,
+        clock: Arc::new(ManualClock::at(1_000_000)),
+        identity_seed: Some(3),
+        ..Options::with_segment_bytes(64 << 10)
+    };
+    let disk = SimulatedDisk::new();
+    let store = Store::open_on(Arc::new(disk.clone()), options).unwrap();
+    let full = Message::new("s", "body")
+        .with_id("id")
+        .tag("a")
+        .tag("bb")
+        .with_create_time_ms(1)
+        .with_due_time_ms(2)
+        .with_order_key(vec![9]);
+    store.append(&full).unwrap();
+    store
+        .append_batch(&[full, Message::new("s", "x")], Durability::Synced)
+        .unwrap();
+    for number in 0..9 {
+        store
+            .append(&Message::new("s", number.to_string()))
+            .unwrap();
+    }
+    let request = PullRequest::new("s", "g", "c");
+    let batch = store.pull(&request.clone().max(6)).unwrap();
+    let numbers: Vec<u64> = batch.iter().map(|one| one.pull_sequence()).collect();
+    let (member, level) = (batch.member(), Durability::Buffered);
+    store
+        .ack_ranges(
+            member,
+            &[numbers[0]..=numbers[0], numbers[3]..=numbers[3]],
+            level,
+        )
+        .unwrap();
+    store
+        .nack(
+            member,
+            &[numbers[1]..=numbers[1]],
+            Duration::from_secs(9),
+            level,
+        )
+        .unwrap();
+    store.copy_and_ack(member, numbers[2], "s", level).unwrap();
+    let picky = TagFilter::Every(vec!["a".into(), "bb".into()]);
+    let picky = PullRequest::new("s", "picky", "c").filter(picky);
+    store.pull(&picky).unwrap();
+    store
+        .pull(&PullRequest::new("s", "all", "c").broadcast(true))
+        .unwrap();
+    store.consumer_gone("s", "g", "c").unwrap();
+    store.pull(&request).unwrap();
+    store.reset("s", "picky", ResetTo::Sequence(3)).unwrap();
+    store.pull(&PullRequest::new("s", "dropped", "c")).unwrap();
+    store.drop_group("s", "dropped").unwrap();
+    store.checkpoint().unwrap();
+    while file_count(&disk, "index-") == 0 {
+        store.append(&Message::new("s", vec![b'x'; 3_000])).unwrap();
+        store.maintain().unwrap();
+    }
+    disk
+}
+
+fn file_count(disk: &SimulatedDisk, prefix: &str) -> usize {
+    let files = disk.list().unwrap();
+    files
+        .iter()
+        .filter(|entry| entry.name.starts_with(prefix))
+        .count()
+}
+
+#[test]
+#[ignore = "writes files into the source tree"]
+fn write_the_seeds() {
+    let disk = a_store();
+    let log = file(&disk, "log-");
+    let number = |at: usize, len: usize| {
+        let bytes = &log[at..at + len];
+        bytes
+            .iter()
+            .rev()
+            .fold(0, |all, byte| all << 8 | usize::from(*byte))
+    };
+    write_both("segment_header", "header", &log[..64]);
+    write_both("scan", "log", &log[64..64 + 2_600]);
+    write_both("identity", "identity", &file(&disk, "store"));
+    write_both("published_slot", "slots", &file(&disk, "published")[..64]);
+    let index = file(&disk, "index-");
+    write_both("index", "index", &index);
+    let mut at = 64;
+    let mut kinds = std::collections::BTreeSet::new();
+    let mut actions = std::collections::BTreeSet::new();
+    while at + 64 <= log.len() && number(at + 4, 2) == 0x514D {
+        let (kind, header_len) = (log[at + 6], number(at + 52, 2));
+        let body_len = if kind == 3 { 0 } else { number(at + 44, 4) };
+        let record = &log[at..at + header_len + body_len];
+        let body = &record[header_len..];
+        if record.len() < 1_000 && kinds.insert((kind, log[at + 7])) {
+            write_both("record", &format!("record-{}", kinds.len()), record);
+        }
+        if kind == 1 && header_len > 64 + 1 {
+            write_both("attributes", "attributes", &record[65..header_len]);
+        }
+        if kind == 2 && actions.insert(body.get(..2).map(<[u8]>::to_vec)) {
+            write("action", &format!("action-{}", actions.len()), body);
+        }
+        at += (header_len + body_len).div_ceil(8) * 8;
+    }
+    let checkpoint = file(&disk, "checkpoint-");
+    write_both("checkpoint", "checkpoint", &checkpoint);
+    // After the fixed part and the sealed segments: one subject "s", its next sequence, and its groups up to the end.
+    let sealed = u32::from_le_bytes(checkpoint[60..64].try_into().unwrap()) as usize;
+    let groups = 64 + sealed * 16 + 4 + 2 + 1 + 8 + 4;
+    write_both("group", "groups", &checkpoint[groups..]);
+    for seed in 1..=6_u8 {
+        let mut value = u32::from(seed).wrapping_mul(2_654_435_761);
+        let bytes: Vec<u8> = (0..150)
+            .map(|_| {
+                value = value.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (value >> 24) as u8
+            })
+            .collect();
+        write("operations", &format!("random-{seed}"), &bytes);
+        write("damaged_store", &format!("random-{seed}"), &bytes[..40]);
+    }
+}

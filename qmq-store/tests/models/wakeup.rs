@@ -1,0 +1,1 @@
+../../src/consume/wakeup.rs
