@@ -39,10 +39,10 @@ fn ack(c: &mut Criterion) {
     let mut file = MappedFile::create(&folder);
     let record = [7; RECORD];
     group.bench_function("raw copy into a mapped file", |b| {
-        b.iter(|| file.push(black_box(&record)))
+        b.iter(|| file.push(black_box(&record)));
     });
     group.bench_function("raw write and fdatasync", |b| {
-        b.iter(|| file.write_synced(&record))
+        b.iter(|| file.write_synced(&record));
     });
     group.finish();
 }

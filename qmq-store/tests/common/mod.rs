@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod damaged;
 pub(crate) mod model;
 pub(crate) mod rng;
+mod settling;
 pub(crate) mod workload;
 
 use std::sync::Arc;

@@ -105,6 +105,9 @@ impl Group {
     }
 }
 
+/// Messages, each with its subject, and what a group was to be told along with them.
+pub(crate) type Attempt = (Vec<(String, Sent)>, Option<(Key, Step)>);
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
@@ -122,7 +125,7 @@ pub(crate) struct Model {
     pub(crate) old_member: Option<(Member, u64)>,
     pub(crate) incarnation: u32,
     /// Messages whose write failed, and what was to be settled along: they may be there all the same, as the last.
-    pub(crate) attempt: Option<(Vec<(String, Sent)>, Option<(Key, Step)>)>,
+    pub(crate) attempt: Option<Attempt>,
 }
 
 impl Model {
