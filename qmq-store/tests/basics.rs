@@ -1,5 +1,7 @@
 //! The everyday path: append, pull, ack, reopen.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

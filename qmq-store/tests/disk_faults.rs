@@ -15,6 +15,10 @@ use common::workload::{Session, names, options_of};
 use qmq_store::disk::{Access, CrashImage, Disk, SimulatedDisk, SimulatedFaults};
 use qmq_store::{DamageKind, Durability, Error, Message, PullRequest, Store};
 
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "every caller has just got it"
+)]
 fn is_poisoned<T: std::fmt::Debug>(outcome: Result<T, Error>) -> bool {
     let poisoned = matches!(outcome, Err(Error::Poisoned { .. }));
     assert!(poisoned, "{outcome:?}");
@@ -168,7 +172,7 @@ fn what_was_promised_before_a_failed_sync_holds_after_a_crash() {
 fn what_was_promised_before_a_failed_sync_of_names_holds_after_a_crash() {
     campaign(|seed| {
         live_with_a_fault(seed, |faults, rng| {
-            faults.fail_sync_names(1 + rng.below(12))
+            faults.fail_sync_names(1 + rng.below(12));
         });
     });
 }

@@ -1,5 +1,7 @@
 //! 40,000 subjects with three groups each: memory, files and mappings stay small.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,5 +1,7 @@
 //! What operators do: statistics, verification, scrub, backup, following, offline tools.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
+
 use std::fs;
 use std::path::Path;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Bugs that were found once and stay found. Those of crashes are in `docs/crash-findings.md`.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
@@ -163,7 +165,7 @@ fn a_wait_beyond_the_end_of_the_log_is_refused() {
     );
     let (answer, answered) = std::sync::mpsc::channel();
     store.when(beyond, Durability::Synced, move |outcome| {
-        answer.send(outcome.is_err()).unwrap()
+        answer.send(outcome.is_err()).unwrap();
     });
     assert!(answered.recv().unwrap());
 }

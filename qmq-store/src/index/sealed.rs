@@ -14,7 +14,7 @@
 //! the segment was sealed, also for those without a message in it, so that the segment that holds a sequence is found by bisection.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::active::{Entry, HOLE, Run};
 use crate::disk::{MappedFile, Region};
@@ -173,7 +173,10 @@ fn entry_check(base: u64, number: u32, entry: Entry) -> u32 {
 #[derive(Debug)]
 pub(crate) struct SealedIndex {
     file: MappedFile,
-    pub(crate) header: IndexHeader,
+    base: u64,
+    end: u64,
+    /// Read and checked at the first use, so that an open does not touch the index of every segment.
+    header: OnceLock<IndexHeader>,
 }
 
 /// A subject's share of a sealed segment.
@@ -195,12 +198,33 @@ impl Share {
 impl SealedIndex {
     /// Opens the index in `file` and checks that it is the one of the segment `base..end`.
     pub(crate) fn open(file: MappedFile, base: u64, end: u64) -> Result<Self, IndexDamaged> {
-        let region = file.region().map_err(|_| IndexDamaged)?;
+        let index = Self::expected(file, base, end);
+        let region = index.region().map_err(|_| IndexDamaged)?;
+        index.header(&region)?;
+        Ok(index)
+    }
+
+    /// The index that should be in `file`; what is there is checked when it is used.
+    pub(crate) fn expected(file: MappedFile, base: u64, end: u64) -> Self {
+        Self { file, base, end, header: OnceLock::new() }
+    }
+
+    fn header(&self, region: &Region) -> Result<&IndexHeader, IndexDamaged> {
+        if let Some(header) = self.header.get() {
+            return Ok(header);
+        }
         let header = IndexHeader::decode(region.bytes(0, HEADER_LEN).ok_or(IndexDamaged)?)?;
-        if header.base != base || header.end != end || header.file_len() != region.len() {
+        if header.base != self.base || header.end != self.end || header.file_len() != region.len() {
             return Err(IndexDamaged);
         }
-        Ok(Self { file, header })
+        Ok(self.header.get_or_init(|| header))
+    }
+
+    /// Record times of the first and the last record of the segment.
+    pub(crate) fn times(&self) -> Result<(u64, u64), IndexDamaged> {
+        let region = self.region().map_err(|_| IndexDamaged)?;
+        let header = self.header(&region)?;
+        Ok((header.first_time_ms, header.last_time_ms))
     }
 
     pub(crate) fn region(&self) -> io::Result<Arc<Region>> {
@@ -211,7 +235,7 @@ impl SealedIndex {
         let at = HEADER_LEN + subject as usize * ROW_LEN;
         let row = region.bytes(at as u64, ROW_LEN).ok_or(IndexDamaged)?;
         let (first, start) = (u64_at(row, 0), u32_at(row, 8));
-        if u32_at(row, 12) != row_check(self.header.base, subject, first, start) {
+        if u32_at(row, 12) != row_check(self.base, subject, first, start) {
             return Err(IndexDamaged);
         }
         Ok((first, start))
@@ -223,7 +247,7 @@ impl SealedIndex {
         region: &Region,
         subject: u32,
     ) -> Result<Option<Share>, IndexDamaged> {
-        if subject >= self.header.subjects {
+        if subject >= self.header(region)?.subjects {
             return Ok(None);
         }
         let (first, start) = self.row(region, subject)?;
@@ -249,7 +273,7 @@ impl SealedIndex {
             .min(share.count);
         let first_entry = share.start + skip;
         let at = HEADER_LEN
-            + (self.header.subjects as usize + 1) * ROW_LEN
+            + (self.header(region)?.subjects as usize + 1) * ROW_LEN
             + first_entry as usize * ENTRY_LEN;
         let len = (share.count - skip) as usize * ENTRY_LEN;
         let bytes = region.bytes(at as u64, len).ok_or(IndexDamaged)?;
@@ -259,7 +283,7 @@ impl SealedIndex {
                 position: u32_at(unit, 0),
                 tag_fingerprint: u32_at(unit, 4),
             };
-            if u32_at(unit, 8) != entry_check(self.header.base, number, entry) {
+            if u32_at(unit, 8) != entry_check(self.base, number, entry) {
                 return Err(IndexDamaged);
             }
             if !each(sequence, entry) {
@@ -272,8 +296,9 @@ impl SealedIndex {
     /// Verifies every row and entry, and that positions lie within the segment.
     pub(crate) fn verify(&self) -> Result<(), IndexDamaged> {
         let region = self.region().map_err(|_| IndexDamaged)?;
-        let positions = (self.header.end - self.header.base) / 8;
-        for subject in 0..self.header.subjects {
+        let header = self.header(&region)?;
+        let positions = (header.end - header.base) / 8;
+        for subject in 0..header.subjects {
             let Some(share) = self.share(&region, subject)? else {
                 continue;
             };
@@ -286,6 +311,6 @@ impl SealedIndex {
                 return Err(IndexDamaged);
             }
         }
-        self.row(&region, self.header.subjects).map(|_| ())
+        self.row(&region, header.subjects).map(|_| ())
     }
 }

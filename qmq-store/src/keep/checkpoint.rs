@@ -7,12 +7,13 @@
 //! ```text
 //!  0 [u8;8] "QMQ-CKP\n"   8 u32 version   12 u32 crc of bytes 8..12 and 16..
 //! 16 u64 file length     24 u64 replay from   32 u64 synced end   40 u64 start of the log   48 u64 last record time
-//! 56 u32 incarnation     60 u32 count of sealed segments; each: u64 base, u64 end
+//! 56 u32 incarnation     60 u32 count of sealed segments; each: u64 base, u64 end, u64 first and u64 last record time (ms)
 //!    u32 count of subjects; each: u16 length, name, u64 next sequence, u32 count of groups; each: see `consume::snapshot`
 //! ```
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::seal::write_whole;
 use crate::consume::{Group, Names};
@@ -38,9 +39,20 @@ pub(crate) struct Summary {
     pub(crate) start: u64,
     pub(crate) last_time_ms: u64,
     pub(crate) incarnation: u32,
-    /// Base and end of each sealed segment.
-    pub(crate) sealed: Vec<(u64, u64)>,
+    pub(crate) sealed: Vec<SealedSegment>,
 }
+
+/// A segment with its index file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SealedSegment {
+    pub(crate) base: u64,
+    pub(crate) end: u64,
+    pub(crate) first_time_ms: u64,
+    pub(crate) last_time_ms: u64,
+}
+
+/// Bytes of a [`SealedSegment`] in the file.
+const SEALED_LEN: usize = 32;
 
 /// A subject in a checkpoint.
 #[derive(Debug)]
@@ -90,12 +102,19 @@ pub(crate) fn take(log: &Log, catalog: &Catalog) -> Result<u64, Error> {
     let referred = log.settled_end();
     log.sync_to(referred)?;
     let segments = log.segments();
-    let sealed: Vec<(u64, u64)> = segments
+    let sealed: Vec<SealedSegment> = segments
         .iter()
         .take_while(|segment| segment.sealed().is_some())
-        .filter_map(|segment| Some((segment.base, segment.end()?)))
+        .filter_map(|segment| {
+            Some(SealedSegment {
+                base: segment.base,
+                end: segment.end()?,
+                first_time_ms: segment.first_time_ms.load(Ordering::Relaxed),
+                last_time_ms: segment.last_time_ms.load(Ordering::Relaxed),
+            })
+        })
         .collect();
-    let mut out = Vec::with_capacity(FIXED_LEN + sealed.len() * 16 + subjects.len() + 8);
+    let mut out = Vec::with_capacity(FIXED_LEN + sealed.len() * SEALED_LEN + subjects.len() + 8);
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&CHECKPOINT_VERSION.to_le_bytes());
     out.extend_from_slice(&[0; 12]);
@@ -109,9 +128,10 @@ pub(crate) fn take(log: &Log, catalog: &Catalog) -> Result<u64, Error> {
     }
     out.extend_from_slice(&log.incarnation().to_le_bytes());
     out.extend_from_slice(&(sealed.len() as u32).to_le_bytes());
-    for (base, end) in sealed {
-        out.extend_from_slice(&base.to_le_bytes());
-        out.extend_from_slice(&end.to_le_bytes());
+    for segment in sealed {
+        for word in [segment.base, segment.end, segment.first_time_ms, segment.last_time_ms] {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
     }
     out.extend_from_slice(&count.to_le_bytes());
     out.append(&mut subjects);
@@ -195,14 +215,17 @@ pub(crate) fn decode(bytes: &[u8], interner: &Names) -> Option<(Summary, Vec<Sub
         sealed: Vec::new(),
     };
     let sealed = take_u32(&mut input)? as usize;
-    if sealed > input.len() / 16 {
+    if sealed > input.len() / SEALED_LEN {
         return None;
     }
     summary.sealed.reserve_exact(sealed);
     for _ in 0..sealed {
-        summary
-            .sealed
-            .push((take_u64(&mut input)?, take_u64(&mut input)?));
+        summary.sealed.push(SealedSegment {
+            base: take_u64(&mut input)?,
+            end: take_u64(&mut input)?,
+            first_time_ms: take_u64(&mut input)?,
+            last_time_ms: take_u64(&mut input)?,
+        });
     }
     let count = take_u32(&mut input)? as usize;
     if count > input.len() / 14 {

@@ -255,6 +255,8 @@ struct Recovery<'a> {
     names: Names,
     summary: Summary,
     segments: Vec<Arc<Segment>>,
+    /// Segments that have an index file.
+    index_files: BTreeSet<u64>,
     touched: BTreeMap<u64, Vec<u32>>,
     /// Highest synced end known.
     synced: u64,
@@ -281,6 +283,7 @@ pub(crate) fn recover(
         names: Names::default(),
         summary: Summary::default(),
         segments: Vec::new(),
+        index_files: BTreeSet::new(),
         touched: BTreeMap::new(),
         synced: extent.known_synced,
         incarnation: 0,
@@ -345,6 +348,7 @@ impl Recovery<'_> {
             .disk
             .list()
             .map_err(OpenError::io("listing the folder"))?;
+        self.index_files = listed.iter().filter_map(|file| index_base(&file.name)).collect();
         let mut files: BTreeMap<u64, FileEntry> = listed
             .into_iter()
             .filter_map(|file| Some((log_base(&file.name)?, file)))
@@ -352,7 +356,8 @@ impl Recovery<'_> {
         // Segments below the start were retired; a crash may have left their files.
         let start = self.summary.start;
         files.retain(|&base, _| base >= start);
-        let sealed: BTreeMap<u64, u64> = self.summary.sealed.iter().copied().collect();
+        let sealed: BTreeMap<u64, u64> =
+            self.summary.sealed.iter().map(|sealed| (sealed.base, sealed.end)).collect();
         let bases: BTreeSet<u64> = files
             .keys()
             .chain(sealed.keys())
@@ -429,24 +434,20 @@ impl Recovery<'_> {
 
     /// Opens the indexes that the checkpoint counts on. Returns how many segments these are, and which indexes are to be rebuilt.
     fn open_sealed(&self) -> (usize, Vec<usize>) {
-        let bases: BTreeSet<u64> = self.summary.sealed.iter().map(|&(base, _)| base).collect();
+        let listed: BTreeMap<u64, _> =
+            self.summary.sealed.iter().map(|sealed| (sealed.base, sealed)).collect();
         let mut damaged = Vec::new();
         let mut count = 0;
         for segment in &self.segments {
-            let Some(end) = segment.end().filter(|_| bases.contains(&segment.base)) else {
+            let Some((end, sealed)) = segment.end().zip(listed.get(&segment.base)) else {
                 break;
             };
-            match SealedIndex::open(segment.index_file().clone(), segment.base, end) {
-                Ok(index) => {
-                    segment
-                        .first_time_ms
-                        .store(index.header.first_time_ms, Ordering::Relaxed);
-                    segment
-                        .last_time_ms
-                        .store(index.header.last_time_ms, Ordering::Relaxed);
-                    segment.set_sealed(Some(Arc::new(index)));
-                }
-                Err(_) => damaged.push(count),
+            segment.set_times(sealed.first_time_ms, sealed.last_time_ms);
+            if self.index_files.contains(&segment.base) {
+                let file = segment.index_file().clone();
+                segment.set_sealed(Some(Arc::new(SealedIndex::expected(file, segment.base, end))));
+            } else {
+                damaged.push(count);
             }
             count += 1;
         }
@@ -479,12 +480,9 @@ impl Recovery<'_> {
                     source: Arc::new(io::Error::from(io::ErrorKind::InvalidData)),
                 }
             })?;
-        segment
-            .first_time_ms
-            .store(index.header.first_time_ms, Ordering::Relaxed);
-        segment
-            .last_time_ms
-            .store(index.header.last_time_ms, Ordering::Relaxed);
+        if let Ok((first, last)) = index.times() {
+            segment.set_times(first, last);
+        }
         segment.set_sealed(Some(Arc::new(index)));
         self.report.rebuilt_indexes += 1;
         Ok(())

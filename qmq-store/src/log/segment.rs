@@ -119,6 +119,12 @@ impl Segment {
         self.end.store(end, Ordering::Release);
     }
 
+    /// Record times of the first and the last record.
+    pub(crate) fn set_times(&self, first_ms: u64, last_ms: u64) {
+        self.first_time_ms.store(first_ms, Ordering::Relaxed);
+        self.last_time_ms.store(last_ms, Ordering::Relaxed);
+    }
+
     /// A record of this time has been appended.
     #[inline]
     pub(crate) fn note_time(&self, time_ms: u64) {

@@ -6,7 +6,7 @@ use qmq_store::{Durability, Error, Member, ResetTo};
 
 use super::model::{Key, Step};
 use super::rng::Rng;
-use super::workload::{Session, durability};
+use super::workload::{SUBJECTS, Session, durability};
 
 impl Session {
     /// Some batch, and some of its pull sequences: with holes.

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use qmq_store::disk::{Disk, DiskFile, SimulatedDisk};
+use qmq_store::disk::{Disk, SimulatedDisk};
 use qmq_store::{
-    Batch, Delivered, Durability, Error, ManualClock, Member, Message, Options, PullRequest,
-    ResetTo, Store, TagFilter, VisibleAt,
+    Batch, Delivered, Durability, Error, ManualClock, Message, Options, PullRequest, Store,
+    TagFilter, VisibleAt,
 };
 
 use super::model::{Key, Model, Sent, Step};
