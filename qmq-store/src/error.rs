@@ -262,6 +262,14 @@ pub enum Error {
         /// The writer's incarnation now.
         current: u32,
     },
+    /// The writer has retired what a follower had not read yet.
+    #[error(
+        "the writer has retired what follows offset {end_offset}; open the follower again, and refresh it more often"
+    )]
+    FellBehind {
+        /// Where the follower stood.
+        end_offset: u64,
+    },
     /// An option is out of its range.
     #[error(transparent)]
     Options(#[from] OptionsError),

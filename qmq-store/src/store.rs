@@ -342,8 +342,11 @@ impl Inner {
         };
         let mut appender = self.log.lock(part.record_len(), Purpose::Message)?;
         if subject.is_none() {
-            // Somebody may have created it since.
+            // Somebody may have created it since, or as many others as there may be.
             subject = self.catalog.get(message.subject());
+            if subject.is_none() {
+                self.check_new_subject(message.subject())?;
+            }
         }
         part.sequence = subject
             .as_ref()
@@ -539,10 +542,12 @@ impl Inner {
         }
     }
 
+    /// Syncs up to `end_offset`, and does what waits for it. Called where no lock is held.
     pub(crate) fn sync_to(&self, end_offset: u64) -> Result<(), Error> {
-        self.log.sync_to(end_offset)?;
+        let outcome = self.log.sync_to(end_offset);
+        self.log.commit.run_ready();
         self.wake_visible();
-        Ok(())
+        outcome
     }
 
     /// Wakes those who wait for messages that have become visible.

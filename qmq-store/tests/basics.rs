@@ -64,7 +64,7 @@ fn messages_come_back_in_order_after_a_clean_close_and_after_a_kill() {
         }
         if round % 2 == 0 {
             store.close().unwrap();
-            assert_eq!(store_report(&disk).0, true);
+            assert!(store_report(&disk).0);
         } else {
             drop(store);
             disk = disk.process_killed();

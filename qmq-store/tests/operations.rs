@@ -242,3 +242,81 @@ fn a_dump_shows_every_record_and_inspect_the_whole() {
         Err(Error::Io { .. })
     ));
 }
+
+#[test]
+fn a_follower_keeps_up_with_retention_or_says_that_it_fell_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let retention = qmq_store::Retention {
+        max_bytes: Some(4 << 20),
+        ..Default::default()
+    };
+    let keeping = Options {
+        retention,
+        background: qmq_store::Background::Manual,
+        ..options()
+    };
+    let store = Store::open(folder.path(), keeping).unwrap();
+    let follower = Store::open_read_only(folder.path(), &options()).unwrap();
+    let fill = |subject: &str| {
+        for n in 0..1500 {
+            store
+                .append_with(
+                    &Message::new(subject, format!("{n:01000}")),
+                    Durability::Buffered,
+                )
+                .unwrap();
+        }
+        store.maintain().unwrap();
+    };
+    for round in 0..6 {
+        fill(&format!("round.{round}"));
+        follower.refresh().unwrap();
+        for subject in follower.subjects() {
+            let (first, next) = follower.bounds(&subject).unwrap();
+            assert_eq!(
+                store.subject_stats(&subject).unwrap().first_sequence,
+                first,
+                "{subject} in round {round}"
+            );
+            assert_eq!(next, 1500);
+            let read = follower.read(&subject, first, 2000).unwrap();
+            assert_eq!(read.len() as u64, next - first);
+            assert!(read.iter().all(|one| {
+                one.message()
+                    .is_ok_and(|message| message.subject() == subject)
+            }));
+        }
+    }
+    for round in 6..12 {
+        fill(&format!("round.{round}"));
+    }
+    assert!(matches!(follower.refresh(), Err(Error::FellBehind { .. })));
+    let again = Store::open_read_only(folder.path(), &options()).unwrap();
+    assert_eq!(again.bounds("round.11").unwrap().1, 1500);
+}
+
+#[test]
+fn an_open_that_is_refused_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    filled(folder.path(), 10).close().unwrap();
+    let identity = fs::read(folder.path().join("store")).unwrap();
+    // A segment of a newer version behind the one that is there.
+    let log = files(folder.path(), "log-").pop().unwrap();
+    let mut header = fs::read(&log).unwrap();
+    header.truncate(64);
+    header[8] = 99;
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&header[8..12]);
+    crc.update(&header[16..]);
+    header[12..16].copy_from_slice(&crc.finalize().to_le_bytes());
+    let mut whole = fs::read(&log).unwrap();
+    whole[..64].copy_from_slice(&header);
+    fs::write(&log, &whole).unwrap();
+    let refused = Store::open(folder.path(), options());
+    assert!(
+        matches!(refused, Err(OpenError::NewerVersion { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(fs::read(folder.path().join("store")).unwrap(), identity);
+    assert_eq!(fs::read(&log).unwrap(), whole);
+}

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -215,28 +216,41 @@ impl Store {
     /// # Errors
     /// As [`Store::pull`].
     pub fn pull_wait(&self, request: &PullRequest, timeout: Duration) -> Result<Batch, Error> {
-        let deadline = Instant::now() + timeout;
+        let thread = ThreadWaker::current();
+        let waker = Waker::from(Arc::clone(&thread));
+        let outcome = self.pull_woken(request, Instant::now() + timeout, &thread, &waker);
+        if let Some(subject) = self.inner.catalog.get(&request.subject) {
+            wakeup::leave(&subject, &waker);
+        }
+        outcome
+    }
+
+    fn pull_woken(
+        &self,
+        request: &PullRequest,
+        deadline: Instant,
+        thread: &ThreadWaker,
+        waker: &Waker,
+    ) -> Result<Batch, Error> {
         loop {
-            let thread = ThreadWaker::current();
-            let waker = Waker::from(Arc::clone(&thread));
-            match self.poll_pull(request, &waker)? {
+            thread.woken.store(false, Ordering::SeqCst);
+            let next_due_ms = match self.poll_pull(request, waker)? {
                 PollPull::Ready(batch) => return Ok(batch),
-                PollPull::Pending { next_due_ms } => {
-                    let now_ms = self.inner.options.clock.now_ms();
-                    let due = next_due_ms
-                        .map(|due| Duration::from_millis(due.saturating_sub(now_ms).max(1)));
-                    let wake_at = due.map_or(deadline, |due| deadline.min(Instant::now() + due));
-                    while !thread.woken.load(std::sync::atomic::Ordering::SeqCst) {
-                        let left = wake_at.saturating_duration_since(Instant::now());
-                        if left.is_zero() {
-                            break;
-                        }
-                        std::thread::park_timeout(left);
-                    }
-                    if Instant::now() >= deadline {
-                        return self.inner.pull(request);
-                    }
+                PollPull::Pending { next_due_ms } => next_due_ms,
+            };
+            let now_ms = self.inner.options.clock.now_ms();
+            let due =
+                next_due_ms.map(|due| Duration::from_millis(due.saturating_sub(now_ms).max(1)));
+            let wake_at = due.map_or(deadline, |due| deadline.min(Instant::now() + due));
+            while !thread.woken.load(Ordering::SeqCst) {
+                let left = wake_at.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
                 }
+                std::thread::park_timeout(left);
+            }
+            if Instant::now() >= deadline {
+                return self.inner.pull(request);
             }
         }
     }
@@ -476,9 +490,14 @@ impl Inner {
             }
             taken.redelivered.push(sequence);
         }
-        if taken.redelivered.is_empty()
-            || (taken.records.len() < max && taken.bytes < request.max_bytes)
-        {
+        // What waits to be handed out again counts for the group as well: refusing makes no room for new messages.
+        let waiting = group.waiting() - taken.redelivered.len();
+        let room_for_new = usize::try_from(room)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(waiting);
+        let max = max.min(room_for_new);
+        let bytes_left = taken.redelivered.is_empty() || taken.bytes < request.max_bytes;
+        if taken.records.len() < max && bytes_left {
             self.take_new(request, subject, max, &mut taken)?;
         }
         let cursor_before = taken.cursor_before;

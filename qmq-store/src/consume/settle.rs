@@ -111,7 +111,7 @@ impl Store {
     /// [`Error::UnknownSubject`], [`Error::UnknownGroup`], [`Error::DiskFull`], [`Error::Poisoned`].
     pub fn consumer_gone(&self, subject: &str, group: &str, consumer: &str) -> Result<u64, Error> {
         let subject = self.inner.known_subject(subject)?;
-        self.inner.gone(&subject, group, consumer)
+        self.inner.gone(&subject, group, consumer, |_| true)
     }
 
     /// Declares all consumers gone that hold messages and have neither pulled nor settled for `Options::lease` before `now_ms` (ms since the
@@ -241,7 +241,14 @@ impl Inner {
         Ok(outcome)
     }
 
-    fn gone(&self, subject: &Arc<Subject>, group: &str, consumer: &str) -> Result<u64, Error> {
+    /// Declares a consumer gone if the group still says so.
+    fn gone(
+        &self,
+        subject: &Arc<Subject>,
+        group: &str,
+        consumer: &str,
+        still: impl FnOnce(&Group) -> bool,
+    ) -> Result<u64, Error> {
         let mut consumption = subject.consumption.lock();
         let at = consumption
             .find(group, consumer)
@@ -250,7 +257,9 @@ impl Inner {
             .members()
             .find(|member| &**member.name == consumer)
             .map(|member| member.unacked);
-        let Some(held) = held else { return Ok(0) };
+        let Some(held) = held.filter(|_| still(&consumption.groups[at])) else {
+            return Ok(0);
+        };
         self.act(subject, &mut consumption, &Action::Gone { group, consumer })?;
         drop(consumption);
         wakeup::notify(subject);
@@ -281,7 +290,13 @@ impl Inner {
                 consumption.groups.iter().flat_map(of_group).collect()
             };
             for (group, consumer) in silent {
-                let messages = self.gone(&subject, &group, &consumer)?;
+                // It may have come back since, or its group have been dropped.
+                let still = |group: &Group| group.expired(now_ms, lease_ms).contains(&consumer);
+                let messages = match self.gone(&subject, &group, &consumer, still) {
+                    Ok(0) | Err(Error::UnknownGroup { .. }) => continue,
+                    Ok(messages) => messages,
+                    Err(error) => return Err(error),
+                };
                 expired.push(Expired {
                     subject: subject.name.to_string(),
                     group: group.to_string(),
@@ -352,18 +367,20 @@ impl Inner {
         if self.catalog.get(to).is_none() {
             self.check_new_subject(to)?;
         }
-        let mut consumption = subject.consumption.lock();
-        let at = consumption
-            .find(&member.group, &member.consumer)
-            .ok_or_else(|| unknown(&subject, &member.group))?;
-        let held = consumption.groups[at].sequence_of(&member.consumer, pull_sequence);
         let not_held = || Error::NotHeld {
             consumer: member.consumer.clone(),
             pull_sequence,
         };
-        let sequence = held.ok_or_else(not_held)?;
-        let mut records = Records::new(&subject);
-        loop {
+        let mut records;
+        let (sequence, mut consumption) = loop {
+            // All looked at again after the lock was let go: the message may be somebody else's by then.
+            let consumption = subject.consumption.lock();
+            let at = consumption
+                .find(&member.group, &member.consumer)
+                .ok_or_else(|| unknown(&subject, &member.group))?;
+            let held = consumption.groups[at].sequence_of(&member.consumer, pull_sequence);
+            let sequence = held.ok_or_else(not_held)?;
+            records = Records::new(&subject);
             match self.locate(
                 &subject,
                 sequence,
@@ -371,15 +388,13 @@ impl Inner {
                 (pull_sequence, 0),
                 u64::MAX,
             ) {
-                Ok(_) => break,
+                Ok(_) => break (sequence, consumption),
                 Err(damaged) => {
                     drop(consumption);
                     self.heal(&damaged)?;
-                    consumption = subject.consumption.lock();
-                    records = Records::new(&subject);
                 }
             }
-        }
+        };
         records.verify_bodies();
         let original = records.iter().next().ok_or_else(not_held)?;
         let view = original.message().map_err(|damaged| Error::Damaged {

@@ -31,6 +31,15 @@ impl Waiters {
         }
     }
 
+    fn leave(&mut self, waker: &Waker) {
+        if let Some(wakers) = &mut self.wakers {
+            wakers.retain(|entered| !entered.will_wake(waker));
+            if wakers.is_empty() {
+                self.wakers = None;
+            }
+        }
+    }
+
     fn take(&mut self) -> Vec<Waker> {
         self.wakers.take().map(|wakers| *wakers).unwrap_or_default()
     }
@@ -44,6 +53,11 @@ pub(crate) fn enter(subject: &Subject, waker: &Waker) {
         subject.has_waiters.store(true, Ordering::SeqCst);
     }
     fence(Ordering::SeqCst);
+}
+
+/// Takes a waker out again whose owner waits no more.
+pub(crate) fn leave(subject: &Subject, waker: &Waker) {
+    subject.consumption.lock().waiters.leave(waker);
 }
 
 /// Wakes all who wait for a message of the subject. Called after publishing.

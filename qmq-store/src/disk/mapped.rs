@@ -140,12 +140,14 @@ impl MappedDisk {
     pub fn open(folder: impl AsRef<Path>, create: bool) -> io::Result<Self> {
         let folder = folder.as_ref().to_owned();
         if create && !folder.exists() {
+            let new = folder
+                .ancestors()
+                .take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists());
+            let new: Vec<_> = new.map(Path::to_owned).collect();
             fs::create_dir_all(&folder)?;
-            if let Some(parent) = folder
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty())
-            {
-                File::open(parent)?.sync_all()?;
+            for parent in new.iter().filter_map(|created| created.parent()) {
+                let here = parent.as_os_str().is_empty();
+                File::open(if here { Path::new(".") } else { parent })?.sync_all()?;
             }
         }
         if !fs::metadata(&folder)?.is_dir() {

@@ -93,23 +93,22 @@ impl MappedFile {
         }
         self.maps.make_room();
         let mapped = self.maps.disk.open(&self.slot.name, Access::Read)?.map()?;
+        // The list first, as everywhere: what is mapped is in it.
+        let mut files = self.maps.files.lock();
         let mut region = self.slot.region.lock();
         if let Some(region) = &*region {
             return Ok(Arc::clone(region));
         }
         *region = Some(Arc::clone(&mapped));
-        drop(region);
         self.maps.mapped.fetch_add(1, Ordering::Relaxed);
-        self.maps.files.lock().push(Arc::clone(&self.slot));
+        files.push(Arc::clone(&self.slot));
         Ok(mapped)
     }
 
     /// Unmaps the file, but for readers that still hold it.
     pub(crate) fn forget(&self) {
-        self.maps
-            .files
-            .lock()
-            .retain(|slot| !Arc::ptr_eq(slot, &self.slot));
+        let mut files = self.maps.files.lock();
+        files.retain(|slot| !Arc::ptr_eq(slot, &self.slot));
         if self.slot.region.lock().take().is_some() {
             self.maps.mapped.fetch_sub(1, Ordering::Relaxed);
         }

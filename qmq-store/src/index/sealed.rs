@@ -206,7 +206,12 @@ impl SealedIndex {
 
     /// The index that should be in `file`; what is there is checked when it is used.
     pub(crate) fn expected(file: MappedFile, base: u64, end: u64) -> Self {
-        Self { file, base, end, header: OnceLock::new() }
+        Self {
+            file,
+            base,
+            end,
+            header: OnceLock::new(),
+        }
     }
 
     fn header(&self, region: &Region) -> Result<&IndexHeader, IndexDamaged> {

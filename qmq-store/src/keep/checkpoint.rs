@@ -129,7 +129,12 @@ pub(crate) fn take(log: &Log, catalog: &Catalog) -> Result<u64, Error> {
     out.extend_from_slice(&log.incarnation().to_le_bytes());
     out.extend_from_slice(&(sealed.len() as u32).to_le_bytes());
     for segment in sealed {
-        for word in [segment.base, segment.end, segment.first_time_ms, segment.last_time_ms] {
+        for word in [
+            segment.base,
+            segment.end,
+            segment.first_time_ms,
+            segment.last_time_ms,
+        ] {
             out.extend_from_slice(&word.to_le_bytes());
         }
     }

@@ -140,7 +140,8 @@ impl ReadOnlyStore {
     /// Takes in what the writer has published since. `false`: nothing new.
     ///
     /// # Errors
-    /// [`Error::WriterRestarted`] if the writer's log was cut since: open again. [`Error::Io`].
+    /// [`Error::WriterRestarted`] if the writer's log was cut since, [`Error::FellBehind`] if what comes next has been retired: open again.
+    /// [`Error::Io`].
     pub fn refresh(&self) -> Result<bool, Error> {
         let _one = self.refreshing.lock();
         let doing = "following the writer";
@@ -157,7 +158,9 @@ impl ReadOnlyStore {
         if published.written == end {
             return Ok(false);
         }
-        self.list_segments().map_err(Error::io(doing))?;
+        if !self.list_segments().map_err(Error::io(doing))? {
+            return Err(Error::FellBehind { end_offset: end });
+        }
         let segments = self.list();
         for segment in segments
             .iter()
@@ -168,13 +171,16 @@ impl ReadOnlyStore {
                 .unwrap_or(published.written)
                 .min(published.written);
             self.take_in(segment, until).map_err(Error::io(doing))?;
+        }
+        for segment in segments.iter().filter(|segment| segment.sealed().is_none()) {
             self.adopt_index(segment);
         }
         Ok(self.end_offset() > end)
     }
 
-    /// Notes segments that came, the ends of those that are finished, and those that were retired.
-    fn list_segments(&self) -> io::Result<()> {
+    /// Notes segments that came, the ends of those that are finished, and those that were retired. `false`: what comes next was retired
+    /// before this follower has read it.
+    fn list_segments(&self) -> io::Result<bool> {
         let mut bases: Vec<u64> = self
             .disk
             .list()?
@@ -183,6 +189,22 @@ impl ReadOnlyStore {
             .collect();
         bases.sort_unstable();
         let old = self.list();
+        if bases
+            .first()
+            .is_some_and(|&first| first > self.end_offset())
+        {
+            return Ok(false);
+        }
+        for gone in old
+            .iter()
+            .filter(|segment| bases.binary_search(&segment.base).is_err())
+        {
+            // Retired. While it is mapped its blocks cannot go back to the disk.
+            gone.forget();
+            for subject in self.catalog.all() {
+                subject.index.lock().drop_run(gone.base);
+            }
+        }
         let mut list = Vec::with_capacity(bases.len());
         for (at, &base) in bases.iter().enumerate() {
             let known = old.binary_search_by_key(&base, |segment| segment.base);
@@ -198,7 +220,7 @@ impl ReadOnlyStore {
             list.push(segment);
         }
         *self.segments.write() = Arc::new(list);
-        Ok(())
+        Ok(true)
     }
 
     /// Reads the records of a segment from where this follower stands, up to `until`.

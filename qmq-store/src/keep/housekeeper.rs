@@ -48,7 +48,7 @@ fn flush_loop(inner: &Inner) {
         if !failed {
             failed = inner.sync_to(inner.log.commit.written()).is_err();
         }
-        inner.log.commit.run_synced(inner.log.commit.synced());
+        inner.log.commit.run_ready();
         inner.wake_visible();
         if failed {
             std::thread::sleep(inner.options.flush_interval);
@@ -70,12 +70,14 @@ fn keep_loop(inner: &Inner) {
 
 /// One round: sync if it is the caller's to do, seal, retire, checkpoint as far as they are due.
 pub(crate) fn maintain(inner: &Inner) -> Result<(), Error> {
-    let _step = inner.housekeeping.lock();
     inner.check_open()?;
-    inner.log.commit.check()?;
+    // Before the lock is taken: callbacks run here, and may want it.
     if inner.options.background == Background::Manual {
         inner.sync_to(inner.log.commit.written())?;
     }
+    let _step = inner.housekeeping.lock();
+    inner.check_open()?;
+    inner.log.commit.check()?;
     seal_all(inner).map_err(Error::io("sealing a segment"))?;
     retention::retire(inner)?;
     retention::free_retired(inner).map_err(Error::io("freeing a retired segment"))?;
@@ -153,9 +155,9 @@ pub(crate) fn rebuild_held(inner: &Inner, segment: &Arc<Segment>) -> Result<(), 
     let (before, after) = neighbours(&segments, at, &inner.catalog);
     let bytes = rebuild_index(&*inner.log.disk, &inner.catalog, segment, &before, &after)
         .map_err(Error::io(format!("rebuilding {name}")))?;
-    segment.index_file().forget();
     write_index(&*inner.log.disk, segment.base, &bytes)
         .map_err(Error::io(format!("writing {name}")))?;
+    segment.index_file().forget();
     let end = segment.end().unwrap_or(segment.base);
     let index =
         SealedIndex::open(segment.index_file().clone(), segment.base, end).map_err(|_| {

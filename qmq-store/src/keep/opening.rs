@@ -103,23 +103,26 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, options: Options) -> Result<Inner, Open
         _ => not_writable(&disk.describe(), error),
     })?;
     let found = Identity::read(&**disk)?;
-    let (mut identity, clean_end) = begin(&**disk, &options, found)?;
+    let mut identity = identity_of(&options, found);
+    let clean_end = identity.clean_end;
     let maps = Maps::new(Arc::clone(disk), options.mapped_files_max);
     let extent = Extent {
         known_synced: clean_end.unwrap_or(0),
         until: clean_end.unwrap_or(u64::MAX),
         writable: true,
     };
-    tidy(&**disk, clean_end.is_some(), &options).map_err(OpenError::io("tidying the folder"))?;
     let mut recovered = recover(&**disk, &maps, identity.store_id, extent)?;
     recovered.report.clean = clean_end == Some(recovered.end);
-    if clean_end.is_some_and(|end| end != recovered.end) {
-        // Closed in order, and yet not all there any more.
+    if !recovered.report.clean {
+        // A loss of power may have taken back what consumers have seen: nothing that they hold may settle other messages.
         identity.incarnation += 1;
-        identity
-            .write(&**disk)
-            .map_err(|error| not_writable(&disk.describe(), error))?;
     }
+    // From here on the folder is changed: the store is open, and durably says so.
+    identity.clean_end = None;
+    identity
+        .write(&**disk)
+        .map_err(|error| not_writable(&disk.describe(), error))?;
+    tidy(&**disk, clean_end.is_some(), &options).map_err(OpenError::io("tidying the folder"))?;
     recovered.report.incarnation = identity.incarnation;
     remove_damaged_checkpoints(&**disk, &recovered.report)
         .map_err(OpenError::io("removing a damaged checkpoint"))?;
@@ -183,28 +186,14 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, options: Options) -> Result<Inner, Open
     })
 }
 
-/// Says durably that the store is open, and under which incarnation. Returns the clean end that was found.
-fn begin(
-    disk: &dyn Disk,
-    options: &Options,
-    found: Option<Identity>,
-) -> Result<(Identity, Option<u64>), OpenError> {
-    let clean_end = found.map_or(Some(0), |identity| identity.clean_end);
-    let mut identity = found.unwrap_or_else(|| Identity {
+/// The identity of the store that is being opened; of a new one if there was none.
+fn identity_of(options: &Options, found: Option<Identity>) -> Identity {
+    found.unwrap_or_else(|| Identity {
         store_id: new_store_id(options.identity_seed),
         created_ms: options.clock.now_ms(),
         incarnation: 1,
-        clean_end: None,
-    });
-    if clean_end.is_none() {
-        // A loss of power may have taken back what consumers have seen: nothing that they hold may settle other messages.
-        identity.incarnation += 1;
-    }
-    identity.clean_end = None;
-    identity
-        .write(disk)
-        .map_err(|error| not_writable(&disk.describe(), error))?;
-    Ok((identity, clean_end))
+        clean_end: Some(0),
+    })
 }
 
 /// A damaged checkpoint is of no use, and its name could outlive that of a good one.

@@ -348,7 +348,10 @@ impl Recovery<'_> {
             .disk
             .list()
             .map_err(OpenError::io("listing the folder"))?;
-        self.index_files = listed.iter().filter_map(|file| index_base(&file.name)).collect();
+        self.index_files = listed
+            .iter()
+            .filter_map(|file| index_base(&file.name))
+            .collect();
         let mut files: BTreeMap<u64, FileEntry> = listed
             .into_iter()
             .filter_map(|file| Some((log_base(&file.name)?, file)))
@@ -356,8 +359,12 @@ impl Recovery<'_> {
         // Segments below the start were retired; a crash may have left their files.
         let start = self.summary.start;
         files.retain(|&base, _| base >= start);
-        let sealed: BTreeMap<u64, u64> =
-            self.summary.sealed.iter().map(|sealed| (sealed.base, sealed.end)).collect();
+        let sealed: BTreeMap<u64, u64> = self
+            .summary
+            .sealed
+            .iter()
+            .map(|sealed| (sealed.base, sealed.end))
+            .collect();
         let bases: BTreeSet<u64> = files
             .keys()
             .chain(sealed.keys())
@@ -434,8 +441,12 @@ impl Recovery<'_> {
 
     /// Opens the indexes that the checkpoint counts on. Returns how many segments these are, and which indexes are to be rebuilt.
     fn open_sealed(&self) -> (usize, Vec<usize>) {
-        let listed: BTreeMap<u64, _> =
-            self.summary.sealed.iter().map(|sealed| (sealed.base, sealed)).collect();
+        let listed: BTreeMap<u64, _> = self
+            .summary
+            .sealed
+            .iter()
+            .map(|sealed| (sealed.base, sealed))
+            .collect();
         let mut damaged = Vec::new();
         let mut count = 0;
         for segment in &self.segments {
@@ -445,7 +456,11 @@ impl Recovery<'_> {
             segment.set_times(sealed.first_time_ms, sealed.last_time_ms);
             if self.index_files.contains(&segment.base) {
                 let file = segment.index_file().clone();
-                segment.set_sealed(Some(Arc::new(SealedIndex::expected(file, segment.base, end))));
+                segment.set_sealed(Some(Arc::new(SealedIndex::expected(
+                    file,
+                    segment.base,
+                    end,
+                ))));
             } else {
                 damaged.push(count);
             }
@@ -469,9 +484,9 @@ impl Recovery<'_> {
         let (before, after) = neighbours(&self.segments, at, &self.catalog);
         let bytes = rebuild_index(self.disk, &self.catalog, segment, &before, &after)
             .map_err(OpenError::io(format!("rebuilding {name}")))?;
-        segment.index_file().forget();
         write_index(self.disk, segment.base, &bytes)
             .map_err(OpenError::io(format!("writing {name}")))?;
+        segment.index_file().forget();
         let end = segment.end().unwrap_or(segment.base);
         let index =
             SealedIndex::open(segment.index_file().clone(), segment.base, end).map_err(|_| {

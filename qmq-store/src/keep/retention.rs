@@ -28,6 +28,19 @@ impl Retired {
     pub(crate) fn bytes(&self) -> u64 {
         self.len - self.freed
     }
+
+    /// Gives all blocks back, in steps. `false`: somebody reads them.
+    fn free(&mut self) -> io::Result<bool> {
+        if !self.file.unshared()? {
+            return Ok(false);
+        }
+        while self.freed < self.len {
+            let step = FREE_STEP.min(self.len - self.freed);
+            self.file.punch(self.freed, step)?;
+            self.freed += step;
+        }
+        Ok(true)
+    }
 }
 
 /// While it lives, nothing is retired.
@@ -63,7 +76,11 @@ pub(crate) fn retire(inner: &Inner) -> Result<(), Error> {
         return Ok(());
     }
     // The checkpoint says where the log starts; after it the files are not missed.
-    super::housekeeper::checkpoint(inner)?;
+    if let Err(error) = super::housekeeper::checkpoint(inner) {
+        // They are tried again in the next round; nobody has been told that they are gone.
+        inner.log.take_back(retired);
+        return Err(error);
+    }
     for segment in &retired {
         remove(inner, segment).map_err(Error::io("removing a retired segment"))?;
     }
@@ -90,21 +107,17 @@ fn remove(inner: &Inner, segment: &Segment) -> io::Result<()> {
 
 /// Gives back blocks of retired files that nobody reads any more: all that is due, in steps.
 pub(crate) fn free_retired(inner: &Inner) -> io::Result<()> {
-    let mut waiting = std::mem::take(&mut *inner.retired.lock());
-    let mut kept = Vec::new();
-    for mut retired in waiting.drain(..) {
-        if !retired.file.unshared()? {
-            kept.push(retired);
-            continue;
+    let waiting = std::mem::take(&mut *inner.retired.lock());
+    let mut outcome = Ok(());
+    for mut retired in waiting {
+        let freed = retired.free();
+        let done = matches!(freed, Ok(true));
+        if !done {
+            inner.retired.lock().push(retired);
         }
-        while retired.freed < retired.len {
-            let step = FREE_STEP.min(retired.len - retired.freed);
-            retired.file.punch(retired.freed, step)?;
-            retired.freed += step;
-        }
+        outcome = outcome.and(freed.map(|_| ()));
     }
-    inner.retired.lock().append(&mut kept);
-    Ok(())
+    outcome
 }
 
 /// Offset below which segments are to go.
@@ -124,6 +137,8 @@ fn due_floor(inner: &Inner) -> Result<u64, Error> {
             .map_err(Error::io("asking for free space"))?,
         None => 0,
     };
+    // What readers still hold comes back once they let go of it: retiring more would not make it come sooner.
+    free = free.saturating_add(inner.retired.lock().iter().map(Retired::bytes).sum());
     let needed_from = if retention.keep_unconsumed {
         oldest_needed(inner, &segments)?
     } else {

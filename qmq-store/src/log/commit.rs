@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -116,22 +117,11 @@ impl Commit {
     /// Nothing is accepted any more: the page cache can no longer be trusted to reach the disk.
     pub(crate) fn poison(&self, cause: io::Error) -> Error {
         let cause = Arc::clone(self.poison.get_or_init(|| Arc::new(cause)));
-        let mut state = self.lock();
-        let callbacks = std::mem::take(&mut state.on_synced).into_values();
-        self.callbacks_waiting
-            .fetch_sub(callbacks.len(), Ordering::SeqCst);
-        self.turns.leave(callbacks.len());
-        let callbacks: Vec<_> = callbacks
-            .chain(std::mem::take(&mut state.on_replicated).into_values())
-            .collect();
+        // Held for a moment, so that nobody goes to sleep between a look at the poison and the wake-up.
+        drop(self.lock());
         self.changed.notify_all();
-        drop(state);
+        self.flusher.notify_all();
         self.turns.wake_all();
-        for callback in callbacks {
-            callback(Err(Error::Poisoned {
-                cause: Arc::clone(&cause),
-            }));
-        }
         Error::Poisoned { cause }
     }
 
@@ -164,7 +154,6 @@ impl Commit {
                 Ok(covered) => {
                     self.synced.fetch_max(covered, Ordering::SeqCst);
                     drop(leader);
-                    self.run_synced(covered);
                 }
                 Err(error) => {
                     let error = self.poison(error);
@@ -183,16 +172,27 @@ impl Commit {
         self.turns.any_waiting()
     }
 
-    /// Runs the callbacks whose wait is over.
-    pub(crate) fn run_synced(&self, covered: u64) {
-        if self.callbacks_waiting.load(Ordering::SeqCst) == 0 {
+    /// Runs the callbacks whose wait is over, and after a failure all of them. Called where no lock is held, since a callback may append.
+    pub(crate) fn run_ready(&self) {
+        if self.callbacks_waiting.load(Ordering::SeqCst) == 0 && self.poison.get().is_none() {
             return;
         }
-        let ready = take_ready(&mut self.lock().on_synced, covered);
+        let (outcome, synced, replicated) = match self.check() {
+            Ok(()) => (
+                Ok(()),
+                self.synced.load(Ordering::SeqCst),
+                self.replicated(),
+            ),
+            Err(error) => (Err(error), u64::MAX, u64::MAX),
+        };
+        let mut state = self.lock();
+        let mut ready = take_ready(&mut state.on_synced, synced);
         self.callbacks_waiting
             .fetch_sub(ready.len(), Ordering::SeqCst);
         self.turns.leave(ready.len());
-        run(ready);
+        ready.append(&mut take_ready(&mut state.on_replicated, replicated));
+        drop(state);
+        run(ready, &outcome);
     }
 
     /// Calls back once `end` has reached `durability`: at once if it has, else on the thread that moves the watermark.
@@ -249,7 +249,7 @@ impl Commit {
         let ready = take_ready(&mut state.on_replicated, end);
         self.changed.notify_all();
         drop(state);
-        run(ready);
+        run(ready, &Ok(()));
     }
 
     /// Returns once `end` is replicated.
@@ -322,8 +322,10 @@ fn take_ready(waiting: &mut BTreeMap<(u64, u64), Callback>, covered: u64) -> Vec
     ready
 }
 
-fn run(callbacks: Vec<Callback>) {
+fn run(callbacks: Vec<Callback>, outcome: &Result<(), Error>) {
     for callback in callbacks {
-        callback(Ok(()));
+        // A callback that panics is its caller's bug; the others still want to be called, and the flusher to live.
+        let call = AssertUnwindSafe(|| callback(outcome.clone()));
+        let _ = std::panic::catch_unwind(call);
     }
 }

@@ -210,6 +210,13 @@ impl Log {
         retired
     }
 
+    /// Segments that could not be retired after all.
+    pub(crate) fn take_back(&self, mut retired: Vec<Arc<Segment>>) {
+        let mut segments = self.segments.write();
+        retired.extend(segments.iter().cloned());
+        *segments = Arc::new(retired);
+    }
+
     /// Finished segments whose index is still in memory.
     #[inline]
     pub(crate) fn unsealed(&self) -> usize {

@@ -7,6 +7,10 @@ mod retirement;
 mod sealing;
 mod strong;
 mod turns;
+#[allow(
+    dead_code,
+    reason = "the file of the crate, of which the models use a part"
+)]
 pub(crate) mod wakeup;
 mod waking;
 

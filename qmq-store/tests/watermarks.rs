@@ -1,0 +1,120 @@
+//! Waiting for a watermark, and being called back at it.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
+
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use qmq_store::disk::SimulatedDisk;
+use qmq_store::{Background, Durability, Error, ManualClock, Message, Options, Store, VisibleAt};
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn manual() -> Options {
+    Options {
+        background: Background::Manual,
+        clock: Arc::new(ManualClock::at(1_000)),
+        ..Options::with_segment_bytes(64 << 10)
+    }
+}
+
+#[test]
+fn callbacks_come_in_the_order_of_the_log_once_it_is_synced() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), Options::with_segment_bytes(1 << 20)).unwrap();
+    let (answer, answers) = channel();
+    for n in 0..1000 {
+        let at = store
+            .append_with(&Message::new("s", "x"), Durability::Buffered)
+            .unwrap();
+        let (answer, watched) = (answer.clone(), store.clone());
+        store.when(at.end_offset, Durability::Synced, move |outcome| {
+            let synced = watched.watermarks().synced;
+            answer
+                .send((n, outcome.is_ok() && synced >= at.end_offset))
+                .unwrap();
+        });
+    }
+    let mut came: Vec<u64> = (0..1000)
+        .map(|_| {
+            let (n, synced) = answers.recv_timeout(SOON).unwrap();
+            assert!(synced, "called back before the sync");
+            n
+        })
+        .collect();
+    came.sort_unstable();
+    assert_eq!(came, (0..1000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_callback_may_append_also_when_it_is_told_of_a_failure() {
+    let disk = SimulatedDisk::new();
+    let store = Store::open_on(Arc::new(disk.clone()), manual()).unwrap();
+    let at = store
+        .append_with(&Message::new("s", "x"), Durability::Buffered)
+        .unwrap();
+    let (answer, answers) = channel();
+    let again = store.clone();
+    store.when(at.end_offset, Durability::Synced, move |outcome| {
+        let appended = again.append_with(&Message::new("s", "y"), Durability::Buffered);
+        answer.send((outcome.is_err(), appended.is_err())).unwrap();
+    });
+    disk.faults(|faults| faults.fail_every_sync(true));
+    assert!(matches!(store.sync(), Err(Error::Poisoned { .. })));
+    assert_eq!(answers.recv_timeout(SOON), Ok((true, true)));
+}
+
+#[test]
+fn a_callback_that_panics_takes_nobody_else_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), Options::with_segment_bytes(1 << 20)).unwrap();
+    let first = store
+        .append_with(&Message::new("s", "x"), Durability::Buffered)
+        .unwrap();
+    store.when(first.end_offset, Durability::Synced, |_| {
+        panic!("on purpose")
+    });
+    let second = store
+        .append_with(&Message::new("s", "y"), Durability::Buffered)
+        .unwrap();
+    let (answer, answers) = channel();
+    store.when(second.end_offset, Durability::Synced, move |outcome| {
+        answer.send(outcome.is_ok()).unwrap()
+    });
+    assert_eq!(answers.recv_timeout(SOON), Ok(true));
+}
+
+#[test]
+fn replicated_waits_for_the_replicator_and_is_refused_without_one() {
+    let options = Options {
+        visible_at: VisibleAt::Replicated,
+        ..manual()
+    };
+    let store = Store::open_on(Arc::new(SimulatedDisk::new()), options).unwrap();
+    let at = store
+        .append_with(&Message::new("s", "x"), Durability::Buffered)
+        .unwrap();
+    let refused = store.wait(at.end_offset, Durability::Replicated);
+    assert!(matches!(refused, Err(Error::NotReplicated)), "{refused:?}");
+    assert!(
+        store.read("s", 0, 10).unwrap().is_empty(),
+        "seen before it was replicated"
+    );
+
+    store.advance_replicated(0);
+    let (answer, answers) = channel();
+    store.when(at.end_offset, Durability::Replicated, move |outcome| {
+        answer.send(outcome.is_ok()).unwrap()
+    });
+    let waiting = store.clone();
+    let waiter = std::thread::spawn(move || waiting.wait(at.end_offset, Durability::Replicated));
+    assert!(
+        answers.recv_timeout(Duration::from_millis(100)).is_err(),
+        "called back too early"
+    );
+    store.advance_replicated(at.end_offset);
+    assert_eq!(answers.recv_timeout(SOON), Ok(true));
+    waiter.join().unwrap().unwrap();
+    assert_eq!(store.read("s", 0, 10).unwrap().len(), 1);
+}
