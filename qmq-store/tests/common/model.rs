@@ -111,6 +111,8 @@ pub(crate) type Attempt = (Vec<(String, Sent)>, Option<(Key, Step)>);
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
+    /// A retirement failed half-way: a crash may complete it.
+    pub(crate) retirement_failed: bool,
     pub(crate) subjects: BTreeMap<String, Vec<Sent>>,
     pub(crate) groups: BTreeMap<Key, Group>,
     /// Highest synced end that the store has claimed: a loss of power takes nothing below.

@@ -108,6 +108,8 @@ impl Session {
                 let outcome = self.store.maintain();
                 if self.retention {
                     self.note_floors();
+                    // Its checkpoint may be durable all the same.
+                    self.model.retirement_failed |= outcome.is_err();
                 }
                 outcome
             }

@@ -16,10 +16,9 @@ struct File {
     shared: Mutex<u32>,
 }
 
-/// A mapping. It holds the shared lock, unless its reader came too late to get it.
+/// A mapping. It holds the shared lock.
 struct Region {
     file: Arc<File>,
-    locked: bool,
 }
 
 impl Region {
@@ -30,9 +29,7 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        if self.locked {
-            *self.file.shared.lock().unwrap() -= 1;
-        }
+        *self.file.shared.lock().unwrap() -= 1;
     }
 }
 
@@ -78,13 +75,16 @@ impl World {
             return Some(Arc::clone(region));
         }
         let file = self.name.lock().unwrap().clone()?;
-        let locked = {
+        {
             let mut shared = file.shared.lock().unwrap();
-            let free = *shared != EXCLUSIVE;
-            *shared += u32::from(free);
-            free
-        };
-        let mapped = Arc::new(Region { file, locked });
+            if *shared == EXCLUSIVE {
+                return None;
+            }
+            *shared += 1;
+        }
+        let mapped = Arc::new(Region { file });
+        // Asked after the lock was taken: from now on the blocks stay, but they may have gone before.
+        self.name.lock().unwrap().as_ref()?;
         let mut slot = self.slot.lock().unwrap();
         Some(Arc::clone(slot.get_or_insert(mapped)))
     }
@@ -124,8 +124,8 @@ fn free(file: &File) -> bool {
     true
 }
 
-/// `strict`: whoever came while the segment was in the list, and got a mapping, has the bytes.
-fn reader_against_retirement(mapped: bool, strict: bool) {
+/// Whoever gets a mapping has the bytes, and keeps them.
+fn reader_against_retirement(mapped: bool) {
     check(3, move || {
         let world = Arc::new(World::new(mapped));
         let reader = {
@@ -134,14 +134,9 @@ fn reader_against_retirement(mapped: bool, strict: bool) {
                 let Read::Region(region) = world.read() else {
                     return;
                 };
-                if strict || region.locked {
-                    let first = region.byte();
-                    if strict || first == CONTENT {
-                        assert_eq!(first, CONTENT, "mapped after the blocks were gone");
-                        thread::yield_now();
-                        assert_eq!(region.byte(), CONTENT, "taken from a reader");
-                    }
-                }
+                assert_eq!(region.byte(), CONTENT, "mapped after the blocks were gone");
+                thread::yield_now();
+                assert_eq!(region.byte(), CONTENT, "taken from a reader");
             })
         };
         let file = world.retire();
@@ -159,16 +154,10 @@ fn reader_against_retirement(mapped: bool, strict: bool) {
 
 #[test]
 fn a_reader_that_holds_a_mapping_keeps_its_bytes() {
-    reader_against_retirement(true, false);
+    reader_against_retirement(true);
 }
 
 #[test]
-fn a_reader_that_maps_late_keeps_the_bytes_that_it_saw() {
-    reader_against_retirement(false, false);
-}
-
-#[test]
-#[ignore = "fails: between opening a file and locking it, a reader is not seen by the one who gives the blocks back"]
-fn a_reader_that_maps_late_finds_the_bytes() {
-    reader_against_retirement(false, true);
+fn a_reader_that_maps_late_finds_the_bytes_or_nothing() {
+    reader_against_retirement(false);
 }

@@ -73,7 +73,6 @@ fn all_waiters_are_woken() {
 }
 
 #[test]
-#[ignore = "unresolved: loom reports a deadlock, in the protocol or in its own model of parking"]
 fn a_waiter_that_enters_while_another_is_woken_is_woken_by_the_next_message() {
     run(2, 2, 2);
 }
