@@ -198,7 +198,8 @@ impl Store {
     /// Returns once everything before `end_offset` has reached `durability`.
     ///
     /// # Errors
-    /// [`Error::Poisoned`] after a failed sync; [`Error::NotReplicated`] if nothing replicates the store.
+    /// [`Error::Poisoned`] after a failed sync; [`Error::NotReplicated`] if nothing replicates the store; [`Error::BeyondEnd`] if nothing
+    /// has been appended up to there; [`Error::TimedOut`] after an hour without the replicas.
     pub fn wait(&self, end_offset: u64, durability: Durability) -> Result<(), Error> {
         self.inner.wait(end_offset, durability)
     }

@@ -744,7 +744,7 @@ impl Recovery<'_> {
         }
     }
 
-    /// Ends the log at `end`, in the segment `at`: later segments go, and what follows in this one becomes zero.
+    /// Ends the log at `end`, in the segment `at`: later segments go, and this one is open-ended again; `make_durable` zeroes what follows.
     fn cut(&mut self, at: usize, end: u64) -> Result<(), OpenError> {
         let base = self.segments[at].base;
         let keep = if end > base || (at == 0 && end == base) {
