@@ -80,7 +80,7 @@ fn a_callback_that_panics_takes_nobody_else_down() {
         .unwrap();
     let (answer, answers) = channel();
     store.when(second.end_offset, Durability::Synced, move |outcome| {
-        answer.send(outcome.is_ok()).unwrap()
+        answer.send(outcome.is_ok()).unwrap();
     });
     assert_eq!(answers.recv_timeout(SOON), Ok(true));
 }
@@ -105,7 +105,7 @@ fn replicated_waits_for_the_replicator_and_is_refused_without_one() {
     store.advance_replicated(0);
     let (answer, answers) = channel();
     store.when(at.end_offset, Durability::Replicated, move |outcome| {
-        answer.send(outcome.is_ok()).unwrap()
+        answer.send(outcome.is_ok()).unwrap();
     });
     let waiting = store.clone();
     let waiter = std::thread::spawn(move || waiting.wait(at.end_offset, Durability::Replicated));
