@@ -3,6 +3,16 @@
 //!
 //! A model that finds a lost wake-up says "deadlock".
 
+#![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
+#![allow(
+    clippy::arc_with_non_send_sync,
+    reason = "loom's threads take what its models share"
+)]
+#![allow(
+    clippy::semicolon_if_nothing_returned,
+    reason = "models are closures of one call"
+)]
+
 mod models;
 
 /// What `wakeup` uses of the index.
