@@ -120,7 +120,7 @@ fn file_count(disk: &SimulatedDisk, prefix: &str) -> usize {
 }
 
 #[test]
-#[ignore = "writes files into the source tree"]
+#[ignore = "writes the corpora: cargo test -p qmq-fuzz --test seeds -- --ignored"]
 fn write_the_seeds() {
     let disk = a_store();
     let log = file(&disk, "log-");
