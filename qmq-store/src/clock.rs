@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Where the store reads the time.
 ///
@@ -13,17 +12,17 @@ pub trait Clock: Send + Sync + fmt::Debug {
     fn now_ms(&self) -> u64;
 }
 
-/// The system's real-time clock.
+/// The system's real-time clock, as of its last tick: at most a few milliseconds behind, never ahead, and several times cheaper to read than
+/// the exact one (`CLOCK_REALTIME_COARSE`).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
+    #[inline]
     fn now_ms(&self) -> u64 {
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| {
-                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-            })
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+        // Before 1970 it is 1970.
+        u64::try_from(now.tv_sec).unwrap_or(0) * 1000 + now.tv_nsec as u64 / 1_000_000
     }
 }
 

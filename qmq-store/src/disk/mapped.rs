@@ -15,6 +15,9 @@ use super::{Access, Disk, DiskFile, FileEntry};
 /// Name of the file whose lock says that the folder is in use.
 const LOCK_FILE: &str = "lock";
 
+/// Zeros are written in pieces of this size.
+const ZEROS_LEN: usize = 1 << 20;
+
 /// A stretch of memory that holds a file's bytes: a shared mapping, or heap memory on a simulated disk.
 ///
 /// Readers and the one writer share it without locks. What keeps that sound is the publish protocol: the writer stores only
@@ -200,6 +203,19 @@ impl Disk for MappedDisk {
             file,
             writable: true,
         }))
+    }
+
+    fn write_zeros(&self, name: &str) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(self.path(name))?;
+        let zeros = vec![0; ZEROS_LEN];
+        let len = file.metadata()?.len();
+        for at in (0..len).step_by(ZEROS_LEN) {
+            let piece = (len - at).min(ZEROS_LEN as u64);
+            file.write_all_at(&zeros[..piece as usize], at)?;
+            // Piece by piece, so that the syncs of others never wait long.
+            file.sync_data()?;
+        }
+        Ok(())
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>> {

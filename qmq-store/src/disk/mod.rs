@@ -50,6 +50,12 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// in which case no file is left behind.
     fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn DiskFile>>;
 
+    /// Writes zeros over an existing file that nobody else uses, and syncs them: a block's first write costs the sync that covers it more, and a
+    /// part of a page that is in memory need not be read first. A hint: a disk may do nothing.
+    fn write_zeros(&self, _name: &str) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Opens an existing file.
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>>;
 

@@ -46,6 +46,8 @@ pub(crate) struct Commit {
     synced: AtomicU64,
     replicated: AtomicU64,
     has_replicator: AtomicBool,
+    /// Bytes that the last sync covered.
+    last_covered: AtomicU64,
     turns: Turns,
     /// Callbacks in `on_synced`, or on their way into it.
     callbacks_waiting: AtomicUsize,
@@ -97,6 +99,7 @@ impl Commit {
     pub(crate) fn start_at(&self, end: u64) {
         self.written.store(end, Ordering::Release);
         self.synced.store(end, Ordering::Release);
+        self.last_covered.store(u64::MAX, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -152,7 +155,9 @@ impl Commit {
             leader.note_group();
             match sync() {
                 Ok(covered) => {
-                    self.synced.fetch_max(covered, Ordering::SeqCst);
+                    let before = self.synced.fetch_max(covered, Ordering::SeqCst);
+                    let bytes = covered.saturating_sub(before);
+                    self.last_covered.store(bytes, Ordering::Relaxed);
                     drop(leader);
                 }
                 Err(error) => {
@@ -170,6 +175,11 @@ impl Commit {
     #[inline]
     pub(crate) fn sync_is_awaited(&self) -> bool {
         self.turns.any_waiting()
+    }
+
+    /// Bytes that the last sync covered.
+    pub(crate) fn last_covered(&self) -> u64 {
+        self.last_covered.load(Ordering::Relaxed)
     }
 
     /// Runs the callbacks whose wait is over, and after a failure all of them. Called where no lock is held, since a callback may append.

@@ -12,7 +12,7 @@ pub(crate) mod writer;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
@@ -48,6 +48,22 @@ pub(crate) struct SealJob {
     pub(crate) subjects: u32,
 }
 
+/// The next segment's file.
+#[derive(Debug, Default)]
+struct Spare {
+    ready: bool,
+    /// Its blocks are written, not only allocated.
+    written: bool,
+    /// The log's end and its syncs when the last spare was taken.
+    taken_end: u64,
+    taken_syncs: u64,
+}
+
+/// So many syncs since the last spare was taken, with fewer bytes to each than the second number, make it worth writing zeros into the next. With
+/// more bytes to a sync the zeros cost the disk more than they save.
+const MANY_SYNCS: u64 = 100;
+const FEW_BYTES_A_SYNC: u64 = 16 << 10;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Log {
@@ -64,7 +80,9 @@ pub(crate) struct Log {
     dirty: Mutex<Dirty>,
     sealing: Mutex<VecDeque<SealJob>>,
     unsealed: AtomicUsize,
-    spare: Mutex<bool>,
+    spare: Mutex<Spare>,
+    /// Syncs of the log by now.
+    syncs: AtomicU64,
     reserve: Mutex<Vec<&'static str>>,
     /// Rung when there is a segment to seal or a spare to prepare.
     housekeeping: (Mutex<bool>, Condvar),
@@ -168,7 +186,11 @@ impl Log {
             dirty: Mutex::new(dirty),
             unsealed: AtomicUsize::new(start.sealing.len()),
             sealing: Mutex::new(start.sealing.into()),
-            spare: Mutex::new(false),
+            spare: Mutex::new(Spare {
+                taken_end: start.end,
+                ..Spare::default()
+            }),
+            syncs: AtomicU64::new(0),
             reserve: Mutex::new(Vec::new()),
             housekeeping: (Mutex::new(false), Condvar::new()),
         };
@@ -262,6 +284,7 @@ impl Log {
         for file in &files {
             file.sync()?;
         }
+        self.syncs.fetch_add(1, Ordering::Relaxed);
         if names {
             self.disk.sync_names()?;
         }
@@ -287,7 +310,7 @@ impl Log {
     /// A file of `capacity` bytes of records under the name `name`: the spare if it fits, else a new one.
     fn new_segment_file(&self, name: &str, capacity: u64) -> io::Result<Arc<dyn DiskFile>> {
         let len = SEGMENT_HEADER_LEN + capacity;
-        if std::mem::take(&mut *self.spare.lock()) {
+        if self.take_spare() {
             let file = self.disk.open(SPARE_FILE, Access::Write)?;
             if file.len()? >= len {
                 self.disk.rename(SPARE_FILE, name)?;
@@ -298,25 +321,50 @@ impl Log {
         self.disk.create(name, len)
     }
 
-    /// Prepares the next segment's file, so that the writer does not wait for it.
-    pub(crate) fn prepare_spare(&self) -> io::Result<()> {
+    fn take_spare(&self) -> bool {
         let mut spare = self.spare.lock();
-        if !*spare {
-            match self
-                .disk
-                .create(SPARE_FILE, SEGMENT_HEADER_LEN + self.segment_bytes)
-            {
-                Ok(_) => *spare = true,
-                Err(error) if is_full(&error) => {}
+        let ready = spare.ready;
+        *spare = Spare {
+            taken_end: self.commit.written(),
+            taken_syncs: self.syncs.load(Ordering::Relaxed),
+            ..Spare::default()
+        };
+        ready
+    }
+
+    /// Prepares the next segment's file, so that the writer does not wait for it. Only housekeeping calls this, one thread at a time.
+    pub(crate) fn prepare_spare(&self) -> io::Result<()> {
+        let (was_ready, write_zeros) = {
+            let mut spare = self.spare.lock();
+            let syncs = self.syncs.load(Ordering::Relaxed) - spare.taken_syncs;
+            let bytes = self.commit.written().saturating_sub(spare.taken_end);
+            let synced_often = syncs >= MANY_SYNCS && bytes < syncs * FEW_BYTES_A_SYNC;
+            if spare.ready && (spare.written || !synced_often) {
+                return Ok(());
+            }
+            // Not to be taken meanwhile: a writer that needs a segment now creates one.
+            (std::mem::take(&mut spare.ready), synced_often)
+        };
+        if !was_ready {
+            let len = SEGMENT_HEADER_LEN + self.segment_bytes;
+            match self.disk.create(SPARE_FILE, len) {
+                Ok(_) => {}
+                Err(error) if is_full(&error) => return Ok(()),
                 Err(error) => return Err(error),
             }
         }
+        if write_zeros {
+            let _ = self.disk.write_zeros(SPARE_FILE);
+        }
+        let mut spare = self.spare.lock();
+        spare.ready = true;
+        spare.written = write_zeros;
         Ok(())
     }
 
     /// The store closes: a spare is only ahead of its time.
     pub(crate) fn remove_spare(&self) -> io::Result<()> {
-        if std::mem::take(&mut *self.spare.lock()) {
+        if self.take_spare() {
             self.disk.remove(SPARE_FILE)?;
         }
         Ok(())

@@ -189,7 +189,9 @@ impl Log {
     /// Asks for pages ahead, if the writer is fast enough to be worth it.
     #[cold]
     fn prepare_ahead(&self, writer: &mut Writer, time_ms: u64) {
-        let fast = time_ms.saturating_sub(writer.step_started_ms) <= ahead::FAST_STEP_MS;
+        // Prepared pages are dirty: where syncs follow closely, each would carry them all to the disk.
+        let fast = time_ms.saturating_sub(writer.step_started_ms) <= ahead::FAST_STEP_MS
+            && self.commit.last_covered() >= ahead::STEP / 2;
         writer.step_started_ms = time_ms;
         writer.prepare_at = writer.end + ahead::STEP;
         if fast {
