@@ -105,9 +105,8 @@ mod records;
 mod store;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use consume::pull::{Batch, Member, PollPull, PullRequest, Start};
 pub use consume::settle::{Expired, ResetTo};
-pub use consume::{AckOutcome, GroupKind};
+pub use consume::{AckOutcome, Batch, GroupKind, Member, PollPull, PullRequest, Start};
 pub use error::{Error, OpenError};
 pub use keep::backup::BackupReport;
 pub use keep::damage::{Damage, DamageKind};

@@ -1,13 +1,19 @@
 //! Who has got what: consumer groups, pull logs, redelivery, and the wake-up of those who wait.
 
 mod action;
+mod batch;
+mod copy;
 mod group;
-pub(crate) mod pull;
+mod join;
+mod pull;
 mod pull_log;
 mod redelivery;
+mod request;
 pub(crate) mod settle;
 mod snapshot;
+mod wait;
 pub(crate) mod wakeup;
+mod write;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,8 +22,11 @@ use parking_lot::Mutex;
 
 pub(crate) use action::Action;
 pub use action::GroupKind;
+pub use batch::{Batch, Member};
 pub use group::AckOutcome;
 pub(crate) use group::Group;
+pub use request::{PullRequest, Start};
+pub use wait::PollPull;
 use wakeup::Waiters;
 
 /// The groups of a subject, and who waits for its messages.
