@@ -5,6 +5,7 @@ mod batch;
 mod copy;
 mod group;
 mod join;
+mod member;
 mod pull;
 mod pull_log;
 mod redelivery;
