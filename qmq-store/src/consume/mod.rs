@@ -2,6 +2,7 @@
 
 mod action;
 mod batch;
+mod bytes;
 mod copy;
 mod group;
 mod join;

@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use super::action::{ActionError, Input, put_count, put_filter, put_kind, put_str, put_u64};
+use super::bytes::{ActionError, Input, put_count, put_filter, put_kind, put_str, put_u64};
 use super::group::{Extra, Group};
 use super::member::Member;
 use super::pull_log::{PullLog, Run};
