@@ -75,7 +75,7 @@
 //!
 //! | module | what it is about |
 //! |---|---|
-//! | `store` | the handle: open, append, wait, close |
+//! | `store`, `wait` | the handle: open, append, close; waiting until what was appended is safe |
 //! | `options`, `error`, `clock` | limits and choices, what can go wrong, time as a parameter |
 //! | `log` | who stores: the bytes of a record, segments, the one writer, group commit |
 //! | `index` | who finds: subject and sequence to a place in the log, in memory and sealed |
@@ -103,6 +103,7 @@ mod options;
 mod read;
 mod records;
 mod store;
+mod wait;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use consume::settle::{Expired, ResetTo};

@@ -38,6 +38,19 @@ impl Source for Inner {
     }
 }
 
+/// Tries until no damaged index is in the way; one that is met is mended.
+pub(crate) fn mending<T>(
+    source: &dyn Source,
+    mut attempt: impl FnMut() -> Result<T, DamagedIndex>,
+) -> Result<T, Error> {
+    loop {
+        match attempt() {
+            Ok(found) => return Ok(found),
+            Err(damaged) => source.mend(&damaged)?,
+        }
+    }
+}
+
 /// Reads up to `max` messages of a subject from sequence `from` on.
 pub(crate) fn read(
     source: &dyn Source,
@@ -45,10 +58,10 @@ pub(crate) fn read(
     from: u64,
     max: usize,
 ) -> Result<Records, Error> {
-    loop {
+    let mut records = mending(source, || {
         let mut records = Records::new(subject);
         let mut bytes = 0;
-        let walked = walk(
+        walk(
             subject,
             &|| source.list(),
             from,
@@ -59,28 +72,18 @@ pub(crate) fn read(
                 records.push(sequence, 0, 0, peeked);
                 records.len() < max && bytes < READ_BYTES_MAX
             },
-        );
-        match walked {
-            Ok(()) => {
-                records.verify_bodies();
-                return Ok(records);
-            }
-            Err(damaged) => source.mend(&damaged)?,
-        }
-    }
+        )?;
+        Ok(records)
+    })?;
+    records.verify_bodies();
+    Ok(records)
 }
 
 /// First and next sequence of a subject.
 pub(crate) fn bounds(source: &dyn Source, subject: &Subject) -> Result<(u64, u64), Error> {
-    loop {
-        match floor(subject, &source.list()) {
-            Ok(floor) => {
-                let next = subject.index.lock().next;
-                return Ok((floor.min(next), next));
-            }
-            Err(damaged) => source.mend(&damaged)?,
-        }
-    }
+    let floor = mending(source, || floor(subject, &source.list()))?;
+    let next = subject.index.lock().next;
+    Ok((floor.min(next), next))
 }
 
 /// First sequence whose record time is not before `time_ms`. Record times never decrease, so this is a bisection.

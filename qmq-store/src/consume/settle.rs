@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::index::active::Subject;
 use crate::index::catalog::floor;
 use crate::options::Durability;
+use crate::read::mending;
 use crate::store::{Inner, Store};
 
 /// Where a group is to continue.
@@ -297,12 +298,7 @@ impl Inner {
             ResetTo::Sequence(sequence) => sequence,
             ResetTo::Time(time_ms) => self.sequence_at(&subject, time_ms)?,
         };
-        let floor = loop {
-            match floor(&subject, &self.segments()) {
-                Ok(floor) => break floor,
-                Err(damaged) => self.heal(&damaged)?,
-            }
-        };
+        let floor = mending(self, || floor(&subject, &self.segments()))?;
         let mut consumption = subject.consumption.lock();
         let next = subject.index.lock().next;
         let cursor = wanted.clamp(floor.min(next), next);
