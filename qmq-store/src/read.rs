@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use crate::consume::poll::park_until;
 use crate::consume::wakeup::{self, ThreadWaker};
 use crate::error::Error;
 use crate::index::active::Subject;
@@ -151,6 +152,11 @@ pub(crate) fn find_by_id(
 }
 
 impl Inner {
+    pub(crate) fn known_subject(&self, name: &str) -> Result<Arc<Subject>, Error> {
+        self.check_open()?;
+        self.catalog.known(name)
+    }
+
     pub(crate) fn sequence_at(&self, subject: &Arc<Subject>, time_ms: u64) -> Result<u64, Error> {
         sequence_at(self, subject, time_ms)
     }
@@ -236,12 +242,8 @@ impl Tail {
             if let Some(records) = self.take()? {
                 return Ok(records);
             }
-            while !thread.woken.load(std::sync::atomic::Ordering::SeqCst) {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return Ok(Records::new(&self.subject));
-                }
-                std::thread::park_timeout(left);
+            if !park_until(&thread, deadline) {
+                return Ok(Records::new(&self.subject));
             }
         }
     }

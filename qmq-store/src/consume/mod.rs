@@ -7,13 +7,13 @@ mod copy;
 mod group;
 mod join;
 mod member;
+pub(crate) mod poll;
 mod pull;
 mod pull_log;
 mod redelivery;
 mod request;
 pub(crate) mod settle;
 mod snapshot;
-mod wait;
 pub(crate) mod wakeup;
 mod write;
 
@@ -27,8 +27,8 @@ pub use action::GroupKind;
 pub use batch::{Batch, Member};
 pub use group::AckOutcome;
 pub(crate) use group::Group;
+pub use poll::PollPull;
 pub use request::{PullRequest, Start};
-pub use wait::PollPull;
 use wakeup::Waiters;
 
 /// The groups of a subject, and who waits for its messages.

@@ -144,13 +144,6 @@ pub(super) fn unknown(subject: &Subject, group: &str) -> Error {
 }
 
 impl Inner {
-    pub(crate) fn known_subject(&self, name: &str) -> Result<Arc<Subject>, Error> {
-        self.check_open()?;
-        self.catalog.get(name).ok_or_else(|| Error::UnknownSubject {
-            subject: name.to_owned(),
-        })
-    }
-
     pub(super) fn check_incarnation(&self, member: &Member) -> Result<(), Error> {
         let current = self.log.incarnation();
         if member.incarnation == current {

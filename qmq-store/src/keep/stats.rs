@@ -198,12 +198,7 @@ impl Store {
     /// Names of all subjects, in the order of their first message.
     #[must_use]
     pub fn subjects(&self) -> Vec<String> {
-        self.inner
-            .catalog
-            .all()
-            .iter()
-            .map(|subject| subject.name.to_string())
-            .collect()
+        self.inner.catalog.names()
     }
 
     /// Statistics of a subject and its groups.

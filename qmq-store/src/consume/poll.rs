@@ -22,6 +22,18 @@ pub enum PollPull {
     },
 }
 
+/// Parks this thread until it is woken. `false`: the deadline came first.
+pub(crate) fn park_until(thread: &ThreadWaker, deadline: Instant) -> bool {
+    while !thread.woken.load(Ordering::SeqCst) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        std::thread::park_timeout(left);
+    }
+    true
+}
+
 impl Store {
     /// As [`Store::pull`], and waits up to `timeout` for the first message.
     ///
@@ -54,13 +66,7 @@ impl Store {
             let due =
                 next_due_ms.map(|due| Duration::from_millis(due.saturating_sub(now_ms).max(1)));
             let wake_at = due.map_or(deadline, |due| deadline.min(Instant::now() + due));
-            while !thread.woken.load(Ordering::SeqCst) {
-                let left = wake_at.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    break;
-                }
-                std::thread::park_timeout(left);
-            }
+            park_until(thread, wake_at);
             if Instant::now() >= deadline {
                 return self.inner.pull(request);
             }
