@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use qmq_store::disk::{Access, Disk, SimulatedDisk};
+use qmq_store::disk::{Access, Disk, FileEntry, SimulatedDisk};
 use qmq_store::{
     Background, Durability, ManualClock, Message, Options, PullRequest, ResetTo, Store, TagFilter,
 };
@@ -30,10 +30,16 @@ fn write_both(target: &str, name: &str, bytes: &[u8]) {
     write(target, &format!("{name}-damaged"), &damaged);
 }
 
+/// The files whose names begin so, in order.
+fn files(disk: &SimulatedDisk, prefix: &str) -> Vec<FileEntry> {
+    let mut files = disk.list().unwrap();
+    files.retain(|entry| entry.name.starts_with(prefix));
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    files
+}
+
 fn file(disk: &SimulatedDisk, prefix: &str) -> Vec<u8> {
-    let mut names = disk.list().unwrap();
-    names.retain(|entry| entry.name.starts_with(prefix));
-    names.sort_by(|a, b| a.name.cmp(&b.name));
+    let names = files(disk, prefix);
     let chosen = if prefix == "checkpoint-" {
         names.last()
     } else {
@@ -104,19 +110,11 @@ fn a_store() -> SimulatedDisk {
     store.pull(&PullRequest::new("s", "dropped", "c")).unwrap();
     store.drop_group("s", "dropped").unwrap();
     store.checkpoint().unwrap();
-    while file_count(&disk, "index-") == 0 {
+    while files(&disk, "index-").is_empty() {
         store.append(&Message::new("s", vec![b'x'; 3_000])).unwrap();
         store.maintain().unwrap();
     }
     disk
-}
-
-fn file_count(disk: &SimulatedDisk, prefix: &str) -> usize {
-    let files = disk.list().unwrap();
-    files
-        .iter()
-        .filter(|entry| entry.name.starts_with(prefix))
-        .count()
 }
 
 #[test]

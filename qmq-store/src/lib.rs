@@ -75,7 +75,7 @@
 //!
 //! | module | what it is about |
 //! |---|---|
-//! | `store` | the handle: open, append, wait, close |
+//! | `store`, `wait` | the handle: open, append, close; waiting until what was appended is safe |
 //! | `options`, `error`, `clock` | limits and choices, what can go wrong, time as a parameter |
 //! | `log` | who stores: the bytes of a record, segments, the one writer, group commit |
 //! | `index` | who finds: subject and sequence to a place in the log, in memory and sealed |
@@ -103,11 +103,11 @@ mod options;
 mod read;
 mod records;
 mod store;
+mod wait;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use consume::pull::{Batch, Member, PollPull, PullRequest, Start};
 pub use consume::settle::{Expired, ResetTo};
-pub use consume::{AckOutcome, GroupKind};
+pub use consume::{AckOutcome, Batch, GroupKind, Member, PollPull, PullRequest, Start};
 pub use error::{Error, OpenError};
 pub use keep::backup::BackupReport;
 pub use keep::damage::{Damage, DamageKind};

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use crate::disk::{Access, Disk, MappedDisk};
 use crate::error::{Error, OpenError};
 use crate::keep::damage::Damage;
+use crate::keep::files::read_records;
 use crate::keep::identity::Identity;
 use crate::keep::recovery::OpenReport;
-use crate::keep::seal::read_records;
 use crate::keep::stats::SubjectStats;
 use crate::keep::verify::VerifyReport;
 use crate::log::record::{Attributes, Kind};
 use crate::log::scan::{Found, Scan};
 use crate::log::segment::{SEGMENT_HEADER_LEN, SegmentHeader, log_base, log_name};
 use crate::options::{Background, Options, Retention};
+use crate::read::Source;
 use crate::store::Store;
 
 fn folder(path: &Path) -> Result<Arc<dyn Disk>, Error> {
@@ -203,7 +204,7 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection, Error> {
     let identity = Identity::read(&*disk)?.ok_or_else(|| OpenError::NoStore {
         folder: disk.describe(),
     })?;
-    let segments = store.segment_list();
+    let segments = store.list();
     let segments = segments.iter().map(|segment| SegmentInfo {
         file: segment.data().name().to_owned(),
         base: segment.base,

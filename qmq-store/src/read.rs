@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use crate::consume::poll::park_until;
 use crate::consume::wakeup::{self, ThreadWaker};
 use crate::error::Error;
 use crate::index::active::Subject;
@@ -38,6 +39,19 @@ impl Source for Inner {
     }
 }
 
+/// Tries until no damaged index is in the way; one that is met is mended.
+pub(crate) fn mending<T>(
+    source: &dyn Source,
+    mut attempt: impl FnMut() -> Result<T, DamagedIndex>,
+) -> Result<T, Error> {
+    loop {
+        match attempt() {
+            Ok(found) => return Ok(found),
+            Err(damaged) => source.mend(&damaged)?,
+        }
+    }
+}
+
 /// Reads up to `max` messages of a subject from sequence `from` on.
 pub(crate) fn read(
     source: &dyn Source,
@@ -45,10 +59,10 @@ pub(crate) fn read(
     from: u64,
     max: usize,
 ) -> Result<Records, Error> {
-    loop {
+    let mut records = mending(source, || {
         let mut records = Records::new(subject);
         let mut bytes = 0;
-        let walked = walk(
+        walk(
             subject,
             &|| source.list(),
             from,
@@ -59,28 +73,18 @@ pub(crate) fn read(
                 records.push(sequence, 0, 0, peeked);
                 records.len() < max && bytes < READ_BYTES_MAX
             },
-        );
-        match walked {
-            Ok(()) => {
-                records.verify_bodies();
-                return Ok(records);
-            }
-            Err(damaged) => source.mend(&damaged)?,
-        }
-    }
+        )?;
+        Ok(records)
+    })?;
+    records.verify_bodies();
+    Ok(records)
 }
 
 /// First and next sequence of a subject.
 pub(crate) fn bounds(source: &dyn Source, subject: &Subject) -> Result<(u64, u64), Error> {
-    loop {
-        match floor(subject, &source.list()) {
-            Ok(floor) => {
-                let next = subject.index.lock().next;
-                return Ok((floor.min(next), next));
-            }
-            Err(damaged) => source.mend(&damaged)?,
-        }
-    }
+    let floor = mending(source, || floor(subject, &source.list()))?;
+    let next = subject.index.lock().next;
+    Ok((floor.min(next), next))
 }
 
 /// First sequence whose record time is not before `time_ms`. Record times never decrease, so this is a bisection.
@@ -148,6 +152,11 @@ pub(crate) fn find_by_id(
 }
 
 impl Inner {
+    pub(crate) fn known_subject(&self, name: &str) -> Result<Arc<Subject>, Error> {
+        self.check_open()?;
+        self.catalog.known(name)
+    }
+
     pub(crate) fn sequence_at(&self, subject: &Arc<Subject>, time_ms: u64) -> Result<u64, Error> {
         sequence_at(self, subject, time_ms)
     }
@@ -233,12 +242,8 @@ impl Tail {
             if let Some(records) = self.take()? {
                 return Ok(records);
             }
-            while !thread.woken.load(std::sync::atomic::Ordering::SeqCst) {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return Ok(Records::new(&self.subject));
-                }
-                std::thread::park_timeout(left);
+            if !park_until(&thread, deadline) {
+                return Ok(Records::new(&self.subject));
             }
         }
     }

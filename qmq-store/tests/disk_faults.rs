@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::check::{End, check_contents, check_image};
 use common::damaged::read_all;
+use common::files::files;
 use common::model::Model;
 use common::rng::Rng;
-use common::workload::{Session, names, options_of};
+use common::workload::{Session, options_of};
 use qmq_store::disk::{Access, CrashImage, Disk, SimulatedDisk, SimulatedFaults};
 use qmq_store::{DamageKind, Durability, Error, Message, PullRequest, Store};
 
@@ -281,10 +282,7 @@ fn an_unreadable_checkpoint_or_identity_is_said() {
     let model = session.model;
     drop(session.store);
     let left = disk.crash(1);
-    let newest = names(&left)
-        .into_iter()
-        .rfind(|name| name.starts_with("checkpoint-"));
-    let newest = newest.expect("a checkpoint");
+    let newest = files(&left, "checkpoint-").pop().expect("a checkpoint");
     left.faults(|faults| faults.read_error(&newest, 0..10));
     let store = common::open(&left, &options).expect("the log tells the same");
     assert_eq!(store.open_report().damages[0].file, newest);

@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
 
+mod support;
+
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use qmq_store::offline::{self, DumpedKind};
 use qmq_store::{Durability, Error, Message, OpenError, Options, PullRequest, Store};
+use support::files_in;
 
 fn options() -> Options {
     Options::with_segment_bytes(1 << 20)
@@ -28,22 +31,6 @@ fn flip(path: &Path, at: usize) {
     let mut bytes = fs::read(path).unwrap();
     bytes[at] ^= 0x10;
     fs::write(path, bytes).unwrap();
-}
-
-fn files(folder: &Path, prefix: &str) -> Vec<std::path::PathBuf> {
-    let mut found: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| {
-            path.file_name()
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .starts_with(prefix)
-        })
-        .collect();
-    found.sort();
-    found
 }
 
 #[test]
@@ -88,7 +75,7 @@ fn verification_names_the_damaged_message_and_the_others_stay() {
             .damages,
         []
     );
-    flip(&files(folder.path(), "log-")[0], 64 + 500);
+    flip(&files_in(folder.path(), "log-")[0], 64 + 500);
     let report = offline::verify(folder.path(), &mut |_, _| {}).unwrap();
     assert_eq!(report.damages.len(), 1, "{:?}", report.damages);
     assert_eq!(report.damages[0].message, Some(("s0".to_owned(), 0)));
@@ -192,7 +179,7 @@ fn repair_makes_derived_files_anew_and_keeps_every_record() {
     let folder = tempfile::tempdir().unwrap();
     filled(folder.path(), 3000).close().unwrap();
     for prefix in ["index-", "checkpoint-", "store"] {
-        for path in files(folder.path(), prefix) {
+        for path in files_in(folder.path(), prefix) {
             flip(&path, 40);
         }
     }
@@ -301,7 +288,7 @@ fn an_open_that_is_refused_changes_nothing() {
     filled(folder.path(), 10).close().unwrap();
     let identity = fs::read(folder.path().join("store")).unwrap();
     // A segment of a newer version behind the one that is there.
-    let log = files(folder.path(), "log-").pop().unwrap();
+    let log = files_in(folder.path(), "log-").pop().unwrap();
     let mut header = fs::read(&log).unwrap();
     header.truncate(64);
     header[8] = 99;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
 
+mod support;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
@@ -10,6 +12,7 @@ use qmq_store::disk::{Access, CrashImage, Disk, SimulatedDisk};
 use qmq_store::{
     Background, Durability, Error, ManualClock, Message, Options, PullRequest, Retention, Store,
 };
+use support::files;
 
 fn options() -> Options {
     Options {
@@ -34,13 +37,6 @@ fn keeping(bytes: u64) -> Options {
 
 fn open(disk: &SimulatedDisk, options: Options) -> Store {
     Store::open_on(Arc::new(disk.clone()), options).unwrap()
-}
-
-fn named(disk: &SimulatedDisk, prefix: &str) -> Vec<String> {
-    let listed = disk.list().unwrap().into_iter().map(|file| file.name);
-    let mut names: Vec<_> = listed.filter(|name| name.starts_with(prefix)).collect();
-    names.sort();
-    names
 }
 
 /// A store that has retired segments between its two checkpoints, killed.
@@ -104,9 +100,9 @@ fn files_of_retired_segments_that_a_crash_brings_back_go_at_the_next_open() {
     drop(store);
     open(&crashed, keeping(64 << 10)).close().unwrap();
     assert!(
-        named(&crashed, "log-").len() <= 3,
+        files(&crashed, "log-").len() <= 3,
         "{:?}",
-        named(&crashed, "log-")
+        files(&crashed, "log-")
     );
 }
 
@@ -126,7 +122,7 @@ fn groups_go_on_after_synced_records_were_lost_from_the_end() {
     store.ack(&store.pull(&request).unwrap()).unwrap();
     let incarnation = store.stats().incarnation;
     store.close().unwrap();
-    let file = disk.open(&named(&disk, "log-")[0], Access::Write).unwrap();
+    let file = disk.open(&files(&disk, "log-")[0], Access::Write).unwrap();
     file.write_at(&[0; 4096], 64 + offsets[8]).unwrap();
     file.sync().unwrap();
 
@@ -183,7 +179,7 @@ fn keeping_the_unconsumed_copes_with_a_damaged_index() {
             .unwrap();
     }
     store.maintain().unwrap();
-    disk.flip_bit(&named(&disk, "index-")[0], 70, 1).unwrap();
+    disk.flip_bit(&files(&disk, "index-")[0], 70, 1).unwrap();
     let (answer, answered) = std::sync::mpsc::channel();
     std::thread::spawn(move || answer.send(store.maintain().is_ok()));
     assert_eq!(answered.recv_timeout(Duration::from_secs(20)), Ok(true));
@@ -192,12 +188,12 @@ fn keeping_the_unconsumed_copes_with_a_damaged_index() {
 #[test]
 fn without_any_checkpoint_the_whole_log_is_replayed_and_kept() {
     let disk = retired_twice();
-    for name in named(&disk, "checkpoint-") {
+    for name in files(&disk, "checkpoint-") {
         disk.flip_bit(&name, 20, 1).unwrap();
     }
-    let before = named(&disk, "log-");
+    let before = files(&disk, "log-");
     let store = open(&disk, keeping(640 << 10));
-    assert!(named(&disk, "log-").len() >= before.len());
+    assert!(files(&disk, "log-").len() >= before.len());
     assert!(
         store
             .read("s", 0, usize::MAX)
@@ -210,7 +206,7 @@ fn without_any_checkpoint_the_whole_log_is_replayed_and_kept() {
 #[test]
 fn with_the_newest_checkpoint_damaged_the_one_before_serves() {
     let disk = retired_twice();
-    disk.flip_bit(named(&disk, "checkpoint-").last().unwrap(), 20, 1)
+    disk.flip_bit(files(&disk, "checkpoint-").last().unwrap(), 20, 1)
         .unwrap();
     let store = open(&disk, keeping(640 << 10));
     let stats = store.subject_stats("s").unwrap();

@@ -1,13 +1,21 @@
 //! Who has got what: consumer groups, pull logs, redelivery, and the wake-up of those who wait.
 
 mod action;
+mod batch;
+mod bytes;
+mod copy;
 mod group;
-pub(crate) mod pull;
+mod join;
+mod member;
+pub(crate) mod poll;
+mod pull;
 mod pull_log;
 mod redelivery;
+mod request;
 pub(crate) mod settle;
 mod snapshot;
 pub(crate) mod wakeup;
+mod write;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,8 +24,11 @@ use parking_lot::Mutex;
 
 pub(crate) use action::Action;
 pub use action::GroupKind;
+pub use batch::{Batch, Member};
 pub use group::AckOutcome;
 pub(crate) use group::Group;
+pub use poll::PollPull;
+pub use request::{PullRequest, Start};
 use wakeup::Waiters;
 
 /// The groups of a subject, and who waits for its messages.

@@ -5,16 +5,13 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::pull::{Batch, Member, action_part};
-use super::{AckOutcome, Action, Group, GroupKind, wakeup};
+use super::{AckOutcome, Action, Batch, Group, GroupKind, Member, wakeup};
 use crate::error::Error;
 use crate::index::active::Subject;
 use crate::index::catalog::floor;
-use crate::log::record::Kind;
-use crate::log::writer::{BATCH_OVERHEAD, How, Part, Purpose};
-use crate::options::{Durability, VisibleAt};
-use crate::records::Records;
-use crate::store::{Appended, Inner, Store, index_message};
+use crate::options::Durability;
+use crate::read::mending;
+use crate::store::{Inner, Store};
 
 /// Where a group is to continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,22 +86,6 @@ impl Store {
             .nack(member, &pairs(pull_sequences), delay, durability)
     }
 
-    /// Copies a message to another subject (QMQ's retry and dead-letter subjects, for example) and acknowledges it, both or neither.
-    ///
-    /// # Errors
-    /// As [`Store::append`] and [`Store::ack`]; [`Error::NotHeld`] if the consumer does not hold it, [`Error::Damaged`] if it cannot be read.
-    pub fn copy_and_ack(
-        &self,
-        member: &Member,
-        pull_sequence: u64,
-        to_subject: &str,
-        durability: Durability,
-    ) -> Result<Appended, Error> {
-        let appended = self.inner.copy_and_ack(member, pull_sequence, to_subject)?;
-        self.inner.after_append(appended.end_offset, durability)?;
-        Ok(appended)
-    }
-
     /// Declares a consumer gone: its unacknowledged messages go to the group's other members at once.
     ///
     /// # Errors
@@ -155,7 +136,7 @@ fn pairs(ranges: &[RangeInclusive<u64>]) -> Vec<(u64, u64)> {
         .collect()
 }
 
-fn unknown(subject: &Subject, group: &str) -> Error {
+pub(super) fn unknown(subject: &Subject, group: &str) -> Error {
     Error::UnknownGroup {
         subject: subject.name.to_string(),
         group: group.to_owned(),
@@ -163,14 +144,7 @@ fn unknown(subject: &Subject, group: &str) -> Error {
 }
 
 impl Inner {
-    pub(crate) fn known_subject(&self, name: &str) -> Result<Arc<Subject>, Error> {
-        self.check_open()?;
-        self.catalog.get(name).ok_or_else(|| Error::UnknownSubject {
-            subject: name.to_owned(),
-        })
-    }
-
-    fn check_incarnation(&self, member: &Member) -> Result<(), Error> {
+    pub(super) fn check_incarnation(&self, member: &Member) -> Result<(), Error> {
         let current = self.log.incarnation();
         if member.incarnation == current {
             Ok(())
@@ -317,12 +291,7 @@ impl Inner {
             ResetTo::Sequence(sequence) => sequence,
             ResetTo::Time(time_ms) => self.sequence_at(&subject, time_ms)?,
         };
-        let floor = loop {
-            match floor(&subject, &self.segments()) {
-                Ok(floor) => break floor,
-                Err(damaged) => self.heal(&damaged)?,
-            }
-        };
+        let floor = mending(self, || floor(&subject, &self.segments()))?;
         let mut consumption = subject.consumption.lock();
         let next = subject.index.lock().next;
         let cursor = wanted.clamp(floor.min(next), next);
@@ -354,97 +323,5 @@ impl Inner {
         drop(consumption);
         wakeup::notify(&subject);
         Ok(cursor)
-    }
-
-    fn copy_and_ack(
-        &self,
-        member: &Member,
-        pull_sequence: u64,
-        to: &str,
-    ) -> Result<Appended, Error> {
-        self.check_incarnation(member)?;
-        let subject = self.known_subject(&member.subject)?;
-        if self.catalog.get(to).is_none() {
-            self.check_new_subject(to)?;
-        }
-        let not_held = || Error::NotHeld {
-            consumer: member.consumer.clone(),
-            pull_sequence,
-        };
-        let mut records;
-        let (sequence, mut consumption) = loop {
-            // All looked at again after the lock was let go: the message may be somebody else's by then.
-            let consumption = subject.consumption.lock();
-            let at = consumption
-                .find(&member.group, &member.consumer)
-                .ok_or_else(|| unknown(&subject, &member.group))?;
-            let held = consumption.groups[at].sequence_of(&member.consumer, pull_sequence);
-            let sequence = held.ok_or_else(not_held)?;
-            records = Records::new(&subject);
-            match self.locate(
-                &subject,
-                sequence,
-                &mut records,
-                (pull_sequence, 0),
-                u64::MAX,
-            ) {
-                Ok(_) => break (sequence, consumption),
-                Err(damaged) => {
-                    drop(consumption);
-                    self.heal(&damaged)?;
-                }
-            }
-        };
-        records.verify_bodies();
-        let original = records.iter().next().ok_or_else(not_held)?;
-        let view = original.message().map_err(|damaged| Error::Damaged {
-            subject: subject.name.to_string(),
-            sequence,
-            offset: damaged.offset.unwrap_or(0),
-        })?;
-        let action = Action::Ack {
-            group: &member.group,
-            consumer: &member.consumer,
-            ranges: Cow::Owned(vec![(pull_sequence, pull_sequence)]),
-        };
-        let mut action_body = Vec::new();
-        action.encode(&mut action_body);
-        let ack = action_part(&subject.name, &action_body);
-        let mut copy = Part {
-            kind: Kind::Message,
-            sequence: 0,
-            subject: to,
-            attributes: view.raw_attributes(),
-            tag_fingerprint: view.tag_fingerprint(),
-            body: view.body(),
-            body_crc: crc32fast::hash(view.body()),
-        };
-        let bytes = BATCH_OVERHEAD + copy.record_len() + ack.record_len();
-        let mut appender = self.log.lock(bytes, Purpose::Message)?;
-        appender.begin_batch();
-        let target = match self.catalog.get(to) {
-            Some(target) => target,
-            None => self.create_subject(&mut appender, to),
-        };
-        copy.sequence = target.index.lock().next;
-        let offset = appender.put(&copy, How::Store)?;
-        index_message(&mut appender, &target, offset, copy.tag_fingerprint);
-        if self.options.visible_at != VisibleAt::Written {
-            self.wake_later
-                .lock()
-                .push_back((offset, Arc::clone(&target)));
-        }
-        appender.put(&ack, How::Store)?;
-        let end_offset = appender.publish()?;
-        consumption.apply(&action, end_offset, &self.names);
-        drop(consumption);
-        if self.options.visible_at == VisibleAt::Written {
-            wakeup::notify(&target);
-        }
-        Ok(Appended {
-            sequence: copy.sequence,
-            offset,
-            end_offset,
-        })
     }
 }

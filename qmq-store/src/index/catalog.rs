@@ -10,6 +10,7 @@ use parking_lot::RwLock;
 
 use super::active::{Entry, Subject};
 use super::sealed::{IndexDamaged, SealedIndex, Share};
+use crate::error::Error;
 use crate::log::segment::Segment;
 
 /// Orders a set of subjects by name without storing the name twice.
@@ -52,6 +53,13 @@ impl Catalog {
             .map(|entry| Arc::clone(&entry.0))
     }
 
+    /// The subject of that name, for a caller who counts on it.
+    pub(crate) fn known(&self, name: &str) -> Result<Arc<Subject>, Error> {
+        self.get(name).ok_or_else(|| Error::UnknownSubject {
+            subject: name.to_owned(),
+        })
+    }
+
     pub(crate) fn by_id(&self, id: u32) -> Option<Arc<Subject>> {
         self.by_id.read().get(id as usize).cloned()
     }
@@ -63,6 +71,12 @@ impl Catalog {
     /// All subjects, in the order of their numbers.
     pub(crate) fn all(&self) -> Vec<Arc<Subject>> {
         self.by_id.read().clone()
+    }
+
+    /// Their names, in the same order.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let named = |subject: &Arc<Subject>| subject.name.to_string();
+        self.all().iter().map(named).collect()
     }
 
     pub(crate) fn reserve(&self, subjects: usize) {

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::checkpoint;
+use super::files::write_whole;
 use super::housekeeper;
 use super::identity::Identity;
 use super::opening::new_store_id;
-use super::seal::write_whole;
 use super::verify::VerifyReport;
 use crate::disk::{Access, Disk, MappedDisk};
 use crate::error::{Error, OpenError};

@@ -15,7 +15,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::seal::write_whole;
+use super::files::write_whole;
 use crate::consume::{Group, Names};
 use crate::disk::{Access, Disk};
 use crate::error::Error;

@@ -20,7 +20,6 @@ use super::verify::{VerifyReport, verify_checkpoints, verify_segments};
 use crate::consume::Names;
 use crate::disk::{Access, Disk, MappedDisk, Maps};
 use crate::error::{Error, OpenError};
-use crate::index::active::Subject;
 use crate::index::catalog::{Catalog, DamagedIndex};
 use crate::index::sealed::SealedIndex;
 use crate::log::published;
@@ -290,22 +289,10 @@ impl ReadOnlyStore {
         }
     }
 
-    fn known(&self, subject: &str) -> Result<Arc<Subject>, Error> {
-        self.catalog
-            .get(subject)
-            .ok_or_else(|| Error::UnknownSubject {
-                subject: subject.to_owned(),
-            })
-    }
-
     /// Names of all subjects, in the order of their first message.
     #[must_use]
     pub fn subjects(&self) -> Vec<String> {
-        self.catalog
-            .all()
-            .iter()
-            .map(|subject| subject.name.to_string())
-            .collect()
+        self.catalog.names()
     }
 
     /// As [`Store::read`].
@@ -313,7 +300,7 @@ impl ReadOnlyStore {
     /// # Errors
     /// As [`Store::read`].
     pub fn read(&self, subject: &str, from: u64, max: usize) -> Result<Records, Error> {
-        read(self, &self.known(subject)?, from, max)
+        read(self, &self.catalog.known(subject)?, from, max)
     }
 
     /// As [`Store::sequence_at_time`].
@@ -321,7 +308,7 @@ impl ReadOnlyStore {
     /// # Errors
     /// As [`Store::read`].
     pub fn sequence_at_time(&self, subject: &str, time_ms: u64) -> Result<u64, Error> {
-        sequence_at(self, &self.known(subject)?, time_ms)
+        sequence_at(self, &self.catalog.known(subject)?, time_ms)
     }
 
     /// As [`Store::find_by_id`].
@@ -334,7 +321,7 @@ impl ReadOnlyStore {
         id: &str,
         among_last: u64,
     ) -> Result<Option<u64>, Error> {
-        find_by_id(self, &self.known(subject)?, id, among_last)
+        find_by_id(self, &self.catalog.known(subject)?, id, among_last)
     }
 
     /// As [`Store::subject_stats`], as far as this follower has read.
@@ -342,7 +329,7 @@ impl ReadOnlyStore {
     /// # Errors
     /// As [`Store::read`].
     pub fn subject_stats(&self, subject: &str) -> Result<SubjectStats, Error> {
-        subject_stats(self, &*self.known(subject)?)
+        subject_stats(self, &*self.catalog.known(subject)?)
     }
 
     /// First and next sequence of a subject.
@@ -350,7 +337,7 @@ impl ReadOnlyStore {
     /// # Errors
     /// As [`Store::read`].
     pub fn bounds(&self, subject: &str) -> Result<(u64, u64), Error> {
-        bounds(self, &*self.known(subject)?)
+        bounds(self, &*self.catalog.known(subject)?)
     }
 
     /// As [`Store::verify`], up to where this follower has read.
@@ -369,10 +356,6 @@ impl ReadOnlyStore {
         .map_err(Error::io(doing))?;
         verify_checkpoints(&*self.disk, &mut report).map_err(Error::io(doing))?;
         Ok(report)
-    }
-
-    pub(crate) fn segment_list(&self) -> Arc<Vec<Arc<Segment>>> {
-        self.list()
     }
 }
 

@@ -9,8 +9,9 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::recovery::neighbours;
-use super::seal::{rebuild_index, seal_next, write_index};
+use super::files::write_index;
+use super::rebuild::{neighbours, rebuild_index};
+use super::seal::seal_next;
 use super::{checkpoint as checkpoints, retention};
 use crate::error::Error;
 use crate::index::sealed::SealedIndex;

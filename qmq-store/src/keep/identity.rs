@@ -10,7 +10,7 @@
 
 use std::io;
 
-use super::seal::write_whole;
+use super::files::write_whole;
 use crate::disk::{Access, Disk};
 use crate::error::OpenError;
 

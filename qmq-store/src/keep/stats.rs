@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::index::active::Subject;
 use crate::index::catalog::walk;
 use crate::log::commit::Watermarks;
-use crate::read::{Source, bounds};
+use crate::read::{Source, bounds, mending};
 use crate::records::Records;
 use crate::store::{Inner, Store};
 
@@ -139,10 +139,10 @@ pub(crate) fn body_bytes(
     subject: &Arc<Subject>,
     from: u64,
 ) -> Result<u64, Error> {
-    loop {
+    mending(source, || {
         let mut records = Records::new(subject);
         let mut bytes = 0;
-        let walked = walk(
+        walk(
             subject,
             &|| source.list(),
             from,
@@ -152,12 +152,9 @@ pub(crate) fn body_bytes(
                 bytes += peeked.header.map_or(0, |header| u64::from(header.body_len));
                 true
             },
-        );
-        match walked {
-            Ok(()) => return Ok(bytes),
-            Err(damaged) => source.mend(&damaged)?,
-        }
-    }
+        )?;
+        Ok(bytes)
+    })
 }
 
 impl Inner {
@@ -201,12 +198,7 @@ impl Store {
     /// Names of all subjects, in the order of their first message.
     #[must_use]
     pub fn subjects(&self) -> Vec<String> {
-        self.inner
-            .catalog
-            .all()
-            .iter()
-            .map(|subject| subject.name.to_string())
-            .collect()
+        self.inner.catalog.names()
     }
 
     /// Statistics of a subject and its groups.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::checkpoint;
 use super::damage::{Damage, DamageKind};
-use super::seal::read_segment;
+use super::files::read_segment;
 use crate::consume::{Action, Names};
 use crate::disk::Disk;
 use crate::error::Error;

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use qmq_store::disk::SimulatedDisk;
 use qmq_store::{Error, ManualClock, Options, Store};
 
+use super::files::files;
 use super::model::{Key, Model, Sent};
 use super::rng::Rng;
-use super::workload::{check_message, names, request};
+use super::taking::{drainer, each_message, take_all};
+use super::workload::{check_message, request};
 
 /// What happened to the store whose disk is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,14 +74,10 @@ pub(crate) fn check_image(
     drain(&store, clock, &model, rng);
     if let Some(max) = options.retention.max_bytes {
         store.maintain().expect("housekeeping works");
-        let segments = names(&disk)
-            .iter()
-            .filter(|name| name.starts_with("log-"))
-            .count() as u64;
+        let segments = files(&disk, "log-");
         assert!(
-            segments <= max / (32 << 10) + 4,
-            "{segments} segments: {:?}",
-            names(&disk)
+            segments.len() as u64 <= max / (32 << 10) + 4,
+            "too many segments: {segments:?}"
         );
     }
     model
@@ -123,24 +121,13 @@ pub(crate) fn check_contents(store: &Store, model: &Model) -> BTreeMap<String, u
     for (subject, sent) in &model.subjects {
         let next = sent.len() as u64;
         let mut expected = None;
-        let mut at = 0;
-        loop {
-            let records = match store.read(subject, at, 300) {
-                Err(Error::UnknownSubject { .. }) => break,
-                records => records.expect("reading works"),
-            };
-            if records.is_empty() {
-                break;
-            }
-            for one in records.iter() {
-                let sequence = expected.unwrap_or_else(|| one.sequence());
-                assert_eq!(one.sequence(), sequence, "{subject}: a hole");
-                check_message(model, subject, &one);
-                floors.entry(subject.clone()).or_insert(sequence);
-                expected = Some(sequence + 1);
-                at = sequence + 1;
-            }
-        }
+        each_message(store, subject, 0, |one| {
+            let sequence = expected.unwrap_or_else(|| one.sequence());
+            assert_eq!(one.sequence(), sequence, "{subject}: a hole");
+            check_message(model, subject, one);
+            floors.entry(subject.clone()).or_insert(sequence);
+            expected = Some(sequence + 1);
+        });
         let floor = *floors.entry(subject.clone()).or_insert(next);
         assert_eq!(
             expected.unwrap_or(next),
@@ -248,32 +235,15 @@ pub(crate) fn drain(store: &Store, clock: &ManualClock, model: &Model, rng: &mut
                 "{key:?} {consumer}: {gone} went back"
             );
         }
-        let drainer = if key.part.is_empty() {
-            "drainer"
-        } else {
-            &key.part
-        };
-        let mut got = BTreeSet::new();
-        let mut highest = model.groups[key].highest.get(drainer).copied();
-        loop {
-            let batch = store.pull(&request(key, drainer).max(50)).expect("a pull");
-            if batch.is_empty() {
-                break;
-            }
-            for one in &batch {
-                check_message(model, &key.subject, &one);
-                assert!(
-                    got.insert(one.sequence()),
-                    "{key:?}: {} twice",
-                    one.sequence()
-                );
-                assert!(
-                    highest < Some(one.pull_sequence()),
-                    "{key:?}: pull sequences went back"
-                );
-                highest = Some(one.pull_sequence());
-            }
-        }
+        let mut highest = model.groups[key].highest.get(drainer(key)).copied();
+        let got = take_all(store, key, |one| {
+            check_message(model, &key.subject, one);
+            assert!(
+                highest < Some(one.pull_sequence()),
+                "{key:?}: pull sequences went back"
+            );
+            highest = Some(one.pull_sequence());
+        });
         assert_same(key, &due, &got);
     }
 }

@@ -1,11 +1,10 @@
 //! Checks for a store that has been harmed: what is served is right, and what is not served is said.
 
-use std::collections::BTreeSet;
-
 use qmq_store::{Error, ManualClock, Store};
 
 use super::model::Model;
-use super::workload::{check_message, request};
+use super::taking::{each_message, take_all};
+use super::workload::check_message;
 
 /// What a harmed store did not serve.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,31 +22,22 @@ pub(crate) fn read_all(store: &Store, model: &Model) -> Losses {
     let mut losses = Losses::default();
     for (subject, sent) in &model.subjects {
         let mut at = model.floor(subject);
-        loop {
-            let records = match store.read(subject, at, 300) {
-                Err(Error::UnknownSubject { .. }) => break,
-                records => records.expect("reading works"),
-            };
-            if records.is_empty() {
-                break;
+        each_message(store, subject, at, |one| {
+            if one.sequence() > at && !store.open_report().damages.is_empty() {
+                // Not known to have been there; the open has said that records are lost.
+                losses.unknown += one.sequence() - at;
+                at = one.sequence();
             }
-            for one in records.iter() {
-                if one.sequence() > at && !store.open_report().damages.is_empty() {
-                    // Not known to have been there; the open has said that records are lost.
-                    losses.unknown += one.sequence() - at;
-                    at = one.sequence();
+            assert_eq!(one.sequence(), at, "{subject}: a hole that is not reported");
+            match one.message() {
+                Ok(_) => check_message(model, subject, one),
+                Err(damaged) => {
+                    assert_eq!(damaged.sequence, at);
+                    losses.damaged += 1;
                 }
-                assert_eq!(one.sequence(), at, "{subject}: a hole that is not reported");
-                match one.message() {
-                    Ok(_) => check_message(model, subject, &one),
-                    Err(damaged) => {
-                        assert_eq!(damaged.sequence, at);
-                        losses.damaged += 1;
-                    }
-                }
-                at += 1;
             }
-        }
+            at += 1;
+        });
         losses.missing += (sent.len() as u64).saturating_sub(at);
     }
     losses
@@ -65,28 +55,11 @@ pub(crate) fn drain(store: &Store, clock: &ManualClock, model: &Model) -> u64 {
                 gone => drop(gone.expect("a consumer is declared gone")),
             }
         }
-        let drainer = if key.part.is_empty() {
-            "drainer"
-        } else {
-            &key.part
-        };
-        let mut got = BTreeSet::new();
-        loop {
-            let batch = store.pull(&request(key, drainer).max(50)).expect("a pull");
-            if batch.is_empty() {
-                break;
+        let got = take_all(store, key, |one| {
+            if one.message().is_ok() {
+                check_message(model, &key.subject, one);
             }
-            for one in &batch {
-                if one.message().is_ok() {
-                    check_message(model, &key.subject, &one);
-                }
-                assert!(
-                    got.insert(one.sequence()),
-                    "{key:?}: {} twice",
-                    one.sequence()
-                );
-            }
-        }
+        });
         again += got.difference(&due).count() as u64;
         let end = store.read(&key.subject, 0, usize::MAX).ok();
         let end = end.and_then(|all| all.iter().next_back().map(|last| last.sequence() + 1));

@@ -3,9 +3,13 @@
 
 pub(crate) mod check;
 pub(crate) mod damaged;
+#[allow(clippy::unwrap_used, reason = "a test that fails should stop")]
+#[path = "../support/files.rs"]
+pub(crate) mod files;
 pub(crate) mod model;
 pub(crate) mod rng;
 mod settling;
+pub(crate) mod taking;
 pub(crate) mod workload;
 
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use qmq_store::disk::{Disk, SimulatedDisk};
+use qmq_store::disk::SimulatedDisk;
 use qmq_store::{
     Batch, Delivered, Durability, Error, ManualClock, Message, Options, PullRequest, Store,
     TagFilter, VisibleAt,
@@ -365,12 +365,6 @@ pub(super) fn durability(rng: &mut Rng) -> Durability {
         Durability::Buffered,
         Durability::Synced,
     ])
-}
-
-/// The names in the folder.
-pub(crate) fn names(disk: &SimulatedDisk) -> Vec<String> {
-    let files = disk.list().expect("the folder is listed");
-    files.into_iter().map(|file| file.name).collect()
 }
 
 /// Options for the run of a seed.

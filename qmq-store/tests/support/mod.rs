@@ -2,16 +2,18 @@
 
 #![allow(
     dead_code,
+    unused_imports,
     reason = "compiled into each test file, none of which uses all of it"
 )]
 
-use std::collections::BTreeMap;
-use std::path::Path;
+mod files;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Wake, Waker};
 
-use qmq_store::disk::{Disk, SimulatedDisk};
+pub(crate) use files::{contents, everything, files, files_in};
+use qmq_store::disk::SimulatedDisk;
 use qmq_store::{
     Appended, Background, Batch, Durability, ManualClock, Message, Options, PullRequest, Records,
     Store,
@@ -192,50 +194,4 @@ impl Wake for Bell {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
-}
-
-/// Names and contents of all files of a disk.
-pub(crate) fn contents(disk: &dyn Disk) -> Vec<(String, Vec<u8>)> {
-    let mut files: Vec<_> = disk
-        .list()
-        .unwrap()
-        .into_iter()
-        .map(|entry| {
-            let mut bytes = vec![0; entry.len as usize];
-            let file = disk.open(&entry.name, qmq_store::disk::Access::Read);
-            file.unwrap().read_at(&mut bytes, 0).unwrap();
-            (entry.name, bytes)
-        })
-        .collect();
-    files.sort();
-    files
-}
-
-/// Names of the disk's files that begin so, in order.
-pub(crate) fn files(disk: &dyn Disk, prefix: &str) -> Vec<String> {
-    let mut names: Vec<String> = disk
-        .list()
-        .unwrap()
-        .into_iter()
-        .map(|entry| entry.name)
-        .filter(|name| name.starts_with(prefix))
-        .collect();
-    names.sort();
-    names
-}
-
-/// All files under a folder, with their bytes; folders and links too.
-pub(crate) fn everything(folder: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
-    let mut all = BTreeMap::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.display().to_string();
-        if path.is_dir() {
-            all.extend(everything(&path));
-            all.insert(name, None);
-        } else {
-            all.insert(name, Some(std::fs::read(&path).unwrap()));
-        }
-    }
-    all
 }

@@ -6,6 +6,7 @@ use qmq_store::SubjectStats;
 use qmq_store::offline::{self, Inspection};
 use serde::Serialize;
 
+use super::damage;
 use crate::cli::failure::Failure;
 use crate::cli::files::{self, DiskUse};
 use crate::cli::output::{Output, bytes, count, table, time};
@@ -178,9 +179,7 @@ fn for_people(seen: &Inspection, disk: DiskUse, all: bool) -> Result<(), Failure
         bytes(disk.allocated),
         count(disk.files)
     ))?;
-    for damage in &seen.opened.damages {
-        out.line(format!("damaged: {damage}"))?;
-    }
+    damage::print(&mut out, &seen.opened.damages, false, "damaged: ")?;
     segments(&mut out, seen, all)?;
     subjects(&mut out, seen, all)?;
     out.flush()

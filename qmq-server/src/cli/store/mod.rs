@@ -2,6 +2,7 @@
 
 mod append;
 mod backup;
+mod damage;
 mod dump;
 mod inspect;
 mod read;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use qmq_store::offline;
 use serde::Serialize;
 
-use super::verify::DamageLine;
+use super::damage;
 use crate::cli::failure::Failure;
 use crate::cli::files;
 use crate::cli::output::{Output, count};
@@ -63,20 +63,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         remaining: report.remaining.len(),
     };
     let mut out = Output::new();
-    for damage in &report.remaining {
-        if args.json {
-            out.json(&DamageLine::from(damage))?;
-        } else {
-            out.line(format!("stays: {damage}"))?;
-        }
-    }
+    damage::print(&mut out, &report.remaining, args.json, "stays: ")?;
     if args.json {
         out.json(&sums)?;
         return out.flush();
     }
-    for damage in &report.opened.damages {
-        out.line(format!("found: {damage}"))?;
-    }
+    damage::print(&mut out, &report.opened.damages, false, "found: ")?;
     out.line(format!(
         "identity {}, {} indexes made anew, {} bytes of an unfinished end cut, {} damaged stretches stay",
         if sums.identity_rebuilt { "made anew" } else { "sound" },

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use qmq_store::{Damage, offline};
+use qmq_store::offline;
 use serde::Serialize;
 
+use super::damage;
 use crate::cli::failure::Failure;
 use crate::cli::files;
 use crate::cli::output::{Output, bytes, count};
@@ -33,43 +34,6 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// A damaged stretch as JSON.
-#[derive(Serialize)]
-pub(super) struct DamageLine<'a> {
-    damage: String,
-    file: &'a str,
-    offset: u64,
-    len: u64,
-    subject: Option<&'a str>,
-    sequence: Option<u64>,
-}
-
-impl<'a> From<&'a Damage> for DamageLine<'a> {
-    fn from(damage: &'a Damage) -> Self {
-        let message = damage.message.as_ref();
-        Self {
-            damage: snake_case(&format!("{:?}", damage.kind)),
-            file: &damage.file,
-            offset: damage.offset,
-            len: damage.len,
-            subject: message.map(|(subject, _)| subject.as_str()),
-            sequence: message.map(|(_, sequence)| *sequence),
-        }
-    }
-}
-
-/// `MessageBody` as `message_body`.
-fn snake_case(name: &str) -> String {
-    let mut out = String::new();
-    for letter in name.chars() {
-        if letter.is_ascii_uppercase() && !out.is_empty() {
-            out.push('_');
-        }
-        out.push(letter.to_ascii_lowercase());
-    }
-    out
-}
-
 #[derive(Serialize)]
 struct Sums {
     ok: bool,
@@ -94,13 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         )
     })?;
     let mut out = Output::new();
-    for damage in &report.damages {
-        if args.json {
-            out.json(&DamageLine::from(damage))?;
-        } else {
-            out.line(damage.to_string())?;
-        }
-    }
+    damage::print(&mut out, &report.damages, args.json, "")?;
     let ok = report.damages.is_empty();
     if args.json {
         out.json(&Sums {

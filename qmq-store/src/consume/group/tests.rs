@@ -1,6 +1,9 @@
 //! One group on its own: what each action changes.
 
+mod model;
+
 use super::*;
+use crate::consume::member::MemberState;
 
 fn group() -> Group {
     Group::new("ticket".into(), GroupKind::Shared, None, 0)

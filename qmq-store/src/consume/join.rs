@@ -1,0 +1,125 @@
+//! The group that a pull is for: found, or created, and kept from having too many members.
+
+use std::sync::Arc;
+
+use super::pull::PullFailure;
+use super::write::action_part;
+use super::{Action, Consumption, GroupKind, PullRequest, Start};
+use crate::error::Error;
+use crate::index::active::Subject;
+use crate::index::catalog::floor;
+use crate::log::writer::{How, Purpose};
+use crate::store::Inner;
+
+/// From so many consumers of a group on, those that hold nothing and are silent are forgotten.
+const MEMBERS_WORTH_PRUNING: usize = 256;
+
+impl Inner {
+    /// A consumer may come before the first message: its group creates the subject.
+    pub(super) fn create_with_group(&self, request: &PullRequest) -> Result<Arc<Subject>, Error> {
+        self.check_new_subject(&request.subject)?;
+        let action = create_action(request, 0);
+        let mut body = Vec::new();
+        action.encode(&mut body);
+        let part = action_part(&request.subject, &body);
+        let mut appender = self.log.lock(part.record_len(), Purpose::Action)?;
+        if let Some(subject) = self.catalog.get(&request.subject) {
+            return Ok(subject);
+        }
+        appender.put(&part, How::Store)?;
+        appender.subject_created();
+        let subject = self.catalog.prepare(&request.subject, 0);
+        // Locked before anybody can find the subject: all others take this lock first and the append lock second.
+        let mut consumption = subject.consumption.lock();
+        self.catalog.admit(&subject);
+        let end = appender.publish()?;
+        consumption.apply(&action, end, &self.names);
+        drop(consumption);
+        Ok(subject)
+    }
+
+    /// Finds the group of a request, or creates it.
+    pub(super) fn find_group(
+        &self,
+        request: &PullRequest,
+        subject: &Subject,
+        consumption: &mut Consumption,
+    ) -> Result<usize, PullFailure> {
+        if let Some(kind) = consumption.kind_of(&request.group)
+            && kind != request.kind()
+        {
+            return Err(Error::KindMismatch {
+                subject: request.subject.clone(),
+                group: request.group.clone(),
+                broadcast: kind == GroupKind::Broadcast,
+            }
+            .into());
+        }
+        if consumption
+            .find(&request.group, &request.consumer)
+            .is_none()
+        {
+            if consumption.groups.len() >= self.options.groups_max as usize {
+                return Err(Error::TooManyGroups {
+                    subject: request.subject.clone(),
+                    max: self.options.groups_max,
+                }
+                .into());
+            }
+            let cursor = match request.start {
+                Start::Earliest => floor(subject, &self.segments())?,
+                Start::Latest => subject.index.lock().next,
+            };
+            self.act(subject, consumption, &create_action(request, cursor))?;
+        }
+        let Some(at) = consumption.find(&request.group, &request.consumer) else {
+            return Err(Error::UnknownGroup {
+                subject: request.subject.clone(),
+                group: request.group.clone(),
+            }
+            .into());
+        };
+        if consumption.groups[at].filter() != request.filter_if_any() {
+            return Err(Error::FilterMismatch {
+                subject: request.subject.clone(),
+                group: request.group.clone(),
+            }
+            .into());
+        }
+        Ok(at)
+    }
+
+    /// Consumers come and go under new names: before a group gets too many, those that hold nothing and have been silent go.
+    pub(super) fn prune_members(
+        &self,
+        request: &PullRequest,
+        subject: &Arc<Subject>,
+        consumption: &mut Consumption,
+        at: usize,
+        now: u64,
+    ) -> Result<(), PullFailure> {
+        let group = &consumption.groups[at];
+        if group.members().count() < MEMBERS_WORTH_PRUNING {
+            return Ok(());
+        }
+        let lease = u64::try_from(self.options.lease.as_millis()).unwrap_or(u64::MAX);
+        for idle in group.idle_members(now, lease) {
+            let action = Action::Gone {
+                group: &request.group,
+                consumer: &idle,
+            };
+            self.act(subject, consumption, &action)?;
+        }
+        Ok(())
+    }
+}
+
+fn create_action(request: &PullRequest, cursor: u64) -> Action<'_> {
+    Action::Create {
+        group: &request.group,
+        consumer: request.part_of(),
+        kind: request.kind(),
+        filter: request.filter_if_any().cloned(),
+        cursor,
+    }
+}

@@ -1,0 +1,102 @@
+//! Pulling when there is nothing yet: with a thread that waits, or with a waker.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use super::wakeup::{self, ThreadWaker};
+use super::{Batch, Group, PullRequest};
+use crate::error::Error;
+use crate::store::Store;
+
+/// Answer to [`Store::poll_pull`].
+#[derive(Debug)]
+pub enum PollPull {
+    /// Messages.
+    Ready(Batch),
+    /// None yet: the waker is entered. It is not woken for messages that become due again by time; the earliest such time is here.
+    Pending {
+        /// When the next refused message becomes due, in ms since the Unix epoch.
+        next_due_ms: Option<u64>,
+    },
+}
+
+/// Parks this thread until it is woken. `false`: the deadline came first.
+pub(crate) fn park_until(thread: &ThreadWaker, deadline: Instant) -> bool {
+    while !thread.woken.load(Ordering::SeqCst) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        std::thread::park_timeout(left);
+    }
+    true
+}
+
+impl Store {
+    /// As [`Store::pull`], and waits up to `timeout` for the first message.
+    ///
+    /// # Errors
+    /// As [`Store::pull`].
+    pub fn pull_wait(&self, request: &PullRequest, timeout: Duration) -> Result<Batch, Error> {
+        let thread = ThreadWaker::current();
+        let waker = Waker::from(Arc::clone(&thread));
+        let outcome = self.pull_woken(request, Instant::now() + timeout, &thread, &waker);
+        if let Some(subject) = self.inner.catalog.get(&request.subject) {
+            wakeup::leave(&subject, &waker);
+        }
+        outcome
+    }
+
+    fn pull_woken(
+        &self,
+        request: &PullRequest,
+        deadline: Instant,
+        thread: &ThreadWaker,
+        waker: &Waker,
+    ) -> Result<Batch, Error> {
+        loop {
+            thread.woken.store(false, Ordering::SeqCst);
+            let next_due_ms = match self.poll_pull(request, waker)? {
+                PollPull::Ready(batch) => return Ok(batch),
+                PollPull::Pending { next_due_ms } => next_due_ms,
+            };
+            let now_ms = self.inner.options.clock.now_ms();
+            let due =
+                next_due_ms.map(|due| Duration::from_millis(due.saturating_sub(now_ms).max(1)));
+            let wake_at = due.map_or(deadline, |due| deadline.min(Instant::now() + due));
+            park_until(thread, wake_at);
+            if Instant::now() >= deadline {
+                return self.inner.pull(request);
+            }
+        }
+    }
+
+    /// As [`Store::pull`]; if there is nothing, `waker` is woken once when there may be. For async shells and selectors: no thread waits.
+    ///
+    /// # Errors
+    /// As [`Store::pull`].
+    pub fn poll_pull(&self, request: &PullRequest, waker: &Waker) -> Result<PollPull, Error> {
+        let batch = self.inner.pull(request)?;
+        if !batch.is_empty() {
+            return Ok(PollPull::Ready(batch));
+        }
+        let Some(subject) = self.inner.catalog.get(&request.subject) else {
+            return Ok(PollPull::Ready(batch));
+        };
+        wakeup::enter(&subject, waker);
+        // What came between the first look and the entry is seen now.
+        let batch = self.inner.pull(request)?;
+        if !batch.is_empty() {
+            return Ok(PollPull::Ready(batch));
+        }
+        let consumption = subject.consumption.lock();
+        let group = consumption
+            .find(&request.group, &request.consumer)
+            .map(|at| &consumption.groups[at]);
+        Ok(PollPull::Pending {
+            next_due_ms: group.and_then(Group::next_due),
+        })
+    }
+}

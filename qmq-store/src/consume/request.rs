@@ -1,0 +1,125 @@
+//! What a consumer asks for.
+
+use qmq_message::{TagFilter, check_consumer, check_group, check_subject};
+
+use super::GroupKind;
+use crate::error::Error;
+
+/// Where a group begins that has never pulled before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// At the oldest message kept.
+    #[default]
+    Earliest,
+    /// Behind the newest message, as groups do in QMQ.
+    Latest,
+}
+
+/// Messages that a pull hands out at most, if the request does not say.
+const MAX_DEFAULT: usize = 100;
+/// Bytes of bodies that a pull hands out at most, if the request does not say.
+const MAX_BYTES_DEFAULT: u64 = 16 << 20;
+/// Messages that a pull hands out at most, whatever the request says (QMQ's limit).
+const MAX_LIMIT: usize = 10_000;
+
+/// Who pulls what, and how much.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PullRequest {
+    pub(super) subject: String,
+    pub(super) group: String,
+    pub(super) consumer: String,
+    pub(super) max: usize,
+    pub(super) max_bytes: u64,
+    pub(super) filter: TagFilter,
+    pub(super) broadcast: bool,
+    pub(super) returning: bool,
+    pub(super) start: Start,
+}
+
+impl PullRequest {
+    /// At most 100 messages and 16 MiB for `consumer` of `group`.
+    pub fn new(
+        subject: impl Into<String>,
+        group: impl Into<String>,
+        consumer: impl Into<String>,
+    ) -> Self {
+        Self {
+            subject: subject.into(),
+            group: group.into(),
+            consumer: consumer.into(),
+            max: MAX_DEFAULT,
+            max_bytes: MAX_BYTES_DEFAULT,
+            filter: TagFilter::All,
+            broadcast: false,
+            returning: false,
+            start: Start::Earliest,
+        }
+    }
+
+    /// At most so many messages: 1 to 10,000.
+    #[must_use]
+    pub fn max(mut self, max: usize) -> Self {
+        self.max = max.clamp(1, MAX_LIMIT);
+        self
+    }
+
+    /// At most so many bytes of bodies; the first message is handed out whatever its size.
+    #[must_use]
+    pub fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// Only messages that pass `filter`. It belongs to the group: all its members pull with the same one.
+    #[must_use]
+    pub fn filter(mut self, filter: TagFilter) -> Self {
+        self.filter = filter;
+        self
+    }
+
+    /// Whether every consumer of the group gets every message.
+    #[must_use]
+    pub fn broadcast(mut self, broadcast: bool) -> Self {
+        self.broadcast = broadcast;
+        self
+    }
+
+    /// Whether the consumer has started anew and wants what it still holds once more, under the same pull sequences. For its first
+    /// pull only; after an open of the store it is understood.
+    #[must_use]
+    pub fn returning(mut self, returning: bool) -> Self {
+        self.returning = returning;
+        self
+    }
+
+    /// Where the group begins if it has never pulled before.
+    #[must_use]
+    pub fn start(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    pub(super) fn check(&self) -> Result<(), Error> {
+        check_subject(&self.subject)?;
+        check_group(&self.group)?;
+        check_consumer(&self.consumer)?;
+        Ok(self.filter.check()?)
+    }
+
+    pub(super) fn kind(&self) -> GroupKind {
+        if self.broadcast {
+            GroupKind::Broadcast
+        } else {
+            GroupKind::Shared
+        }
+    }
+
+    pub(super) fn filter_if_any(&self) -> Option<&TagFilter> {
+        Some(&self.filter).filter(|filter| **filter != TagFilter::All)
+    }
+
+    /// In a group's own part only broadcast groups name the consumer.
+    pub(super) fn part_of(&self) -> &str {
+        if self.broadcast { &self.consumer } else { "" }
+    }
+}

@@ -1,0 +1,73 @@
+//! Files written whole, so that a crash leaves the old one or the new one, and segments read whole by calls, so that a bad page is an error and not
+//! a signal.
+
+use std::io;
+
+use crate::disk::{Access, Disk};
+use crate::log::segment::{SEGMENT_HEADER_LEN, Segment, index_name, log_name};
+
+/// Writes an index file whole: under another name, synced, then renamed. Its name becomes durable with the next checkpoint.
+pub(crate) fn write_index(disk: &dyn Disk, base: u64, bytes: &[u8]) -> io::Result<()> {
+    write_whole(disk, &index_name(base), bytes)
+}
+
+/// Writes a file whole or not at all: under a temporary name, synced, then renamed.
+pub(crate) fn write_whole(disk: &dyn Disk, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let temporary = format!("{name}.tmp");
+    match disk.remove(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let write = || {
+        let file = disk.create(&temporary, bytes.len() as u64)?;
+        file.write_at(bytes, 0)?;
+        file.sync()
+    };
+    if let Err(error) = write() {
+        // What is left behind would only take room; the next open removes it as well.
+        let _ = disk.remove(&temporary);
+        return Err(error);
+    }
+    disk.rename(&temporary, name)
+}
+
+/// Bytes of a segment, and offset and length in the log of what could not be read of it (zero in the bytes).
+pub(crate) type SegmentBytes = (Vec<u8>, Vec<(u64, u64)>);
+
+/// Reads all bytes of a segment's records by calls. Pages that cannot be read are left zero and reported.
+pub(crate) fn read_segment(
+    disk: &dyn Disk,
+    segment: &Segment,
+    until: u64,
+) -> io::Result<SegmentBytes> {
+    read_records(disk, segment.base, until)
+}
+
+/// As [`read_segment`], for the segment that starts at `base`.
+pub(crate) fn read_records(disk: &dyn Disk, base: u64, until: u64) -> io::Result<SegmentBytes> {
+    const PIECE: usize = 1 << 20;
+    let file = disk.open(&log_name(base), Access::Read)?;
+    // Of an open-ended segment, what was never written is not read: an open costs what was written.
+    let end = if until == u64::MAX {
+        file.data_end()?
+    } else {
+        file.len()?
+    };
+    let there = end.saturating_sub(SEGMENT_HEADER_LEN).min(until - base);
+    let mut bytes = vec![0; there as usize];
+    let mut unreadable = Vec::new();
+    for (number, piece) in bytes.chunks_mut(PIECE).enumerate() {
+        let offset = (number * PIECE) as u64;
+        if file.read_at(piece, SEGMENT_HEADER_LEN + offset).is_ok() {
+            continue;
+        }
+        for (part, page) in piece.chunks_mut(4096).enumerate() {
+            let offset = offset + part as u64 * 4096;
+            if file.read_at(page, SEGMENT_HEADER_LEN + offset).is_err() {
+                page.fill(0);
+                unreadable.push((base + offset, page.len() as u64));
+            }
+        }
+    }
+    Ok((bytes, unreadable))
+}

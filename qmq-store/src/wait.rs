@@ -1,0 +1,163 @@
+//! How far the log has got and who waits for it: durability, callbacks, visibility to consumers, and the bound on what is not synced.
+
+use std::time::Duration;
+
+use crate::consume::wakeup;
+use crate::error::Error;
+use crate::keep::housekeeper;
+use crate::log::commit::Watermarks;
+use crate::options::{Background, Durability, VisibleAt};
+use crate::store::{Inner, Store};
+
+impl Store {
+    /// Returns once everything before `end_offset` has reached `durability`.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] after a failed sync; [`Error::NotReplicated`] if nothing replicates the store; [`Error::BeyondEnd`] if nothing
+    /// has been appended up to there; [`Error::TimedOut`] after an hour without the replicas.
+    pub fn wait(&self, end_offset: u64, durability: Durability) -> Result<(), Error> {
+        self.inner.wait(end_offset, durability)
+    }
+
+    /// Calls back once everything before `end_offset` has reached `durability`: at once if it has, else on the thread that brings it there
+    /// (with `Background::Threads` usually `qmq-flush`), so the callback must not block.
+    pub fn when(
+        &self,
+        end_offset: u64,
+        durability: Durability,
+        callback: impl FnOnce(Result<(), Error>) + Send + 'static,
+    ) {
+        match self.inner.check_written(end_offset) {
+            Ok(()) => self
+                .inner
+                .log
+                .commit
+                .when(end_offset, durability, Box::new(callback)),
+            Err(error) => callback(Err(error)),
+        }
+    }
+
+    /// How far the log is written, synced and replicated.
+    #[must_use]
+    pub fn watermarks(&self) -> Watermarks {
+        self.inner.log.commit.marks()
+    }
+
+    /// Syncs everything written so far.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`].
+    pub fn sync(&self) -> Result<(), Error> {
+        self.inner.sync_to(self.inner.log.commit.written())
+    }
+
+    /// For a replicator: slaves hold everything before `end_offset`.
+    pub fn advance_replicated(&self, end_offset: u64) {
+        self.inner.log.commit.advance_replicated(end_offset);
+        self.inner.wake_visible();
+    }
+}
+
+impl Inner {
+    /// Offset below which consumers see messages.
+    #[inline]
+    pub(crate) fn visible(&self) -> u64 {
+        match self.options.visible_at {
+            VisibleAt::Written => self.log.commit.written(),
+            VisibleAt::Synced => self.log.commit.synced(),
+            VisibleAt::Replicated => self.log.commit.replicated(),
+        }
+    }
+
+    /// Waits for the durability asked, and keeps what is not synced within its bound.
+    #[inline]
+    pub(crate) fn after_append(
+        &self,
+        end_offset: u64,
+        durability: Durability,
+    ) -> Result<(), Error> {
+        match durability {
+            Durability::Buffered => self.bound_unsynced(end_offset),
+            Durability::Synced | Durability::Replicated => self.wait(end_offset, durability),
+        }
+    }
+
+    #[inline]
+    fn bound_unsynced(&self, end_offset: u64) -> Result<(), Error> {
+        let unsynced = end_offset.saturating_sub(self.log.commit.synced());
+        if unsynced > self.options.flush_bytes / 2 {
+            if unsynced > self.options.flush_bytes || self.options.background == Background::Manual
+            {
+                self.sync_to(end_offset - self.options.flush_bytes / 2)?;
+            } else {
+                self.log.commit.ask_flush();
+            }
+        }
+        self.bound_unsealed();
+        Ok(())
+    }
+
+    /// With nobody else to do it, or with somebody who does not keep up, appenders seal.
+    #[inline]
+    fn bound_unsealed(&self) {
+        const UNSEALED_MAX: usize = 4;
+        let waiting = self.log.unsealed();
+        if waiting > 0 && (self.options.background == Background::Manual || waiting > UNSEALED_MAX)
+        {
+            // A failure shows again at the next housekeeping; the index stays in memory until then.
+            let _ = housekeeper::seal(self);
+        }
+    }
+
+    fn check_written(&self, end_offset: u64) -> Result<(), Error> {
+        let written = self.log.commit.written();
+        if end_offset > written {
+            Err(Error::BeyondEnd {
+                end_offset,
+                written,
+            })
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(crate) fn wait(&self, end_offset: u64, durability: Durability) -> Result<(), Error> {
+        self.check_written(end_offset)?;
+        match durability {
+            Durability::Buffered => self.log.commit.check(),
+            Durability::Synced => self.sync_to(end_offset),
+            Durability::Replicated => {
+                self.sync_to(end_offset)?;
+                self.log
+                    .commit
+                    .wait_replicated(end_offset, Duration::from_secs(3600))
+            }
+        }
+    }
+
+    /// Syncs up to `end_offset`, and does what waits for it. Called where no lock is held.
+    pub(crate) fn sync_to(&self, end_offset: u64) -> Result<(), Error> {
+        let outcome = self.log.sync_to(end_offset);
+        self.log.commit.run_ready();
+        self.wake_visible();
+        outcome
+    }
+
+    /// Wakes those who wait for messages that have become visible.
+    pub(crate) fn wake_visible(&self) {
+        if self.options.visible_at == VisibleAt::Written {
+            return;
+        }
+        let visible = self.visible();
+        let mut ready = Vec::new();
+        {
+            let mut later = self.wake_later.lock();
+            while later.front().is_some_and(|(offset, _)| *offset < visible) {
+                ready.extend(later.pop_front().map(|(_, subject)| subject));
+            }
+        }
+        for subject in ready {
+            wakeup::notify(&subject);
+        }
+    }
+}
