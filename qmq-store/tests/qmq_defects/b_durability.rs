@@ -1,11 +1,15 @@
 //! Durability and crash safety.
 
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use qmq_store::disk::{Access, CrashImage, Disk, SimulatedDisk};
-use qmq_store::{DamageKind, Durability, Error, Message, PullRequest, Retention, Store};
+use qmq_store::{
+    Background, DamageKind, Durability, Error, Message, Options, PullRequest, Retention, Store,
+};
 
-use crate::support::{House, NOON, bodies, contents, files, sequences, small_options};
+use crate::support::{House, NOON, bodies, contents, files, request, sequences, small_options};
 
 /// QMQ never syncs before it answers; a timer of 500 ms does.
 #[test]
@@ -272,6 +276,50 @@ fn b11_no_name_can_break_a_checkpoint() {
     }
 }
 
+/// QMQ never writes the filler behind the last record of a segment, and its reader and its validator take it for different lengths.
+#[test]
+fn b12_behind_a_segments_last_record_stands_nothing_and_all_readers_agree() {
+    const MESSAGES: u64 = 20;
+    let mut house = House::new();
+    // Four fit into a segment, and leave 9 KB of it.
+    for _ in 0..MESSAGES {
+        house.send("s", vec![b'k'; 14_000]);
+    }
+    house.store().sync().unwrap();
+    let lived = house.disk.clone();
+    for seed in 0..30 {
+        house.disk = lived.crash(seed);
+        house.open_again();
+        let follower = Store::open_read_only_on(Arc::new(house.disk.clone()), &house.options);
+        let follower = follower.unwrap();
+        for verified in [
+            house.store().verify(&mut |_, _| {}).unwrap(),
+            follower.verify(&mut |_, _| {}).unwrap(),
+        ] {
+            assert_eq!((verified.messages, verified.damages), (MESSAGES, vec![]));
+        }
+        for read in [house.store().read("s", 0, 100), follower.read("s", 0, 100)] {
+            let read = read.unwrap();
+            let whole = read.iter().filter(|one| one.message().is_ok()).count();
+            assert_eq!(whole as u64, MESSAGES);
+        }
+        let report = house.store().open_report();
+        assert_eq!((&report.damages, report.whole_records_cut), (&vec![], 0));
+    }
+    house.store().maintain().unwrap();
+    let bases: Vec<u64> = files(&house.disk, "log-")
+        .iter()
+        .map(|name| name["log-".len()..].parse().unwrap())
+        .collect();
+    assert!(bases.len() > 4);
+    for pair in bases.windows(2) {
+        let finished = house
+            .disk
+            .open(&format!("log-{:020}", pair[0]), Access::Read);
+        assert_eq!(finished.unwrap().len().unwrap(), 64 + pair[1] - pair[0]);
+    }
+}
+
 /// A full disk ends a QMQ append in a fault of the mapping, since its files are sparse.
 #[test]
 fn b13_a_full_disk_is_an_error_and_acks_and_reads_go_on() {
@@ -295,6 +343,59 @@ fn b13_a_full_disk_is_an_error_and_acks_and_reads_go_on() {
     house.disk.set_capacity(2 << 20);
     house.store().maintain().unwrap();
     house.store().append(&kilobyte).unwrap();
+}
+
+/// A QMQ broker goes on serving its connections while its storage takes the mapping of the segments away from under them.
+#[test]
+fn b14_a_close_beside_pulls_acks_and_reads_takes_nothing_from_under_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options {
+        background: Background::Threads,
+        durability: Durability::Buffered,
+        ..small_options()
+    };
+    let store = Store::open(folder.path(), options.clone()).unwrap();
+    for number in 0..2_000 {
+        let message = Message::new("s", format!("{number:0100}"));
+        store.append(&message).unwrap();
+    }
+    let held = store.read("s", 0, 1_000).unwrap();
+    let (rounds, acked) = (AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for consumer in ["a", "b", "c"] {
+            let (store, rounds, acked) = (store.clone(), &rounds, &acked);
+            scope.spawn(move || {
+                let work = || {
+                    store.append(&Message::new("s", format!("{:0100}", 7)))?;
+                    let batch = store.pull(&request(consumer).max(10))?;
+                    acked.fetch_add(store.ack(&batch)?.acked, Ordering::SeqCst);
+                    assert!(bodies(&batch).iter().all(|body| body.len() == 100));
+                    let read = store.read("s", 500, 100)?;
+                    assert!(bodies(&read).iter().all(|body| body.len() == 100));
+                    Ok(())
+                };
+                let ended = loop {
+                    match work() {
+                        Ok(()) => rounds.fetch_add(1, Ordering::SeqCst),
+                        Err(error) => break error,
+                    };
+                };
+                assert!(matches!(ended, Error::Closed), "{ended:?}");
+            });
+        }
+        let start = Instant::now();
+        while rounds.load(Ordering::SeqCst) < 300 && start.elapsed() < Duration::from_secs(30) {
+            std::thread::yield_now();
+        }
+        store.close().unwrap();
+    });
+    let expected: Vec<String> = (0..1_000).map(|number| format!("{number:0100}")).collect();
+    assert_eq!(bodies(&held), expected);
+    let store = Store::open(folder.path(), options).unwrap();
+    assert!(store.open_report().clean);
+    assert_eq!(store.verify(&mut |_, _| {}).unwrap().damages, []);
+    let group = store.subject_stats("s").unwrap().groups[0].clone();
+    assert_eq!(group.cursor - group.unacked, acked.load(Ordering::SeqCst));
 }
 
 /// QMQ deletes by the time stamp of the file.
@@ -322,10 +423,74 @@ fn b15_retention_looks_at_the_time_of_the_records_not_of_the_files() {
     store.maintain().unwrap();
     assert_eq!(first(&store), 0);
     store.close().unwrap();
-    options.clock = std::sync::Arc::new(qmq_store::ManualClock::at(NOON + 3_600_001));
+    options.clock = Arc::new(qmq_store::ManualClock::at(NOON + 3_600_001));
     let store = Store::open(folder.path(), options).unwrap();
     store.maintain().unwrap();
     assert!(first(&store) > 100);
+}
+
+/// QMQ writes files of one kind under the names of another: the oldest sequences of subjects come out wrong, and files stay for ever.
+#[test]
+fn b16_every_file_belongs_to_a_segment_that_is_there_and_the_oldest_sequences_to_the_log() {
+    let mut house = House::with(|options| {
+        options.retention = Retention {
+            max_age: None,
+            max_bytes: Some(256 << 10),
+            ..Retention::default()
+        };
+    });
+    for round in 0..15 {
+        house.send_numbers(&format!("round-{round}"), 0..3);
+        house.send_kilobytes("s", 70 + 9 * round);
+        house.store().maintain().unwrap();
+        match round % 3 {
+            0 => house.kill(),
+            1 => house.restart(),
+            _ => {}
+        }
+        house.store().maintain().unwrap();
+        check_files(&house);
+        for subject in (0..=round).map(|round| format!("round-{round}")) {
+            check_oldest(&house, &subject, 3);
+        }
+        check_oldest(&house, "s", u64::MAX);
+    }
+    // Old enough to be gone, and their numbers are not given again.
+    assert_eq!(house.store().subject_stats("s").unwrap().groups.len(), 0);
+    assert_eq!(house.send("round-0", "x").sequence, 3);
+    check_oldest(&house, "round-0", 4);
+}
+
+fn check_files(house: &House) {
+    let logs = files(&house.disk, "log-");
+    assert!(logs.len() <= 6, "{logs:?}");
+    for name in files(&house.disk, "") {
+        let expected = match name.split_once('-') {
+            Some(("index", base)) => logs.contains(&format!("log-{base}")),
+            Some(("log" | "checkpoint" | "reserve", _)) => true,
+            _ => ["store", "published", "spare", "lock"].contains(&name.as_str()),
+        };
+        assert!(expected, "{name} beside {logs:?}");
+    }
+    assert!(files(&house.disk, "checkpoint-").len() <= 2);
+}
+
+/// The oldest sequence of a subject is that of the oldest message that can be read, or the next one if there is none.
+fn check_oldest(house: &House, subject: &str, next: u64) {
+    let stats = house.store().subject_stats(subject).unwrap();
+    let read = house.store().read(subject, 0, 10_000).unwrap();
+    let oldest = sequences(&read).first().copied();
+    assert_eq!(
+        stats.first_sequence,
+        oldest.unwrap_or(stats.next_sequence),
+        "{subject}"
+    );
+    assert_eq!(
+        read.len() as u64,
+        stats.next_sequence - stats.first_sequence
+    );
+    assert!(read.iter().all(|one| one.message().is_ok()));
+    assert!(next == u64::MAX || stats.next_sequence == next, "{subject}");
 }
 
 /// QMQ reads its last two segments whole, 2 GiB, at each start.

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use qmq_store::disk::{Disk, SimulatedDisk};
 use qmq_store::{
-    Background, Durability, Error, Message, Options, PullRequest, Retention, Store, TagFilter,
+    Background, Durability, Error, Message, Options, PollPull, PullRequest, Retention, Start,
+    Store, TagFilter,
 };
 
-use crate::support::{House, files, request, sequences, small_options};
+use crate::support::{Bell, House, bodies, files, request, sequences, small_options};
 
 /// One message for the subject ".." stops QMQ's index of every subject, for ever: its folder cannot be made.
 #[test]
@@ -48,6 +49,40 @@ fn c4_a_message_too_large_is_refused_and_takes_nothing() {
     assert_eq!(house.store().watermarks(), before);
     assert_eq!(files(&house.disk, ""), segments);
     assert_eq!(house.send("s", "after").sequence, 1);
+}
+
+/// QMQ's queues of what is to be sent, stored or replicated have no bound.
+#[test]
+fn c5_what_waits_for_the_disk_is_bounded_and_who_waits_is_entered_once() {
+    const FLUSH_BYTES: u64 = 64 << 10;
+    for background in [Background::Manual, Background::Threads] {
+        let house = House::with(|options| {
+            options.background = background;
+            options.flush_bytes = FLUSH_BYTES;
+            options.flush_interval = Duration::from_secs(3600);
+        });
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..300 {
+                        let end = house.send("s", vec![b'k'; 1024]).end_offset;
+                        let synced = house.store().watermarks().synced;
+                        assert!(end - synced.min(end) <= FLUSH_BYTES, "{end} and {synced}");
+                    }
+                });
+            }
+        });
+        house.store().maintain().unwrap();
+        assert_eq!(house.store().stats().unsealed_segments, 0);
+        let (bell, waker) = Bell::new();
+        let waiting = PullRequest::new("s", "late", "c").start(Start::Latest);
+        for _ in 0..1_000 {
+            let polled = house.store().poll_pull(&waiting, &waker).unwrap();
+            assert!(matches!(polled, PollPull::Pending { .. }));
+        }
+        house.send("s", "x");
+        assert_eq!(bell.rung(), 1);
+    }
 }
 
 /// A pull of QMQ has a limit of 10,000 messages and none in bytes.
@@ -106,6 +141,56 @@ fn c7_consumers_and_groups_that_went_leave_nothing_behind() {
         (stats.groups.len(), stats.groups[0].consumers.len()),
         (1, 1)
     );
+}
+
+/// When an append of QMQ's delay server fails, it makes all earlier ones of the same round again, and again, in a loop.
+#[test]
+fn c8_a_failing_append_is_made_again_alone_and_nothing_twice() {
+    let disk = SimulatedDisk::with_capacity(600 << 10);
+    let mut house = House::on(disk, |_| {});
+    let batch = |first: u64| -> Vec<Message> {
+        (first..first + 8)
+            .map(|number| Message::new("s", format!("{number:02000}")))
+            .collect()
+    };
+    let mut sent = 0;
+    let full = loop {
+        let outcome = house
+            .store()
+            .append_batch(&batch(sent), Durability::Buffered);
+        match outcome {
+            Ok(_) => sent += 8,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, Error::DiskFull { .. }), "{full:?}");
+    assert!(sent > 100, "{sent}");
+    for _ in 0..50 {
+        let again = house
+            .store()
+            .append_batch(&batch(sent), Durability::Buffered);
+        assert!(matches!(again, Err(Error::DiskFull { .. })), "{again:?}");
+        // The rest of the housekeeping fails and is tried again as well.
+        let _ = house.store().maintain();
+    }
+    assert_eq!(
+        house.store().subject_stats("s").unwrap().next_sequence,
+        sent
+    );
+    house.disk.set_capacity(4 << 20);
+    house.store().maintain().unwrap();
+    house
+        .store()
+        .append_batch(&batch(sent), Durability::Buffered)
+        .unwrap();
+    let expected: Vec<String> = (0..sent + 8)
+        .map(|number| format!("{number:02000}"))
+        .collect();
+    for _ in 0..2 {
+        let read = house.store().read("s", 0, 10_000).unwrap();
+        assert_eq!(bodies(&read), expected);
+        house.kill();
+    }
 }
 
 /// QMQ's evictor tries again without a pause: a full disk costs a whole core and a flood of log lines.
