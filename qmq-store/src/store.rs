@@ -1,6 +1,6 @@
 //! The store's handle: open, append, close.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use parking_lot::Mutex;
 use qmq_message::{Message, check_subject};
 
+use crate::consume::later::Later;
 use crate::consume::{Names, wakeup};
 use crate::disk::{Disk, MappedDisk};
 use crate::error::{Error, OpenError};
@@ -65,8 +66,8 @@ pub(crate) struct Inner {
     pub(crate) created_ms: u64,
     /// Subjects of which some consumer holds messages.
     pub(crate) busy: Mutex<HashSet<u32>>,
-    /// With `visible_at` above `Written`: subjects appended to, in the order of the log, whose waiters are woken when the watermark passes.
-    pub(crate) wake_later: Mutex<VecDeque<(u64, Arc<Subject>)>>,
+    /// With `visible_at` above `Written`: subjects appended to, whose waiters are woken when the watermark passes.
+    pub(crate) wake_later: Mutex<Later>,
     pub(crate) retired: Mutex<Vec<Retired>>,
     /// How many hold retention back: verifications and backups under way.
     pub(crate) retention_held: std::sync::atomic::AtomicUsize,
@@ -89,6 +90,10 @@ impl Running {
         self.inner.log.commit.stop();
         self.inner.log.ahead.stop();
         self.inner.log.ask_housekeeping();
+        // Whoever waits for a message is told that none will come.
+        for subject in self.inner.catalog.all() {
+            wakeup::notify(&subject);
+        }
         let current = std::thread::current().id();
         for thread in self.threads.lock().drain(..) {
             // A callback may hold the last handle: a thread cannot wait for itself.
@@ -298,9 +303,7 @@ impl Inner {
             subject.unwrap_or_else(|| self.create_subject(&mut appender, message.subject()));
         index_message(&mut appender, &subject, offset, part.tag_fingerprint);
         if self.options.visible_at != VisibleAt::Written {
-            self.wake_later
-                .lock()
-                .push_back((offset, Arc::clone(&subject)));
+            self.wake_later.lock().add(offset, &subject);
         }
         let end_offset = appender.publish()?;
         if self.options.visible_at == VisibleAt::Written {
@@ -368,9 +371,10 @@ impl Inner {
         let visible_at_once = self.options.visible_at == VisibleAt::Written;
         if !visible_at_once {
             let offset = appender.batch_start();
-            self.wake_later
-                .lock()
-                .extend(subjects.iter().map(|subject| (offset, Arc::clone(subject))));
+            let mut later = self.wake_later.lock();
+            for subject in &subjects {
+                later.add(offset, subject);
+            }
         }
         let end_offset = appender.publish()?;
         if visible_at_once {

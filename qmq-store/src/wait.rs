@@ -149,13 +149,7 @@ impl Inner {
             return;
         }
         let visible = self.visible();
-        let mut ready = Vec::new();
-        {
-            let mut later = self.wake_later.lock();
-            while later.front().is_some_and(|(offset, _)| *offset < visible) {
-                ready.extend(later.pop_front().map(|(_, subject)| subject));
-            }
-        }
+        let ready = self.wake_later.lock().take_visible(visible);
         for subject in ready {
             wakeup::notify(&subject);
         }

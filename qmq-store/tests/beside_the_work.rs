@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use qmq_store::{
-    Background, BackupReport, Durability, FOLLOW_INTERVAL, Message, Options, PullRequest, Store,
+    Background, BackupReport, Durability, Error, FOLLOW_INTERVAL, Message, Options, PullRequest,
+    Retention, Store,
 };
 
 use support::{bodies, request, sequences, small_options};
@@ -312,4 +313,58 @@ fn what_the_writer_has_synced_reaches_a_follower_within_the_interval_that_is_sta
         "{median:?}, and the worst {:?}",
         latencies.last()
     );
+}
+
+#[test]
+fn a_slow_scrub_keeps_nothing_from_being_retired_and_ends_at_the_close() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options {
+        retention: Retention {
+            max_bytes: Some(256 << 10),
+            ..Retention::default()
+        },
+        ..threaded()
+    };
+    let store = Store::open(folder.path(), options).unwrap();
+    let append = |count: u64| {
+        for number in 0..count {
+            let message = Message::new("s", format!("{number:01000}"));
+            store.append_with(&message, Durability::Buffered).unwrap();
+        }
+    };
+    append(200);
+    std::thread::scope(|scope| {
+        let scrubber = store.clone();
+        let scrub = scope.spawn(move || scrubber.scrub(1_000, &mut |_, _| {}));
+        std::thread::sleep(Duration::from_millis(100));
+        let first = store.subject_stats("s").unwrap().first_sequence;
+        append(1_000);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while store.subject_stats("s").unwrap().first_sequence <= first + 500 {
+            assert!(Instant::now() < deadline, "nothing is retired");
+            store.maintain().unwrap();
+        }
+        assert!(!scrub.is_finished());
+        let start = Instant::now();
+        store.clone().close().unwrap();
+        assert!(matches!(scrub.join().unwrap(), Err(Error::Closed)));
+        assert!(start.elapsed() < Duration::from_secs(5));
+    });
+}
+
+#[test]
+fn a_close_is_told_to_those_who_wait_for_a_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), threaded()).unwrap();
+    store.append(&Message::new("s", "x")).unwrap();
+    store.pull(&request("a")).unwrap();
+    std::thread::scope(|scope| {
+        let waiter = store.clone();
+        let waits = scope.spawn(move || waiter.pull_wait(&request("a"), Duration::from_secs(60)));
+        std::thread::sleep(Duration::from_millis(100));
+        let start = Instant::now();
+        store.clone().close().unwrap();
+        assert!(matches!(waits.join().unwrap(), Err(Error::Closed)));
+        assert!(start.elapsed() < Duration::from_secs(20));
+    });
 }

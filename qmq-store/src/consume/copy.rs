@@ -1,7 +1,6 @@
 //! A message copied to another subject and acknowledged, both or neither.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use super::settle::unknown;
 use super::write::action_part;
@@ -106,9 +105,7 @@ impl Inner {
         let offset = appender.put(&copy, How::Store)?;
         index_message(&mut appender, &target, offset, copy.tag_fingerprint);
         if self.options.visible_at != VisibleAt::Written {
-            self.wake_later
-                .lock()
-                .push_back((offset, Arc::clone(&target)));
+            self.wake_later.lock().add(offset, &target);
         }
         appender.put(&ack, How::Store)?;
         let end_offset = appender.publish()?;

@@ -6,6 +6,7 @@ mod bytes;
 mod copy;
 mod group;
 mod join;
+pub(crate) mod later;
 mod member;
 pub(crate) mod poll;
 mod pull;

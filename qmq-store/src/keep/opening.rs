@@ -1,7 +1,7 @@
 //! From a folder to an open store, and back to a closed one.
 
+use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
-use std::collections::{HashSet, VecDeque};
 use std::hash::BuildHasher;
 use std::io;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use super::damage::DamageKind;
 use super::housekeeper;
 use super::identity::{IDENTITY_FILE, Identity};
 use super::recovery::{Extent, OpenReport, Recovered, make_durable, recover};
+use crate::consume::later::Later;
 use crate::disk::{Access, Disk, Maps};
 use crate::error::{Error, OpenError, is_full};
 use crate::log::published::PUBLISHED_FILE;
@@ -175,7 +176,7 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, options: Options) -> Result<Inner, Open
         report: recovered.report,
         created_ms: identity.created_ms,
         busy: Mutex::new(busy),
-        wake_later: Mutex::new(VecDeque::new()),
+        wake_later: Mutex::new(Later::default()),
         retired: Mutex::new(Vec::new()),
         retention_held: AtomicUsize::new(0),
         last_checkpoint,

@@ -207,27 +207,59 @@ pub(crate) fn verify_checkpoints(disk: &dyn Disk, report: &mut VerifyReport) -> 
     Ok(())
 }
 
-/// Sleeps so that no more than `bytes_per_second` are read.
-fn pace(started: Instant, done: u64, bytes_per_second: u64) {
-    let due = Duration::from_secs_f64(done as f64 / bytes_per_second.max(1) as f64);
-    std::thread::sleep(due.saturating_sub(started.elapsed()));
+/// How fast [`Store::scrub`] may read.
+struct Pace {
+    started: Instant,
+    bytes_per_second: u64,
+}
+
+/// A pause is cut into pieces of this, to see soon that the store closes.
+const PAUSE_PIECE: Duration = Duration::from_millis(20);
+
+impl Pace {
+    /// Sleeps until `done` bytes are not too many.
+    fn keep(&self, inner: &Inner, done: u64) -> Result<(), Error> {
+        let due = Duration::from_secs_f64(done as f64 / self.bytes_per_second.max(1) as f64);
+        loop {
+            inner.check_open()?;
+            let left = due.saturating_sub(self.started.elapsed());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(PAUSE_PIECE));
+        }
+    }
 }
 
 impl Inner {
-    fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, Error> {
+    fn verify(
+        &self,
+        pace: Option<&Pace>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<VerifyReport, Error> {
         self.check_open()?;
         let doing = "verifying the log";
-        let _held = self.hold_retention();
-        let until = self.log.commit.written();
-        let segments: Vec<_> = self
-            .segments()
-            .iter()
-            .filter(|segment| segment.base < until)
-            .cloned()
-            .collect();
-        let mut report =
-            verify_segments(&*self.log.disk, &self.catalog, &segments, until, progress)
+        let (start, until) = (self.log.start_offset(), self.log.commit.written());
+        let mut report = VerifyReport::default();
+        let mut next = start;
+        loop {
+            // A segment is held while it is read, and not while a pause is made.
+            let held = self.hold_retention();
+            let segments = self.segments();
+            let at = segments.partition_point(|segment| segment.base < next);
+            let Some(segment) = segments.get(at).filter(|segment| segment.base < until) else {
+                break;
+            };
+            let end = segment.end().unwrap_or(until).min(until);
+            verify_segment(&*self.log.disk, &self.catalog, segment, end, &mut report)
                 .map_err(Error::io(doing))?;
+            drop(held);
+            next = segment.base + 1;
+            if let Some(pace) = pace {
+                pace.keep(self, report.bytes)?;
+            }
+            progress(end.saturating_sub(start), until - start);
+        }
         verify_checkpoints(&*self.log.disk, &mut report).map_err(Error::io(doing))?;
         Ok(report)
     }
@@ -240,10 +272,12 @@ impl Store {
     /// # Errors
     /// [`Error::Closed`]; [`Error::Io`] if the folder itself cannot be read. Damage is not an error but in the report.
     pub fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, Error> {
-        self.inner.verify(progress)
+        let _held = self.inner.hold_retention();
+        self.inner.verify(None, progress)
     }
 
-    /// As [`Store::verify`], at no more than `bytes_per_second` on average, so that it may run all the time beside the work.
+    /// As [`Store::verify`], segment by segment at no more than `bytes_per_second` of log on average, so that it may run all the time beside the
+    /// work. Retention goes on between the segments; what it takes is not read. A close ends it.
     ///
     /// # Errors
     /// As [`Store::verify`].
@@ -252,10 +286,10 @@ impl Store {
         bytes_per_second: u64,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<VerifyReport, Error> {
-        let started = Instant::now();
-        self.inner.verify(&mut |done, total| {
-            pace(started, done, bytes_per_second);
-            progress(done, total);
-        })
+        let pace = Pace {
+            started: Instant::now(),
+            bytes_per_second,
+        };
+        self.inner.verify(Some(&pace), progress)
     }
 }

@@ -360,13 +360,15 @@ fn b14_a_close_beside_pulls_acks_and_reads_takes_nothing_from_under_them() {
         store.append(&message).unwrap();
     }
     let held = store.read("s", 0, 1_000).unwrap();
-    let (rounds, acked) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (appended, rounds, acked) = (AtomicU64::new(2_000), AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for consumer in ["a", "b", "c"] {
-            let (store, rounds, acked) = (store.clone(), &rounds, &acked);
+            let (store, appended) = (store.clone(), &appended);
+            let (rounds, acked) = (&rounds, &acked);
             scope.spawn(move || {
                 let work = || {
                     store.append(&Message::new("s", format!("{:0100}", 7)))?;
+                    appended.fetch_add(1, Ordering::SeqCst);
                     let batch = store.pull(&request(consumer).max(10))?;
                     acked.fetch_add(store.ack(&batch)?.acked, Ordering::SeqCst);
                     assert!(bodies(&batch).iter().all(|body| body.len() == 100));
@@ -394,7 +396,9 @@ fn b14_a_close_beside_pulls_acks_and_reads_takes_nothing_from_under_them() {
     let store = Store::open(folder.path(), options).unwrap();
     assert!(store.open_report().clean);
     assert_eq!(store.verify(&mut |_, _| {}).unwrap().damages, []);
-    let group = store.subject_stats("s").unwrap().groups[0].clone();
+    let stats = store.subject_stats("s").unwrap();
+    assert_eq!(stats.next_sequence, appended.load(Ordering::SeqCst));
+    let group = stats.groups[0].clone();
     assert_eq!(group.cursor - group.unacked, acked.load(Ordering::SeqCst));
 }
 
