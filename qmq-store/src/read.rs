@@ -59,25 +59,38 @@ pub(crate) fn read(
     from: u64,
     max: usize,
 ) -> Result<Records, Error> {
-    let mut records = mending(source, || {
-        let mut records = Records::new(subject);
-        let mut bytes = 0;
-        walk(
-            subject,
-            &|| source.list(),
-            from,
-            source.visible_end(),
-            |segment, sequence, entry| {
-                let peeked = records.peek(segment, sequence, entry);
-                bytes += peeked.header.map_or(0, |header| u64::from(header.body_len));
-                records.push(sequence, 0, 0, peeked);
-                records.len() < max && bytes < READ_BYTES_MAX
-            },
-        )?;
-        Ok(records)
-    })?;
+    let mut records = loop {
+        let start = log_start(source);
+        let (records, gap) = mending(source, || {
+            let mut records = Records::new(subject);
+            let (mut bytes, mut gap) = (0, false);
+            walk(
+                subject,
+                &|| source.list(),
+                from,
+                source.visible_end(),
+                |segment, sequence, entry| {
+                    gap |= records.next_sequence().is_some_and(|next| next != sequence);
+                    let peeked = records.peek(segment, sequence, entry);
+                    bytes += peeked.header.map_or(0, |header| u64::from(header.body_len));
+                    records.push(sequence, 0, 0, peeked);
+                    records.len() < max && bytes < READ_BYTES_MAX
+                },
+            )?;
+            Ok((records, gap))
+        })?;
+        // Retention may have taken a segment from the middle of the walk, after the first was read: the walk begins again behind it.
+        if !gap || log_start(source) == start {
+            break records;
+        }
+    };
     records.verify_bodies();
     Ok(records)
+}
+
+/// Offset at which the log begins now.
+fn log_start(source: &dyn Source) -> u64 {
+    source.list().first().map_or(0, |segment| segment.base)
 }
 
 /// First and next sequence of a subject.
