@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn a_hundred_thousand_acks_in_random_order_leave_nothing() {
         // Miri is a thousand times slower.
-        const COUNT: u64 = if cfg!(miri) { 300 } else { 100_000 };
+        const COUNT: u64 = if cfg!(miri) { 400 } else { 100_000 };
         let mut log = log(&[run(0, 1_000, COUNT)]);
         // 54,321 and the count have no common divisor, so each pull sequence comes up once.
         for i in 0..COUNT {
