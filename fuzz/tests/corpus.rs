@@ -76,9 +76,8 @@ fn every_corpus_and_some_mutations_of_it_are_taken() {
     }
 }
 
-/// `QMQ_FUZZ_SECONDS=60 cargo test --release -p qmq-fuzz -- --ignored --nocapture`
 #[test]
-#[ignore = "runs as long as it is told to; see fuzz/README.md for the command"]
+#[ignore = "runs as long as it is told to: QMQ_FUZZ_SECONDS=60 cargo test --release -p qmq-fuzz --test corpus -- --ignored --nocapture"]
 fn every_target_for_a_while() {
     let seconds = std::env::var("QMQ_FUZZ_SECONDS").map_or(10, |text| text.parse().unwrap());
     let seed = std::env::var("QMQ_FUZZ_SEED").map_or(7, |text| text.parse().unwrap());

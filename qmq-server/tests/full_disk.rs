@@ -54,7 +54,7 @@ fn a_full_disk_refuses_lines_and_takes_them_again_when_there_is_room() {
 }
 
 #[test]
-#[ignore = "started by the test above, in a mount namespace of its own"]
+#[ignore = "run by the test above, in a mount namespace of its own: cargo test -p qmq-server --test full_disk"]
 fn inside_a_small_file_system() {
     let Some(folder) = std::env::var_os(FOLDER) else {
         println!("skipped: only the test above starts this one");

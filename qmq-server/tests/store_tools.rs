@@ -3,11 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
+#[allow(dead_code, reason = "the helpers of the store's own tests")]
+#[path = "../../qmq-store/tests/support/files.rs"]
+mod files;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{code, json_lines, numbers, stderr, stdout, store};
+use files::files_in;
 use serde_json::Value;
 
 /// A store with 1,000 numbers in the subject `n`.
@@ -133,17 +137,7 @@ fn one_flipped_bit_costs_one_message_and_is_named_by_its_offset() {
 fn a_lost_index_and_a_lost_identity_are_made_anew() {
     let dir = filled();
     let dir = dir.path().join("store");
-    let indexes: Vec<_> = fs::read_dir(&dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| {
-            path.file_name()
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .starts_with("index-")
-        })
-        .collect();
+    let indexes = files_in(&dir, "index-");
     assert!(
         !indexes.is_empty(),
         "1,000 messages fill more than one segment of 64 KiB"

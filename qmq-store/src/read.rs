@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::index::active::Subject;
 use crate::index::catalog::{DamagedIndex, floor, walk};
 use crate::log::segment::Segment;
-use crate::records::Records;
+use crate::records::{Peeked, Records};
 use crate::store::{Inner, Store};
 
 /// Bytes of bodies that a read returns at most.
@@ -62,21 +62,13 @@ pub(crate) fn read(
     let mut records = loop {
         let start = log_start(source);
         let (records, gap) = mending(source, || {
-            let mut records = Records::new(subject);
             let (mut bytes, mut gap) = (0, false);
-            walk(
-                subject,
-                &|| source.list(),
-                from,
-                source.visible_end(),
-                |segment, sequence, entry| {
-                    gap |= records.next_sequence().is_some_and(|next| next != sequence);
-                    let peeked = records.peek(segment, sequence, entry);
-                    bytes += peeked.header.map_or(0, |header| u64::from(header.body_len));
-                    records.push(sequence, 0, 0, peeked);
-                    records.len() < max && bytes < READ_BYTES_MAX
-                },
-            )?;
+            let records = peek_each(source, subject, from, |records, sequence, peeked| {
+                gap |= records.next_sequence().is_some_and(|next| next != sequence);
+                bytes += body_len(&peeked);
+                records.push(sequence, 0, 0, peeked);
+                records.len() < max && bytes < READ_BYTES_MAX
+            })?;
             Ok((records, gap))
         })?;
         // Retention may have taken a segment from the middle of the walk, after the first was read: the walk begins again behind it.
@@ -86,6 +78,47 @@ pub(crate) fn read(
     };
     records.verify_bodies();
     Ok(records)
+}
+
+/// Looks at the header of each visible message of a subject from sequence `from` on, until `each` says no.
+fn peek_each(
+    source: &dyn Source,
+    subject: &Arc<Subject>,
+    from: u64,
+    mut each: impl FnMut(&mut Records, u64, Peeked) -> bool,
+) -> Result<Records, DamagedIndex> {
+    let mut records = Records::new(subject);
+    walk(
+        subject,
+        &|| source.list(),
+        from,
+        source.visible_end(),
+        |segment, sequence, entry| {
+            let peeked = records.peek(segment, sequence, entry);
+            each(&mut records, sequence, peeked)
+        },
+    )?;
+    Ok(records)
+}
+
+fn body_len(peeked: &Peeked) -> u64 {
+    peeked.header.map_or(0, |header| u64::from(header.body_len))
+}
+
+/// Bytes of bodies of the messages from `from` on.
+pub(crate) fn body_bytes(
+    source: &dyn Source,
+    subject: &Arc<Subject>,
+    from: u64,
+) -> Result<u64, Error> {
+    mending(source, || {
+        let mut bytes = 0;
+        peek_each(source, subject, from, |_, _, peeked| {
+            bytes += body_len(&peeked);
+            true
+        })?;
+        Ok(bytes)
+    })
 }
 
 /// Offset at which the log begins now.

@@ -182,7 +182,7 @@ fn this_program() -> std::path::PathBuf {
 }
 
 #[test]
-#[ignore = "the other process of a test below"]
+#[ignore = "a process started by the test below: cargo test -p qmq-store --test bad_folders a_folder_that_another_process"]
 fn other_process_holds_the_store() {
     let Ok(folder) = std::env::var("QMQ_TEST_FOLDER") else {
         return;
@@ -221,7 +221,7 @@ fn a_folder_that_another_process_has_open_is_refused_until_that_process_is_gone(
 }
 
 #[test]
-#[ignore = "the other process of a test below"]
+#[ignore = "a process started by the test below: cargo test -p qmq-store --test bad_folders a_read_only_mount"]
 fn other_process_opens_the_store() {
     let Ok(folder) = std::env::var("QMQ_TEST_FOLDER") else {
         return;

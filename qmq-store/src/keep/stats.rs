@@ -1,14 +1,10 @@
 //! What an operator wants to see.
 
-use std::sync::Arc;
-
 use crate::consume::{Group, GroupKind};
 use crate::error::Error;
 use crate::index::active::Subject;
-use crate::index::catalog::walk;
 use crate::log::commit::Watermarks;
-use crate::read::{Source, bounds, mending};
-use crate::records::Records;
+use crate::read::{Source, body_bytes, bounds};
 use crate::store::{Inner, Store};
 
 /// The store as a whole.
@@ -131,30 +127,6 @@ fn group_stats(group: &Group, next: u64) -> GroupStats {
         skipped: group.skipped(),
         consumers: consumers.collect(),
     }
-}
-
-/// Bytes of bodies of the messages from `from` on.
-pub(crate) fn body_bytes(
-    source: &dyn Source,
-    subject: &Arc<Subject>,
-    from: u64,
-) -> Result<u64, Error> {
-    mending(source, || {
-        let mut records = Records::new(subject);
-        let mut bytes = 0;
-        walk(
-            subject,
-            &|| source.list(),
-            from,
-            source.visible_end(),
-            |segment, sequence, entry| {
-                let peeked = records.peek(segment, sequence, entry);
-                bytes += peeked.header.map_or(0, |header| u64::from(header.body_len));
-                true
-            },
-        )?;
-        Ok(bytes)
-    })
 }
 
 impl Inner {

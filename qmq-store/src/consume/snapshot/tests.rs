@@ -109,7 +109,7 @@ fn names_are_asked_of_the_interner() {
 }
 
 #[test]
-#[ignore = "a measurement: run it with --release -- --ignored --nocapture"]
+#[ignore = "a measurement: cargo test --release -p qmq-store --lib decoding_120_000 -- --ignored --nocapture"]
 fn decoding_120_000_idle_groups() {
     let mut bytes = Vec::new();
     for subject in 0..40_000_u64 {
