@@ -22,7 +22,7 @@ const NUMBERS: [&str; 14] = [
 ];
 
 #[test]
-fn four_rows_have_all_their_fields() {
+fn five_rows_have_all_their_fields() {
     for durability in ["buffered", "synced"] {
         let output = run(
             &[
@@ -49,7 +49,7 @@ fn four_rows_have_all_their_fields() {
         assert_eq!(code(&output), Some(0), "{}", stderr(&output));
         let rows = json_lines(&output);
         let names: Vec<_> = rows.iter().filter_map(|row| row["name"].as_str()).collect();
-        assert_eq!(names, ["append", "pull", "ack", "reopen"]);
+        assert_eq!(names, ["append", "pull", "ack", "reopen", "reopen_closed"]);
         for row in &rows {
             for field in NUMBERS {
                 assert!(row[field].is_number(), "{field} in {row}");
@@ -60,7 +60,7 @@ fn four_rows_have_all_their_fields() {
             .iter()
             .filter_map(|row| row["messages"].as_u64())
             .collect();
-        assert_eq!(messages, [2_000, 4_000, 4_000, 10_000]);
+        assert_eq!(messages, [2_000, 4_000, 4_000, 10_000, 10_000]);
         assert!(
             rows[0]["write_amplification"].as_f64().unwrap() >= 1.0,
             "{}",

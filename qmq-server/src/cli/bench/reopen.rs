@@ -1,4 +1,4 @@
-//! The `reopen` row.
+//! The `reopen` rows: after a drop, and after a close.
 
 use std::fs;
 use std::io;
@@ -17,15 +17,36 @@ use crate::cli::latency::Latency;
 /// How often the store is opened.
 const TIMES: u64 = 5;
 
-/// Drops the store without closing it, opens it again, several times, and leaves it closed.
-pub(super) fn run(plan: &Plan, store: Store, dir: &Path) -> Result<Row, Failure> {
+/// How the store is left before it is opened again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    Dropped,
+    Closed,
+}
+
+/// Opens the store again, several times each after a drop and after a close, and leaves it closed.
+pub(super) fn run(plan: &Plan, store: Store, dir: &Path) -> Result<[Row; 2], Failure> {
+    let (dropped, store) = reopened(plan, store, dir, Left::Dropped)?;
+    let (closed, store) = reopened(plan, store, dir, Left::Closed)?;
+    close(store)?;
+    Ok([dropped, closed])
+}
+
+fn reopened(
+    plan: &Plan,
+    mut store: Store,
+    dir: &Path,
+    left: Left,
+) -> Result<(Row, Store), Failure> {
     let mut meter = Meter::new(dir);
     let mut latency = Latency::new();
     let mut limit = Duration::ZERO;
     let mut resources = Resources::default();
-    let mut store = store;
     for _ in 0..TIMES {
-        drop(store);
+        match left {
+            Left::Dropped => drop(store),
+            Left::Closed => close(store)?,
+        }
         let checkpoints = files_named(dir, "checkpoint").map_err(|e| io_failed(&e))?;
         let before = meter.elapsed;
         let opened = meter
@@ -40,22 +61,26 @@ pub(super) fn run(plan: &Plan, store: Store, dir: &Path) -> Result<Row, Failure>
         parts.extend(checkpoints);
         limit += limits::read_time(&parts).map_err(|e| io_failed(&e))?;
     }
-    store
-        .close()
-        .map_err(|e| failed("cannot close the store", &e))?;
     let messages = plan.stored() * TIMES;
     let measured = Measured {
-        name: "reopen",
+        name: match left {
+            Left::Dropped => "reopen",
+            Left::Closed => "reopen_closed",
+        },
         messages,
         body_bytes: messages * plan.size as u64,
         meter: &meter,
         latency: &latency,
         resources,
     };
-    Ok(Row::new(
-        &measured,
-        messages as f64 / limit.max(Duration::from_nanos(1)).as_secs_f64(),
-    ))
+    let limit = messages as f64 / limit.max(Duration::from_nanos(1)).as_secs_f64();
+    Ok((Row::new(&measured, limit), store))
+}
+
+fn close(store: Store) -> Result<(), Failure> {
+    store
+        .close()
+        .map_err(|e| failed("cannot close the store", &e))
 }
 
 /// The newest file of a kind that an open reads.

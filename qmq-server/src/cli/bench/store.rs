@@ -19,6 +19,8 @@ Rows:
   ack      acknowledging take turns and are measured apart
   reopen   the store is dropped without being closed and opened again, five
            times; `messages` is what is stored, five times
+  reopen_closed
+           the same after a close
 
 Every row stands beside a limit of this machine, measured in the same run:
   append, buffered   copying records of the same length into a mapped file
@@ -32,7 +34,8 @@ Every row stands beside a limit of this machine, measured in the same run:
                      files, in the order of the pulls, by as many threads (an
                      acknowledgement reads none of them, so its ratio can be
                      more than 1)
-  reopen             reading and checksumming the newest checkpoint and the
+  reopen, reopen_closed
+                     reading and checksumming the newest checkpoint and the
                      bytes of the log after it
 
 write_amplification: what the kernel counts as dirtied by this process, by
@@ -158,8 +161,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let store = Store::open(&dir, plan.options()).map_err(|e| failed("cannot open a store", &e))?;
     let append = produce::run(&plan, &store, &scratch)?;
     let [pull, ack] = consume::run(&plan, &store, &dir)?;
-    let reopen = reopen::run(&plan, store, &dir)?;
-    report::print(&[append, pull, ack, reopen], args.json)
+    let [reopen, reopen_closed] = reopen::run(&plan, store, &dir)?;
+    report::print(&[append, pull, ack, reopen, reopen_closed], args.json)
 }
 
 /// The store refused.
