@@ -107,6 +107,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop();
+        self.inner.log.commit.call_off();
         *self.inner.lock.lock() = None;
     }
 }
@@ -209,9 +210,10 @@ impl Store {
     /// Takes a checkpoint now, so that the next open replays nothing before it.
     ///
     /// # Errors
-    /// [`Error::Poisoned`], [`Error::Io`].
+    /// [`Error::Poisoned`], [`Error::Io`], [`Error::Closed`].
     pub fn checkpoint(&self) -> Result<(), Error> {
         let _step = self.inner.housekeeping.lock();
+        self.inner.check_open()?;
         housekeeper::checkpoint(&self.inner)
     }
 
@@ -222,6 +224,7 @@ impl Store {
     pub fn close(self) -> Result<(), Error> {
         self._running.stop();
         let outcome = opening::close(&self.inner);
+        self.inner.log.commit.call_off();
         *self.inner.lock.lock() = None;
         outcome
     }

@@ -1,5 +1,6 @@
 //! How far the log has got and who waits for it: durability, callbacks, visibility to consumers, and the bound on what is not synced.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::consume::wakeup;
@@ -14,27 +15,38 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Poisoned`] after a failed sync; [`Error::NotReplicated`] if nothing replicates the store; [`Error::BeyondEnd`] if nothing
-    /// has been appended up to there; [`Error::TimedOut`] after an hour without the replicas.
+    /// has been appended up to there; [`Error::TimedOut`] after an hour without the replicas; [`Error::Closed`] if the store is closed meanwhile.
     pub fn wait(&self, end_offset: u64, durability: Durability) -> Result<(), Error> {
         self.inner.wait(end_offset, durability)
     }
 
     /// Calls back once everything before `end_offset` has reached `durability`: at once if it has, else on the thread that brings it there
-    /// (with `Background::Threads` usually `qmq-flush`), so the callback must not block.
+    /// (with `Background::Threads` usually `qmq-flush`), so the callback must not block. Each callback is called once: with [`Error::Closed`]
+    /// if the store is closed, or its last handle dropped, before it comes to that.
     pub fn when(
         &self,
         end_offset: u64,
         durability: Durability,
         callback: impl FnOnce(Result<(), Error>) + Send + 'static,
     ) {
-        match self.inner.check_written(end_offset) {
-            Ok(()) => self
-                .inner
-                .log
-                .commit
-                .when(end_offset, durability, Box::new(callback)),
-            Err(error) => callback(Err(error)),
+        if let Err(error) = self.inner.check_written(end_offset) {
+            return callback(Err(error));
         }
+        let commit = &self.inner.log.commit;
+        if durability != Durability::Replicated {
+            return commit.when(end_offset, durability, Box::new(callback));
+        }
+        let inner = Arc::downgrade(&self.inner);
+        let synced = move |outcome: Result<(), Error>| match (outcome, inner.upgrade()) {
+            (Ok(()), Some(inner)) => {
+                inner
+                    .log
+                    .commit
+                    .when(end_offset, Durability::Replicated, Box::new(callback));
+            }
+            (outcome, _) => callback(outcome.and(Err(Error::Closed))),
+        };
+        commit.when(end_offset, Durability::Synced, Box::new(synced));
     }
 
     /// How far the log is written, synced and replicated.
@@ -51,7 +63,8 @@ impl Store {
         self.inner.sync_to(self.inner.log.commit.written())
     }
 
-    /// For a replicator: slaves hold everything before `end_offset`.
+    /// For a replicator: slaves hold everything before `end_offset`, of which no more counts than is written. [`Watermarks::replicated`]
+    /// follows once this store has synced it too.
     pub fn advance_replicated(&self, end_offset: u64) {
         self.inner.log.commit.advance_replicated(end_offset);
         self.inner.wake_visible();

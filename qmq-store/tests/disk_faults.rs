@@ -130,6 +130,24 @@ fn a_failed_sync_of_names_stops_the_writes_that_need_it() {
     }
 }
 
+/// The system reports a failed sync once: what the checkpoint learned, the next commit does not learn again.
+#[test]
+fn a_sync_of_names_that_fails_under_a_checkpoint_is_not_forgotten() {
+    let disk = SimulatedDisk::new();
+    let (store, _) = small_store(&disk);
+    let message = Message::new("s", vec![7; 10_000]);
+    let segments = store.stats().segments;
+    while store.stats().segments == segments {
+        store
+            .append_with(&message, Durability::Buffered)
+            .expect("an append");
+    }
+    store.sync().expect("a sync");
+    disk.faults(|faults| faults.fail_sync_names(1));
+    store.checkpoint().expect_err("the fault shows");
+    assert!(is_poisoned(store.append_with(&message, Durability::Synced)));
+}
+
 /// Random work with a fault somewhere; then a crash.
 fn live_with_a_fault(seed: u64, set: impl Fn(&mut SimulatedFaults, &mut Rng)) {
     let mut rng = Rng::new(seed);

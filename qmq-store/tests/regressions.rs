@@ -185,6 +185,30 @@ fn keeping_the_unconsumed_copes_with_a_damaged_index() {
     assert_eq!(answered.recv_timeout(Duration::from_secs(20)), Ok(true));
 }
 
+/// With the row of the subject destroyed in the oldest index, its need was not known, and taken for none.
+#[test]
+fn what_is_not_consumed_is_kept_though_its_index_is_damaged() {
+    let disk = SimulatedDisk::new();
+    let mut options = keeping(64 << 10);
+    options.retention.keep_unconsumed = true;
+    let store = open(&disk, options);
+    store.pull(&PullRequest::new("s", "g", "c")).unwrap();
+    for _ in 0..300 {
+        store
+            .append_with(&Message::new("s", vec![1; 1000]), Durability::Buffered)
+            .unwrap();
+    }
+    store.maintain().unwrap();
+    let index = files(&disk, "index-")[0].clone();
+    for at in 40..120 {
+        disk.flip_bit(&index, at, 1).unwrap();
+    }
+    for _ in 0..3 {
+        store.maintain().unwrap();
+        assert_eq!(store.subject_stats("s").unwrap().first_sequence, 0);
+    }
+}
+
 #[test]
 fn without_any_checkpoint_the_whole_log_is_replayed_and_kept() {
     let disk = retired_twice();

@@ -86,6 +86,70 @@ fn a_callback_that_panics_takes_nobody_else_down() {
 }
 
 #[test]
+fn what_slaves_hold_is_replicated_only_once_it_is_synced_here() {
+    let options = Options {
+        visible_at: VisibleAt::Replicated,
+        ..manual()
+    };
+    let store = Store::open_on(Arc::new(SimulatedDisk::new()), options).unwrap();
+    let at = store
+        .append_with(&Message::new("s", "x"), Durability::Buffered)
+        .unwrap();
+    store.advance_replicated(u64::MAX);
+    assert_eq!(store.watermarks().replicated, 0);
+    assert!(store.read("s", 0, 10).unwrap().is_empty());
+    let (answer, answers) = channel();
+    store.when(at.end_offset, Durability::Replicated, move |outcome| {
+        answer.send(outcome.is_ok()).unwrap();
+    });
+    assert!(answers.try_recv().is_err(), "called back too early");
+    store.sync().unwrap();
+    assert_eq!(answers.try_recv(), Ok(true));
+    assert_eq!(store.watermarks().replicated, at.end_offset);
+    assert_eq!(store.read("s", 0, 10).unwrap().len(), 1);
+
+    // And what is written later is not replicated before anybody has it.
+    let next = store.append(&Message::new("s", "y")).unwrap();
+    assert!(store.watermarks().replicated < next.end_offset);
+}
+
+#[test]
+fn a_close_or_a_drop_answers_every_wait() {
+    for closed in [true, false] {
+        let disk: Arc<dyn qmq_store::disk::Disk> = Arc::new(SimulatedDisk::new());
+        let store = Store::open_on(disk, manual()).unwrap();
+        store.advance_replicated(0);
+        let at = store.append(&Message::new("s", "x")).unwrap();
+        let (answer, answers) = channel();
+        store.when(at.end_offset, Durability::Replicated, {
+            let answer = answer.clone();
+            move |outcome| answer.send(outcome).unwrap()
+        });
+        if closed {
+            let waiting = store.clone();
+            std::thread::spawn(move || {
+                answer.send(waiting.wait(at.end_offset, Durability::Replicated))
+            });
+            std::thread::sleep(Duration::from_millis(100));
+            store.close().unwrap();
+            assert!(matches!(answers.recv_timeout(SOON), Ok(Err(Error::Closed))));
+        } else {
+            drop(store);
+        }
+        assert!(matches!(answers.recv_timeout(SOON), Ok(Err(Error::Closed))));
+    }
+}
+
+#[test]
+fn a_closed_store_takes_no_checkpoint() {
+    let disk = SimulatedDisk::new();
+    let store = Store::open_on(Arc::new(disk), manual()).unwrap();
+    let other = store.clone();
+    store.close().unwrap();
+    assert!(matches!(other.checkpoint(), Err(Error::Closed)));
+}
+
+#[test]
 fn replicated_waits_for_the_replicator_and_is_refused_without_one() {
     let options = Options {
         visible_at: VisibleAt::Replicated,

@@ -148,9 +148,9 @@ pub(crate) fn take(log: &Log, catalog: &Catalog) -> Result<u64, Error> {
     let name = checkpoint_name(replay_from);
     let write = || {
         // Index files that this checkpoint counts on must have durable names first.
-        log.disk.sync_names()?;
+        log.sync_names()?;
         write_whole(&*log.disk, &name, &out)?;
-        log.disk.sync_names()?;
+        log.sync_names()?;
         prune(&*log.disk)
     };
     log.with_reserve(write)

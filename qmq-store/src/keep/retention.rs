@@ -166,7 +166,7 @@ fn due_floor(inner: &Inner) -> Result<u64, Error> {
     Ok(floor)
 }
 
-/// Offset of the oldest record that some group has not settled.
+/// Offset of the oldest record that some group has not settled; 0 while that is not known.
 fn oldest_needed(inner: &Inner, segments: &[Arc<Segment>]) -> Result<u64, Error> {
     let mut needed = u64::MAX;
     for subject in inner.catalog.all() {
@@ -183,7 +183,7 @@ fn oldest_needed(inner: &Inner, segments: &[Arc<Segment>]) -> Result<u64, Error>
             Ok(first) => first,
             Err(damaged) => {
                 super::housekeeper::rebuild_held(inner, &damaged.0)?;
-                continue;
+                return Ok(0);
             }
         };
         let mut found = None;
@@ -200,7 +200,6 @@ fn oldest_needed(inner: &Inner, segments: &[Arc<Segment>]) -> Result<u64, Error>
         if walked.is_ok() {
             needed = needed.min(found.unwrap_or(u64::MAX));
         } else {
-            // Not known: keep everything this time.
             return Ok(0);
         }
     }

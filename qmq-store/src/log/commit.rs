@@ -85,8 +85,9 @@ impl Commit {
         self.synced.load(Ordering::Acquire)
     }
 
+    /// What slaves hold and this store has synced.
     pub(crate) fn replicated(&self) -> u64 {
-        self.replicated.load(Ordering::Acquire)
+        self.replicated.load(Ordering::Acquire).min(self.synced())
     }
 
     /// Only the writer, under its lock.
@@ -205,7 +206,8 @@ impl Commit {
         run(ready, &outcome);
     }
 
-    /// Calls back once `end` has reached `durability`: at once if it has, else on the thread that moves the watermark.
+    /// Calls back once `end` has reached `durability`: at once if it has, else on the thread that moves the watermark. For
+    /// `Durability::Replicated` the caller has seen to it that `end` is synced.
     pub(crate) fn when(&self, end: u64, durability: Durability, callback: Callback) {
         if durability == Durability::Synced {
             // Counted first: a leader that finishes meanwhile either sees the callback, or the callback sees its watermark.
@@ -223,7 +225,8 @@ impl Commit {
         let refusal = self
             .check()
             .err()
-            .or((!possible).then_some(Error::NotReplicated));
+            .or((!possible).then_some(Error::NotReplicated))
+            .or(state.stop.then_some(Error::Closed));
         if reached || refusal.is_some() || durability == Durability::Buffered {
             drop(state);
             if durability == Durability::Synced {
@@ -254,6 +257,7 @@ impl Commit {
     /// The replicator has brought slaves up to `end`.
     pub(crate) fn advance_replicated(&self, end: u64) {
         self.has_replicator.store(true, Ordering::Release);
+        let end = end.min(self.written());
         self.replicated.fetch_max(end, Ordering::AcqRel);
         let mut state = self.lock();
         let ready = take_ready(&mut state.on_replicated, end);
@@ -271,6 +275,9 @@ impl Commit {
         let mut state = self.lock();
         while self.replicated() < end {
             self.check()?;
+            if state.stop {
+                return Err(Error::Closed);
+            }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(Error::TimedOut);
@@ -318,6 +325,19 @@ impl Commit {
     pub(crate) fn stop(&self) {
         self.lock().stop = true;
         self.flusher.notify_all();
+        self.changed.notify_all();
+    }
+
+    /// Tells those who are still to be called back that it will not come to that.
+    pub(crate) fn call_off(&self) {
+        let mut state = self.lock();
+        let mut left = take_ready(&mut state.on_synced, u64::MAX);
+        self.callbacks_waiting
+            .fetch_sub(left.len(), Ordering::SeqCst);
+        self.turns.leave(left.len());
+        left.append(&mut take_ready(&mut state.on_replicated, u64::MAX));
+        drop(state);
+        run(left, &Err(Error::Closed));
     }
 }
 

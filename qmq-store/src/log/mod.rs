@@ -300,6 +300,14 @@ impl Log {
         Ok(covered)
     }
 
+    /// Makes all names durable. A failure poisons the log: it may have taken the name of a segment with it, and no later sync would tell.
+    pub(crate) fn sync_names(&self) -> io::Result<()> {
+        self.disk.sync_names().inspect_err(|error| {
+            self.commit
+                .poison(io::Error::new(error.kind(), error.to_string()));
+        })
+    }
+
     /// Returns once the log is synced up to `end`.
     pub(crate) fn sync_to(&self, end: u64) -> Result<(), Error> {
         self.commit.sync_to(end, &|| self.sync_once())

@@ -165,17 +165,30 @@ impl State {
 
     pub(super) fn sync_names(&mut self) -> io::Result<()> {
         match self.faults.sync_of_names() {
-            SyncOutcome::Fails => return Err(input_output()),
+            SyncOutcome::Fails => {
+                let names = self.names.values_mut();
+                names.for_each(|name| name.history.strand());
+                return Err(input_output());
+            }
             SyncOutcome::Lies => return Ok(()),
             SyncOutcome::Covers => {}
         }
-        self.names.retain(|_, name| name.inode.is_some());
         for name in self.names.values_mut() {
-            name.history = History::default();
+            if name.history.is_dirty() {
+                name.history = History::default();
+            }
         }
-        let named: BTreeSet<u64> = self.named().map(|(_, inode)| inode).collect();
+        self.names
+            .retain(|_, name| name.inode.is_some() || name.history.is_pending());
+        let stranded = self
+            .names
+            .values_mut()
+            .flat_map(|name| name.history.older_mut())
+            .filter_map(|inode| *inode);
+        let mut reachable: BTreeSet<u64> = stranded.collect();
+        reachable.extend(self.named().map(|(_, inode)| inode));
         self.inodes
-            .retain(|inode, file| file.handles > 0 || named.contains(inode));
+            .retain(|inode, file| file.handles > 0 || reachable.contains(inode));
         Ok(())
     }
 
