@@ -126,6 +126,13 @@ impl Message {
         self
     }
 
+    /// The same message with another body.
+    #[must_use]
+    pub fn with_body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
     /// The subject.
     #[must_use]
     pub fn subject(&self) -> &str {

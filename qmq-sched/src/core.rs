@@ -1,0 +1,368 @@
+//! The scheduler's state in memory. Every change comes from a record of the log, live or replayed; nothing here does I/O.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::sync::Arc;
+
+use crate::bucket::{Bucket, State};
+use crate::entry::{Entry, Key, Origin};
+use crate::event::{Event, Move};
+use crate::run::{DamagedRun, Merge, Run};
+use crate::stage::Stage;
+use crate::totals::Subjects;
+use crate::window::Window;
+
+/// How long after its time a settled message is known: 72 hours, as QMQ's `dispatch.log.keep.hour`.
+const REMEMBERED_MS: u64 = 72 * 3_600_000;
+/// How long the slots of a forgotten bucket are not given out again, should the clock go back: a year.
+const KEPT_MS: u64 = 366 * 86_400_000;
+
+/// A message that was handed out and is neither dispatched nor dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outstanding {
+    pub(crate) entry: Entry,
+    /// How often it was refused.
+    pub(crate) refusals: u32,
+    /// When it is to be handed out again, if it is.
+    pub(crate) again_ms: Option<u64>,
+}
+
+impl Outstanding {
+    pub(crate) fn new(entry: Entry) -> Self {
+        Self {
+            entry,
+            refusals: 0,
+            again_ms: None,
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) bucket_ms: u64,
+    /// Sequence of the next record.
+    pub(crate) next_sequence: u64,
+    pub(crate) buckets: BTreeMap<u32, Bucket>,
+    pub(crate) subjects: Subjects,
+    /// Where rescheduled messages are, by where they were scheduled first.
+    pub(crate) moved: HashMap<Key, Key>,
+    /// By where they were scheduled first.
+    pub(crate) outstanding: HashMap<Key, Outstanding>,
+    /// Those of `outstanding` that are to be handed out again: when, and which. What no longer fits `Outstanding::again_ms` is passed over.
+    pub(crate) again: BinaryHeap<Reverse<(u64, Key, Key)>>,
+    /// Entries of no run yet, as they came.
+    pub(crate) stage: Stage,
+    /// Entries of the run that is being written.
+    pub(crate) freezing: Arc<Stage>,
+    pub(crate) runs: Vec<Arc<Run>>,
+    /// What fell due before the scheduler was opened.
+    pub(crate) backlog: Window,
+    /// What falls due since.
+    pub(crate) near: Window,
+    /// Messages dropped for being too late, ever.
+    pub(crate) dropped: u64,
+}
+
+impl Core {
+    pub(crate) fn new(bucket_ms: u64, window_entries: usize, opened_ms: u64) -> Self {
+        let opened = Key {
+            due_ms: opened_ms,
+            slot: 0,
+        };
+        Self {
+            bucket_ms,
+            next_sequence: 0,
+            buckets: BTreeMap::new(),
+            subjects: Subjects::default(),
+            moved: HashMap::new(),
+            outstanding: HashMap::new(),
+            again: BinaryHeap::new(),
+            stage: Stage::default(),
+            freezing: Arc::default(),
+            runs: Vec::new(),
+            backlog: Window::new(Key::default(), opened, window_entries),
+            near: Window::new(opened, Key::MAX, window_entries),
+            dropped: 0,
+        }
+    }
+
+    /// The number of the bucket of a due time.
+    pub(crate) fn bucket_of(&self, due_ms: u64) -> u32 {
+        u32::try_from(due_ms / self.bucket_ms).unwrap_or(u32::MAX)
+    }
+
+    fn bucket(&self, key: Key) -> Option<&Bucket> {
+        self.buckets.get(&self.bucket_of(key.due_ms))
+    }
+
+    fn bucket_mut(&mut self, key: Key) -> &mut Bucket {
+        let number = self.bucket_of(key.due_ms);
+        self.buckets.entry(number).or_default()
+    }
+
+    /// The key that the next message due at `due_ms` gets; `None`: its bucket is full.
+    pub(crate) fn next_key(&self, due_ms: u64) -> Option<Key> {
+        let bucket = self.buckets.get(&self.bucket_of(due_ms));
+        let slot = bucket.map_or(0, Bucket::slots);
+        (slot < u32::MAX).then_some(Key { due_ms, slot })
+    }
+
+    /// What has become of the message that was scheduled first as `home`, if a generation that `is_generation` accepts gave it that place.
+    pub(crate) fn state_of(&self, home: Key, is_generation: impl Fn(u32) -> bool) -> Option<State> {
+        self.bucket(home)?.state_of(home.slot, is_generation)
+    }
+
+    /// The generation that gave a place out.
+    pub(crate) fn generation_of(&self, home: Key) -> u32 {
+        self.bucket(home)
+            .map_or(0, |bucket| bucket.generation(home.slot))
+    }
+
+    fn state(&self, key: Key) -> State {
+        self.bucket(key)
+            .map_or(State::Gone, |bucket| bucket.state(key.slot))
+    }
+
+    /// Where the message that was scheduled first as `home` is now.
+    pub(crate) fn place_of(&self, home: Key) -> Key {
+        self.moved.get(&home).copied().unwrap_or(home)
+    }
+
+    /// Whether this entry is that of a message which is pending here.
+    pub(crate) fn is_pending(&self, entry: &Entry) -> bool {
+        let left = entry.origin == Origin::Scheduled
+            && !self.moved.is_empty()
+            && self.moved.contains_key(&entry.key);
+        self.state(entry.key) == State::Pending && !left
+    }
+
+    /// Takes a record of the log: the one with the sequence `next_sequence`.
+    pub(crate) fn apply(&mut self, event: &Event<'_>) {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        match event {
+            Event::Scheduled {
+                key,
+                generation,
+                number,
+                subject,
+                body_len,
+            } => {
+                self.bucket_mut(*key).give_out(key.slot, *generation);
+                self.subjects.note(*number, subject);
+                self.add(Entry {
+                    key: *key,
+                    sequence,
+                    subject: *number,
+                    body_len: *body_len,
+                    origin: Origin::Scheduled,
+                });
+            }
+            Event::Cancelled(one) => {
+                self.settle(one.home, one.subject, one.body_len, State::Gone);
+            }
+            Event::Rescheduled(one) => self.reschedule(one, sequence),
+            Event::HandedOut(entries) => {
+                for &(entry, home) in entries {
+                    if self.is_open(home) {
+                        self.set(entry.key, home, State::HandedOut);
+                        self.outstanding.insert(home, Outstanding::new(entry));
+                    }
+                }
+            }
+            Event::Dispatched(homes) => {
+                for &home in homes {
+                    if let Some(Outstanding { entry, .. }) = self.outstanding.remove(&home) {
+                        self.settle(home, entry.subject, entry.body_len, State::Dispatched);
+                    }
+                }
+            }
+            Event::Dropped(entries) => {
+                self.dropped += entries.len() as u64;
+                for &(entry, home) in entries {
+                    self.settle(home, entry.subject, entry.body_len, State::Gone);
+                }
+            }
+            Event::Opened { .. } => {}
+        }
+    }
+
+    /// Whether something may still become of a message. Of one whose record is gone, because it was settled long ago, nothing may: later
+    /// records of it count for nothing.
+    fn is_open(&self, home: Key) -> bool {
+        self.bucket(home).is_some_and(|bucket| {
+            home.slot < bucket.slots() && !bucket.state(home.slot).is_settled()
+        })
+    }
+
+    /// A record that cannot be read stands in its place.
+    pub(crate) fn skip(&mut self) {
+        self.next_sequence += 1;
+    }
+
+    fn add(&mut self, entry: Entry) {
+        self.subjects.add(&entry);
+        self.stage.push(entry);
+        let window = if entry.key < self.backlog.limit() {
+            &mut self.backlog
+        } else {
+            &mut self.near
+        };
+        if window.takes(entry.key) {
+            window.push(entry);
+        }
+    }
+
+    fn reschedule(&mut self, one: &Move, sequence: u64) {
+        if !self.is_open(one.home) {
+            return;
+        }
+        self.subjects.remove(one.subject, one.body_len);
+        if one.from != one.home {
+            self.bucket_mut(one.from).set(one.from.slot, State::Gone);
+        }
+        self.bucket_mut(one.to)
+            .give_out(one.to.slot, one.generation);
+        self.moved.insert(one.home, one.to);
+        self.add(Entry {
+            key: one.to,
+            sequence,
+            subject: one.subject,
+            body_len: one.body_len,
+            origin: Origin::Rescheduled,
+        });
+    }
+
+    fn settle(&mut self, home: Key, subject: u32, body_len: u32, state: State) {
+        if self.is_open(home) {
+            self.subjects.remove(subject, body_len);
+            let place = self.moved.remove(&home).unwrap_or(home);
+            self.set(place, home, state);
+        }
+    }
+
+    fn set(&mut self, place: Key, home: Key, state: State) {
+        self.bucket_mut(place).set(place.slot, state);
+        if place != home {
+            self.bucket_mut(home).set(home.slot, state);
+        }
+    }
+
+    /// The entry of the message that was scheduled first as `home`.
+    pub(crate) fn entry_of(&self, home: Key) -> Result<Option<Entry>, DamagedRun> {
+        if let Some(one) = self.outstanding.get(&home) {
+            return Ok(Some(one.entry));
+        }
+        let place = self.place_of(home);
+        let staged = self.stage.find(place).or_else(|| self.freezing.find(place));
+        if staged.is_some() {
+            return Ok(staged);
+        }
+        for run in self.runs.iter().rev() {
+            if let Some(entry) = run.find(place)? {
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
+    }
+
+    /// No entry before this key is pending.
+    pub(crate) fn frontier(&self) -> Key {
+        let of = |window: &Window| window.first().map_or(window.end(), |entry| entry.key);
+        if self.backlog.first().is_some() || !self.backlog.is_complete() {
+            of(&self.backlog)
+        } else {
+            of(&self.near)
+        }
+    }
+
+    /// Forgets what became of messages of buckets in which nothing is pending, some days after the last was due.
+    pub(crate) fn forget_settled(&mut self, now_ms: u64) {
+        let number = |kept_ms: u64| self.bucket_of(now_ms.saturating_sub(kept_ms));
+        let (remembered, kept) = (number(REMEMBERED_MS), number(KEPT_MS));
+        for (_, bucket) in self.buckets.range_mut(..remembered) {
+            if bucket.is_settled() && !bucket.is_forgotten() {
+                bucket.forget();
+            }
+        }
+        self.buckets
+            .retain(|number, bucket| *number >= kept || !bucket.is_forgotten());
+    }
+
+    /// Hands out again what was handed out: at a time, but not before it is due, should the clock have gone back.
+    pub(crate) fn hand_out_again(&mut self, home: Key, at_ms: u64) {
+        if let Some(one) = self.outstanding.get_mut(&home) {
+            let at_ms = at_ms.max(one.entry.key.due_ms);
+            one.again_ms = Some(at_ms);
+            self.again.push(Reverse((at_ms, one.entry.key, home)));
+        }
+    }
+
+    /// Takes the first of those that come again by `now_ms`.
+    pub(crate) fn pop_again(&mut self, now_ms: u64) -> Option<(Entry, Key)> {
+        while self
+            .again
+            .peek()
+            .is_some_and(|Reverse((at, ..))| *at <= now_ms)
+        {
+            let Reverse((at_ms, _, home)) = self.again.pop()?;
+            if let Some(one) = self.outstanding.get_mut(&home)
+                && one.again_ms == Some(at_ms)
+            {
+                one.again_ms = None;
+                return Some((one.entry, home));
+            }
+        }
+        None
+    }
+
+    /// Fills an empty window with the next entries of its span.
+    pub(crate) fn refill(&mut self, backlog: bool) -> Result<(), DamagedRun> {
+        let window = if backlog { &self.backlog } else { &self.near };
+        let (start, limit, capacity) = (window.end(), window.limit(), window.capacity());
+        let staged = self.stage.iter().chain(self.freezing.iter());
+        let mut staged: Vec<Entry> = staged
+            .filter(|entry| (start..limit).contains(&entry.key) && self.is_pending(entry))
+            .copied()
+            .collect();
+        if staged.len() > capacity {
+            staged.select_nth_unstable(capacity);
+            staged.truncate(capacity + 1);
+        }
+        staged.sort_unstable();
+        let mut staged = staged.into_iter().peekable();
+        let mut stored = Merge::new(&self.runs, start)?;
+        let mut next_stored = stored.next()?;
+        let mut entries = Vec::new();
+        let end = loop {
+            let stored_first = match (&next_stored, staged.peek()) {
+                (Some(stored), Some(staged)) => stored.key < staged.key,
+                (Some(_), None) => true,
+                (None, Some(_)) => false,
+                (None, None) => break limit,
+            };
+            let entry = if stored_first {
+                std::mem::replace(&mut next_stored, stored.next()?)
+            } else {
+                staged.next()
+            };
+            let Some(entry) = entry.filter(|entry| entry.key < limit) else {
+                break limit;
+            };
+            if entries.len() == capacity {
+                break entry.key;
+            }
+            if self.is_pending(&entry) {
+                entries.push(entry);
+            }
+        };
+        let window = if backlog {
+            &mut self.backlog
+        } else {
+            &mut self.near
+        };
+        window.refill(entries, end);
+        Ok(())
+    }
+}

@@ -1,0 +1,327 @@
+//! Handing out what is due, and what becomes of it.
+
+use std::cmp::Reverse;
+
+use qmq_store::{Damaged, Durability, Message};
+
+use crate::bucket::State;
+use crate::core::Core;
+use crate::entry::{Entry, Key, Origin};
+use crate::error::Error;
+use crate::event::{self, Event};
+use crate::id::DelayId;
+use crate::run::DamagedRun;
+use crate::scheduler::{Inner, Scheduler};
+
+/// Back-off after the first refusal; it doubles with each, up to [`BACK_OFF_MAX_MS`].
+const BACK_OFF_MS: u64 = 1_000;
+const BACK_OFF_MAX_MS: u64 = 60_000;
+
+/// A message whose time has come.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Fired {
+    /// Its name, for [`Scheduler::dispatched`] or [`Scheduler::refused`].
+    pub id: DelayId,
+    /// When it was due, in ms since 1970 UTC.
+    pub due_ms: u64,
+    /// How often it was refused before.
+    pub refusals: u32,
+    /// The message, as it was scheduled; or where its record is, if that is damaged.
+    pub message: Result<Message, Damaged>,
+}
+
+/// How fast a backlog is handed out.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    since_ms: u64,
+    handed_out: u64,
+}
+
+impl Pace {
+    pub(crate) fn new(opened_ms: u64) -> Self {
+        Self {
+            since_ms: opened_ms,
+            handed_out: 0,
+        }
+    }
+
+    /// How many more of the backlog may go at `now_ms`.
+    fn room(&self, now_ms: u64, per_second: Option<u32>) -> u64 {
+        let Some(per_second) = per_second else {
+            return u64::MAX;
+        };
+        let passed = now_ms.saturating_sub(self.since_ms);
+        // The first second's share is there from the start.
+        let allowed = (passed + 1_000).saturating_mul(u64::from(per_second)) / 1_000;
+        allowed.saturating_sub(self.handed_out)
+    }
+}
+
+/// What a call takes out of the state.
+#[derive(Default)]
+struct Batch {
+    /// Handed out for the first time.
+    first: Vec<(Entry, Key)>,
+    /// Handed out again.
+    again: Vec<(Entry, Key)>,
+    dropped: Vec<(Entry, Key)>,
+}
+
+impl Scheduler {
+    /// Hands out up to `max` messages that are due at `now_ms`, in the order of their due times, equal ones as they were scheduled. Those that
+    /// come again after a refusal or a restart come first. Each call is recorded in the log at [`Options::hand_out_durability`] before it
+    /// returns. With [`Options::outstanding_max`] messages handed out and not dispatched, it hands out no new ones.
+    ///
+    /// [`Options::hand_out_durability`]: crate::Options::hand_out_durability
+    /// [`Options::outstanding_max`]: crate::Options::outstanding_max
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Io`]; then nothing was handed out. If the wait for the record's durability failed, the messages come again
+    /// after a restart.
+    pub fn due(&self, now_ms: u64, max: usize) -> Result<Vec<Fired>, Error> {
+        let inner = &self.inner;
+        let mut core = inner.core.lock();
+        let batch = inner.take_due(&mut core, now_ms, max)?;
+        let mut end_offset = 0;
+        if !batch.dropped.is_empty() {
+            let record = event::dropped(&batch.dropped);
+            let appended = inner.record(&mut core, &record, &Event::Dropped(batch.dropped))?;
+            end_offset = appended;
+        }
+        let mut fired = batch.again;
+        if !batch.first.is_empty() {
+            let record = event::handed_out(&batch.first);
+            let event = Event::HandedOut(batch.first);
+            end_offset = inner.record(&mut core, &record, &event)?;
+            if let Event::HandedOut(first) = event {
+                fired.extend(first);
+            }
+        }
+        let named: Vec<_> = fired
+            .into_iter()
+            .map(|(entry, home)| {
+                let refusals = core.outstanding.get(&home).map_or(0, |one| one.refusals);
+                let id = inner.id_of(home, core.generation_of(home));
+                (id, entry, refusals)
+            })
+            .collect();
+        drop(core);
+        if end_offset > 0 {
+            inner.wait(end_offset, inner.options.hand_out_durability)?;
+        }
+        Ok(inner.with_messages(&named))
+    }
+
+    /// Records that messages have reached where they were to go, buffered: a loss of power may hand them out again. Ids of messages that are not
+    /// out are left aside. Returns how many were.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn dispatched(&self, ids: &[DelayId]) -> Result<usize, Error> {
+        let inner = &self.inner;
+        let mut core = inner.core.lock();
+        let homes = inner.outstanding_of(&core, ids);
+        if !homes.is_empty() {
+            let record = event::dispatched(&homes);
+            inner.record(&mut core, &record, &Event::Dispatched(homes.clone()))?;
+        }
+        Ok(homes.len())
+    }
+
+    /// Says that messages could not be delivered: each comes again by itself, one second later the first time, then two, then four, up to a
+    /// minute. Ids of messages that are not out are left aside.
+    pub fn refused(&self, now_ms: u64, ids: &[DelayId]) {
+        let mut core = self.inner.core.lock();
+        for home in self.inner.outstanding_of(&core, ids) {
+            let Some(one) = core.outstanding.get_mut(&home) else {
+                continue;
+            };
+            let back_off = BACK_OFF_MS << one.refusals.min(6);
+            one.refusals += 1;
+            let at_ms = now_ms.saturating_add(back_off.min(BACK_OFF_MAX_MS));
+            core.hand_out_again(home, at_ms);
+        }
+    }
+
+    /// When [`Self::due`] next has something, in ms since 1970 UTC; `None`: nothing is pending.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Store`], if a damaged run cannot be made anew.
+    pub fn next_due(&self) -> Result<Option<u64>, Error> {
+        let mut core = self.inner.core.lock();
+        self.inner.healing(&mut core, |core| {
+            let mut next = core.again.peek().map(|Reverse((at, ..))| *at);
+            for backlog in [true, false] {
+                let first = first_pending(core, backlog, u64::MAX)?;
+                next = next
+                    .into_iter()
+                    .chain(first.map(|one| one.key.due_ms))
+                    .min();
+            }
+            Ok(next)
+        })
+    }
+}
+
+/// The first pending entry of a window that is due by `until_ms`, which stays there.
+fn first_pending(
+    core: &mut Core,
+    backlog: bool,
+    until_ms: u64,
+) -> Result<Option<Entry>, DamagedRun> {
+    loop {
+        let window = if backlog { &core.backlog } else { &core.near };
+        match window.first().copied() {
+            Some(entry) if entry.key.due_ms > until_ms => return Ok(None),
+            Some(entry) if core.is_pending(&entry) => return Ok(Some(entry)),
+            Some(_) => {
+                let window = if backlog {
+                    &mut core.backlog
+                } else {
+                    &mut core.near
+                };
+                window.pop();
+            }
+            None if window.is_complete() || window.end().due_ms > until_ms => return Ok(None),
+            None => core.refill(backlog)?,
+        }
+    }
+}
+
+impl Inner {
+    fn take_due(&self, core: &mut Core, now_ms: u64, max: usize) -> Result<Batch, Error> {
+        let mut batch = Batch::default();
+        while batch.again.len() < max {
+            let Some(one) = core.pop_again(now_ms) else {
+                break;
+            };
+            batch.again.push(one);
+        }
+        let out = core.outstanding.len();
+        let room = self.options.outstanding_max.saturating_sub(out);
+        let room = room.min(max - batch.again.len());
+        let mut pace = self.pace.lock();
+        for backlog in [true, false] {
+            let mut left = room - batch.first.len();
+            if backlog {
+                let paced = pace.room(now_ms, self.options.catch_up_per_second);
+                left = left.min(usize::try_from(paced).unwrap_or(usize::MAX));
+            }
+            let taken = batch.first.len();
+            while batch.first.len() - taken < left {
+                // Dropped in bounded portions, or one call could take for ever.
+                if batch.dropped.len() >= self.options.outstanding_max {
+                    break;
+                }
+                let first = self.healing(core, |core| first_pending(core, backlog, now_ms))?;
+                let Some(entry) = first else { break };
+                let window = if backlog {
+                    &mut core.backlog
+                } else {
+                    &mut core.near
+                };
+                window.pop();
+                let last = batch.first.iter().chain(&batch.dropped).last();
+                if last.is_some_and(|(last, _)| last.key == entry.key) {
+                    continue;
+                }
+                let home = match entry.origin {
+                    Origin::Scheduled => Some(entry.key),
+                    Origin::Rescheduled => self.moved_record(&entry).map(|one| one.home),
+                };
+                // Without its record nobody knows which message it is; verify reports that.
+                let Some(home) = home else { continue };
+                let late = now_ms - entry.key.due_ms;
+                let is_late = |ttl: std::time::Duration| u128::from(late) > ttl.as_millis();
+                if self.options.time_to_live.is_some_and(is_late) {
+                    batch.dropped.push((entry, home));
+                } else {
+                    batch.first.push((entry, home));
+                }
+            }
+            if backlog {
+                pace.handed_out += (batch.first.len() - taken) as u64;
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Appends a record and takes it. Returns where it ends.
+    fn record(&self, core: &mut Core, record: &Message, event: &Event<'_>) -> Result<u64, Error> {
+        let appended = self.store.append_with(record, Durability::Buffered)?;
+        self.took(core, appended.sequence, event);
+        Ok(appended.end_offset)
+    }
+
+    /// Which of these are handed out, each once.
+    fn outstanding_of(&self, core: &Core, ids: &[DelayId]) -> Vec<Key> {
+        let mut homes: Vec<Key> = ids
+            .iter()
+            .filter_map(|&id| match self.home_of(core, id) {
+                Some((home, State::HandedOut)) => Some(home),
+                _ => None,
+            })
+            .collect();
+        homes.sort_unstable();
+        homes.dedup();
+        homes
+    }
+
+    /// Reads the messages. Records that follow each other in the log are read together.
+    fn with_messages(&self, named: &[(DelayId, Entry, u32)]) -> Vec<Fired> {
+        let mut fired = Vec::with_capacity(named.len());
+        let mut rest = named;
+        while let Some((_, first, _)) = rest.first() {
+            let first = self.sequence_of_body(first);
+            let follow = |(at, (_, entry, _)): &(u64, &(DelayId, Entry, u32))| {
+                entry.origin == Origin::Scheduled && entry.sequence == first + at
+            };
+            let count = (0..).zip(rest).skip(1).take_while(follow).count() + 1;
+            let (together, later) = rest.split_at(count);
+            rest = later;
+            let mut messages = self.messages(first, count);
+            for &(id, entry, refusals) in together {
+                let lost = Damaged {
+                    sequence: entry.sequence,
+                    offset: None,
+                };
+                fired.push(Fired {
+                    id,
+                    due_ms: entry.key.due_ms,
+                    refusals,
+                    message: messages.next().unwrap_or(Err(lost)),
+                });
+            }
+        }
+        fired
+    }
+
+    /// The scheduled messages of these records.
+    pub(crate) fn messages(
+        &self,
+        first: u64,
+        count: usize,
+    ) -> impl Iterator<Item = Result<Message, Damaged>> + use<> {
+        let mut messages = Vec::with_capacity(count);
+        while messages.len() < count {
+            let from = first + messages.len() as u64;
+            let left = count - messages.len();
+            let Ok(records) = self.store.read(event::SUBJECT, from, left) else {
+                break;
+            };
+            if records.is_empty() {
+                break;
+            }
+            for one in &records {
+                messages.push(one.message().and_then(|view| {
+                    event::message_of(&view).ok_or(Damaged {
+                        sequence: one.sequence(),
+                        offset: Some(view.offset()),
+                    })
+                }));
+            }
+        }
+        messages.into_iter()
+    }
+}

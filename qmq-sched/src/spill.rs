@@ -1,0 +1,243 @@
+//! From the stage to runs: writing one, merging many, and the checkpoint that goes with each.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::MutexGuard;
+
+use crate::checkpoint::{self, Summary};
+use crate::core::Core;
+use crate::entry::{Entry, Key};
+use crate::error::Error;
+use crate::recovery;
+use crate::run::{self, DamagedRun, Merge, Run, run_name};
+use crate::scheduler::{Inner, Scheduler};
+use crate::stage::Stage;
+
+/// Entries that are looked up at a time while runs are merged.
+const MERGED_AT_ONCE: usize = 8_192;
+
+impl Scheduler {
+    /// Merges runs if there are many, writes what is staged as another, and takes a checkpoint, so that an open has little to replay. Called on
+    /// a timer, it keeps those who schedule from having to.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Store`]; nothing is lost, and the next call tries again.
+    pub fn maintain(&self) -> Result<(), Error> {
+        let _one = self.inner.spilling.lock();
+        self.inner.spill()
+    }
+}
+
+impl Inner {
+    /// The state, once there is room for another entry.
+    pub(crate) fn core_with_room(&self) -> Result<MutexGuard<'_, Core>, Error> {
+        loop {
+            let core = self.core.lock();
+            if core.stage.len() < 2 * self.options.stage_entries {
+                return Ok(core);
+            }
+            drop(core);
+            let _one = self.spilling.lock();
+            // Somebody else may have made room meanwhile.
+            if self.core.lock().stage.len() >= self.options.stage_entries {
+                self.spill()?;
+            }
+        }
+    }
+
+    /// Writes a run if it is time and nobody else does. What fails is tried again, and stops those who schedule when the stage is twice as full.
+    pub(crate) fn spill_if_full(&self) {
+        if self.core.lock().stage.len() < self.options.stage_entries {
+            return;
+        }
+        if let Some(_one) = self.spilling.try_lock() {
+            let _ = self.spill();
+        }
+    }
+
+    /// Runs `look`; where a run is damaged, all are made anew first.
+    pub(crate) fn healing<T>(
+        &self,
+        core: &mut Core,
+        mut look: impl FnMut(&mut Core) -> Result<T, DamagedRun>,
+    ) -> Result<T, Error> {
+        loop {
+            match look(core) {
+                Ok(found) => return Ok(found),
+                Err(damaged) => recovery::heal(self, core, &damaged)?,
+            }
+        }
+    }
+
+    /// The caller holds the lock of spilling.
+    pub(crate) fn spill(&self) -> Result<(), Error> {
+        self.merge()?;
+        let mut core = self.core.lock();
+        core.forget_settled(self.now_ms());
+        let frozen = Arc::new(std::mem::take(&mut core.stage));
+        core.freezing = Arc::clone(&frozen);
+        let number = self.next_run.fetch_add(1, Ordering::Relaxed);
+        let mut summary = self.summary(&core);
+        summary.runs.push(number);
+        let state = checkpoint::encode(&core, &summary);
+        let next_sequence = core.next_sequence;
+        drop(core);
+        let written = self.write_staged(number, &frozen).and_then(|run| {
+            self.write_checkpoint(next_sequence, &state)?;
+            self.remove_unnamed(&summary.runs)?;
+            Ok(run)
+        });
+        let mut core = self.core.lock();
+        core.freezing = Arc::default();
+        match written {
+            Ok(run) => core.runs.push(Arc::new(run)),
+            Err(error) => {
+                frozen.iter().for_each(|&entry| core.stage.push(entry));
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a run of what is pending among staged entries. The log has then synced why the others are not.
+    pub(crate) fn write_staged(&self, number: u64, staged: &Stage) -> Result<Run, Error> {
+        let mut entries = staged.clone().into_sorted();
+        {
+            let core = self.core.lock();
+            entries.retain(|entry| core.is_pending(entry));
+        }
+        self.store.sync()?;
+        self.write_run(number, &entries)
+    }
+
+    pub(crate) fn write_run(&self, number: u64, entries: &[Entry]) -> Result<Run, Error> {
+        let all = entries.iter().copied().map(Ok::<_, io::Error>);
+        run::write(
+            &*self.disk,
+            number,
+            self.store_id,
+            entries.len() as u64,
+            all,
+        )
+        .map_err(Error::io(format!("writing {}", run_name(number))))?;
+        self.open_run(number)
+    }
+
+    pub(crate) fn write_checkpoint(&self, next_sequence: u64, state: &[u8]) -> Result<(), Error> {
+        let write = || {
+            // Runs that it counts on must have durable names first.
+            self.disk.sync_names()?;
+            checkpoint::write(&*self.disk, next_sequence, state)?;
+            self.disk.sync_names()?;
+            for older in checkpoint::names(&*self.disk)?.into_iter().skip(1) {
+                self.disk.remove(&older)?;
+            }
+            Ok(())
+        };
+        write().map_err(Error::io("writing a checkpoint"))
+    }
+
+    fn open_run(&self, number: u64) -> Result<Run, Error> {
+        let opened = Run::open(&*self.disk, number, self.store_id)
+            .map_err(Error::io(format!("opening {}", run_name(number))))?;
+        opened.map_err(|damaged| Error::Io {
+            doing: format!("reading back {}", run_name(number)),
+            source: Arc::new(io::Error::other(damaged.what)),
+        })
+    }
+
+    pub(crate) fn summary(&self, core: &Core) -> Summary {
+        Summary {
+            store_id: self.store_id,
+            segment_scale_minute: self.options.segment_scale_minute,
+            next_run: self.next_run.load(Ordering::Relaxed),
+            runs: core.runs.iter().map(|run| run.number).collect(),
+        }
+    }
+
+    /// Leaves out runs in which nothing is pending, and merges the smaller half of too many. The next checkpoint says so.
+    fn merge(&self) -> Result<(), Error> {
+        let mut core = self.core.lock();
+        let frontier = core.frontier();
+        core.runs
+            .retain(|run| run.count > 0 && run.last_due_ms >= frontier.due_ms);
+        if core.runs.len() < self.options.runs_max {
+            return Ok(());
+        }
+        core.runs.sort_by_key(|run| std::cmp::Reverse(run.count));
+        let small = core.runs[self.options.runs_max / 2..].to_vec();
+        drop(core);
+        let number = self.next_run.fetch_add(1, Ordering::Relaxed);
+        match self.write_merged(number, &small) {
+            Ok(_) => {}
+            Err(MergeError::Damaged(damaged)) => {
+                return recovery::heal(self, &mut self.core.lock(), &damaged);
+            }
+            Err(MergeError::Io(error)) => {
+                return Err(Error::io(format!("writing {}", run_name(number)))(error));
+            }
+        }
+        let run = Arc::new(self.open_run(number)?);
+        let mut core = self.core.lock();
+        core.runs
+            .retain(|run| small.iter().all(|one| one.number != run.number));
+        core.runs.push(run);
+        Ok(())
+    }
+
+    fn write_merged(&self, number: u64, small: &[Arc<Run>]) -> Result<u64, MergeError> {
+        let most = small.iter().map(|run| run.count).sum();
+        let mut merge = Merge::new(small, Key::default()).map_err(MergeError::Damaged)?;
+        let mut ready = Vec::new().into_iter();
+        let entries = std::iter::from_fn(|| {
+            while ready.as_slice().is_empty() {
+                let mut some = Vec::with_capacity(MERGED_AT_ONCE);
+                while some.len() < MERGED_AT_ONCE {
+                    match merge.next() {
+                        Ok(Some(entry)) => some.push(entry),
+                        Ok(None) => break,
+                        Err(damaged) => return Some(Err(MergeError::Damaged(damaged))),
+                    }
+                }
+                if some.is_empty() {
+                    return None;
+                }
+                let core = self.core.lock();
+                some.retain(|entry| core.is_pending(entry));
+                drop(core);
+                // Runs made anew beside the old ones may hold the same.
+                some.dedup();
+                ready = some.into_iter();
+            }
+            ready.next().map(Ok)
+        });
+        run::write(&*self.disk, number, self.store_id, most, entries)
+    }
+
+    /// Removes the files of runs that the checkpoint does not name.
+    pub(crate) fn remove_unnamed(&self, named: &[u64]) -> Result<(), Error> {
+        let remove = || {
+            for number in run::numbers(&*self.disk)? {
+                if !named.contains(&number) {
+                    self.disk.remove(&run_name(number))?;
+                }
+            }
+            Ok(())
+        };
+        remove().map_err(Error::io("removing a run that is not needed"))
+    }
+}
+
+#[derive(Debug)]
+enum MergeError {
+    Damaged(DamagedRun),
+    Io(io::Error),
+}
+
+impl From<io::Error> for MergeError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}

@@ -1,0 +1,109 @@
+//! The near future in memory: every pending entry of a span of time before [`Window::end`], the first to be due on top.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::entry::{Entry, Key};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Window {
+    heap: BinaryHeap<Reverse<Entry>>,
+    end: Key,
+    /// Where its span of time ends.
+    limit: Key,
+    capacity: usize,
+}
+
+impl Window {
+    /// Of the entries from `start` to `limit`.
+    pub(crate) fn new(start: Key, limit: Key, capacity: usize) -> Self {
+        Self {
+            heap: BinaryHeap::new(),
+            end: start,
+            limit,
+            capacity,
+        }
+    }
+
+    pub(crate) fn limit(&self) -> Key {
+        self.limit
+    }
+
+    /// Whether all entries of its span are in memory.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.end >= self.limit
+    }
+
+    /// Entries from here on are only in runs and in the stage.
+    pub(crate) fn end(&self) -> Key {
+        self.end
+    }
+
+    pub(crate) fn takes(&self, key: Key) -> bool {
+        key < self.end
+    }
+
+    pub(crate) fn first(&self) -> Option<&Entry> {
+        self.heap.peek().map(|Reverse(entry)| entry)
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Entry> {
+        self.heap.pop().map(|Reverse(entry)| entry)
+    }
+
+    /// Takes an entry before the end. With twice the capacity the later half goes, and the end comes down to it.
+    pub(crate) fn push(&mut self, entry: Entry) {
+        self.heap.push(Reverse(entry));
+        if self.heap.len() >= 2 * self.capacity {
+            let mut entries = std::mem::take(&mut self.heap).into_vec();
+            entries.sort_unstable_by(|a, b| b.cmp(a));
+            self.end = entries[self.capacity].0.key;
+            entries.truncate(self.capacity);
+            self.heap = entries.into();
+        }
+    }
+
+    /// The next entries, in order, and where they end.
+    pub(crate) fn refill(&mut self, entries: Vec<Entry>, end: Key) {
+        self.heap.extend(entries.into_iter().map(Reverse));
+        self.end = end;
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::entry::Origin;
+
+    proptest! {
+        #[test]
+        fn a_window_keeps_the_first_and_says_where_it_ends(dues in prop::collection::vec(0_u64..1_000, 1..300)) {
+            let mut window = Window::new(Key::default(), Key::MAX, 16);
+            window.refill(Vec::new(), Key::MAX);
+            let mut all = Vec::new();
+            for (slot, due_ms) in dues.into_iter().enumerate() {
+                let key = Key { due_ms, slot: slot as u32 };
+                let entry = Entry { key, sequence: 0, subject: 0, body_len: 0, origin: Origin::Scheduled };
+                all.push(entry);
+                if window.takes(key) {
+                    window.push(entry);
+                }
+                prop_assert!(window.heap.len() < 32);
+            }
+            all.retain(|entry| entry.key < window.end());
+            all.sort_unstable();
+            let mut popped = Vec::new();
+            while let Some(entry) = window.pop() {
+                popped.push(entry);
+            }
+            prop_assert_eq!(popped, all);
+        }
+    }
+}
