@@ -59,7 +59,7 @@ impl Model {
         self.first_due.insert(id, due_ms);
     }
 
-    fn answer(&self, id: DelayId) -> Option<Cancelled> {
+    pub(crate) fn answer(&self, id: DelayId) -> Option<Cancelled> {
         match self.items.get(&id) {
             Some(item) if item.out == Out::No => None,
             Some(_) => Some(Cancelled::AlreadyFired),
