@@ -5,7 +5,8 @@
 //! runs          count u32, numbers u64
 //! buckets       count u32, each: number u32, bucket
 //! subjects
-//! moved         count u32, each: place, place
+//! moved         count u32, each: place, place, sequences u64 of the records that put it there and that has its bytes
+//! needed
 //! outstanding   count u32, each: place, entry
 //! ```
 
@@ -14,9 +15,10 @@ use std::io;
 use qmq_store::disk::{Access, Disk};
 
 use crate::bucket::Bucket;
-use crate::core::{Core, Outstanding};
+use crate::core::{Core, Outstanding, Place};
 use crate::entry::{ENTRY_LEN, Entry};
 use crate::event::{KEY_LEN, put_key, take, take_key};
+use crate::needed::Needed;
 use crate::totals::Subjects;
 
 const MAGIC: [u8; 8] = *b"QMQ-DLY\n";
@@ -60,8 +62,11 @@ pub(crate) fn encode(core: &Core, summary: &Summary) -> Vec<u8> {
     put_count(&mut out, core.moved.len());
     for (&home, &place) in &core.moved {
         put_key(&mut out, home);
-        put_key(&mut out, place);
+        put_key(&mut out, place.key);
+        out.extend_from_slice(&place.record.to_le_bytes());
+        out.extend_from_slice(&place.body.to_le_bytes());
     }
+    core.needed.encode(&mut out);
     put_count(&mut out, core.outstanding.len());
     for (&home, one) in &core.outstanding {
         put_key(&mut out, home);
@@ -112,10 +117,16 @@ pub(crate) fn decode(bytes: &[u8], core: &mut Core) -> Option<Summary> {
         core.buckets.insert(number, Bucket::decode(&mut input)?);
     }
     core.subjects = Subjects::decode(&mut input)?;
-    for _ in 0..take_count(&mut input, 2 * KEY_LEN)? {
+    for _ in 0..take_count(&mut input, 2 * KEY_LEN + 16)? {
         let home = take_key(&mut input)?;
-        core.moved.insert(home, take_key(&mut input)?);
+        let place = Place {
+            key: take_key(&mut input)?,
+            record: u64::from_le_bytes(take(&mut input)?),
+            body: u64::from_le_bytes(take(&mut input)?),
+        };
+        core.moved.insert(home, place);
     }
+    core.needed = Needed::decode(&mut input)?;
     for _ in 0..take_count(&mut input, KEY_LEN + ENTRY_LEN)? {
         let home = take_key(&mut input)?;
         let entry = Entry::decode(&take(&mut input)?)?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::bucket::{Bucket, State};
 use crate::entry::{Entry, Key, Origin};
 use crate::event::{Event, Move};
+use crate::needed::Needed;
 use crate::run::{DamagedRun, Merge, Run};
 use crate::stage::Stage;
 use crate::totals::Subjects;
@@ -37,6 +38,16 @@ impl Outstanding {
     }
 }
 
+/// Where a rescheduled message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) key: Key,
+    /// Sequence of the record that put it there.
+    pub(crate) record: u64,
+    /// Sequence of the record that has its bytes.
+    pub(crate) body: u64,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -46,7 +57,8 @@ pub(crate) struct Core {
     pub(crate) buckets: BTreeMap<u32, Bucket>,
     pub(crate) subjects: Subjects,
     /// Where rescheduled messages are, by where they were scheduled first.
-    pub(crate) moved: HashMap<Key, Key>,
+    pub(crate) moved: HashMap<Key, Place>,
+    pub(crate) needed: Needed,
     /// By where they were scheduled first.
     pub(crate) outstanding: HashMap<Key, Outstanding>,
     /// Those of `outstanding` that are to be handed out again: when, and which. What no longer fits `Outstanding::again_ms` is passed over.
@@ -76,6 +88,7 @@ impl Core {
             buckets: BTreeMap::new(),
             subjects: Subjects::default(),
             moved: HashMap::new(),
+            needed: Needed::default(),
             outstanding: HashMap::new(),
             again: BinaryHeap::new(),
             stage: Stage::default(),
@@ -126,7 +139,20 @@ impl Core {
 
     /// Where the message that was scheduled first as `home` is now.
     pub(crate) fn place_of(&self, home: Key) -> Key {
-        self.moved.get(&home).copied().unwrap_or(home)
+        self.moved.get(&home).map_or(home, |place| place.key)
+    }
+
+    /// As [`Self::place_of`], the other way; a walk over all that have been rescheduled.
+    pub(crate) fn home_of_moved(&self, key: Key) -> Option<Key> {
+        let mut moved = self.moved.iter();
+        moved.find_map(|(&home, place)| (place.key == key).then_some(home))
+    }
+
+    /// Sequence of the record that has the bytes of a message.
+    pub(crate) fn body_of(&self, home: Key, entry: &Entry) -> u64 {
+        self.moved
+            .get(&home)
+            .map_or(entry.sequence, |place| place.body)
     }
 
     /// Whether this entry is that of a message which is pending here.
@@ -151,6 +177,7 @@ impl Core {
             } => {
                 self.bucket_mut(*key).give_out(key.slot, *generation);
                 self.subjects.note(*number, subject);
+                self.needed.add(sequence);
                 self.add(Entry {
                     key: *key,
                     sequence,
@@ -160,7 +187,13 @@ impl Core {
                 });
             }
             Event::Cancelled(one) => {
-                self.settle(one.home, one.subject, one.body_len, State::Gone);
+                self.settle(
+                    one.home,
+                    one.sequence,
+                    one.subject,
+                    one.body_len,
+                    State::Gone,
+                );
             }
             Event::Rescheduled(one) => self.reschedule(one, sequence),
             Event::HandedOut(entries) => {
@@ -173,15 +206,15 @@ impl Core {
             }
             Event::Dispatched(homes) => {
                 for &home in homes {
-                    if let Some(Outstanding { entry, .. }) = self.outstanding.remove(&home) {
-                        self.settle(home, entry.subject, entry.body_len, State::Dispatched);
+                    if let Some(one) = self.outstanding.remove(&home) {
+                        self.settle_entry(&one.entry, home, State::Dispatched);
                     }
                 }
             }
             Event::Dropped(entries) => {
                 self.dropped += entries.len() as u64;
-                for &(entry, home) in entries {
-                    self.settle(home, entry.subject, entry.body_len, State::Gone);
+                for (entry, home) in entries {
+                    self.settle_entry(entry, *home, State::Gone);
                 }
             }
             Event::Opened { .. } => {}
@@ -224,7 +257,15 @@ impl Core {
         }
         self.bucket_mut(one.to)
             .give_out(one.to.slot, one.generation);
-        self.moved.insert(one.home, one.to);
+        let place = Place {
+            key: one.to,
+            record: sequence,
+            body: one.sequence,
+        };
+        self.needed.add(sequence);
+        if let Some(left) = self.moved.insert(one.home, place) {
+            self.needed.remove(left.record);
+        }
         self.add(Entry {
             key: one.to,
             sequence,
@@ -234,11 +275,25 @@ impl Core {
         });
     }
 
-    fn settle(&mut self, home: Key, subject: u32, body_len: u32, state: State) {
-        if self.is_open(home) {
-            self.subjects.remove(subject, body_len);
-            let place = self.moved.remove(&home).unwrap_or(home);
-            self.set(place, home, state);
+    fn settle_entry(&mut self, entry: &Entry, home: Key, state: State) {
+        self.settle(home, entry.sequence, entry.subject, entry.body_len, state);
+    }
+
+    fn settle(&mut self, home: Key, sequence: u64, subject: u32, body_len: u32, state: State) {
+        if !self.is_open(home) {
+            return;
+        }
+        self.subjects.remove(subject, body_len);
+        match self.moved.remove(&home) {
+            Some(place) => {
+                self.needed.remove(place.record);
+                self.needed.remove(place.body);
+                self.set(place.key, home, state);
+            }
+            None => {
+                self.needed.remove(sequence);
+                self.set(home, home, state);
+            }
         }
     }
 

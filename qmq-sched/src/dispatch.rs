@@ -6,7 +6,7 @@ use qmq_store::{Damaged, Durability, Message};
 
 use crate::bucket::State;
 use crate::core::Core;
-use crate::entry::{Entry, Key, Origin};
+use crate::entry::{Entry, Key};
 use crate::error::Error;
 use crate::event::{self, Event};
 use crate::id::DelayId;
@@ -58,6 +58,15 @@ impl Pace {
     }
 }
 
+/// A message that is handed out, and where its bytes are.
+struct Named {
+    id: DelayId,
+    due_ms: u64,
+    /// Sequence of its record.
+    body: u64,
+    refusals: u32,
+}
+
 /// What a call takes out of the state.
 #[derive(Default)]
 struct Batch {
@@ -102,8 +111,12 @@ impl Scheduler {
             .into_iter()
             .map(|(entry, home)| {
                 let refusals = core.outstanding.get(&home).map_or(0, |one| one.refusals);
-                let id = inner.id_of(home, core.generation_of(home));
-                (id, entry, refusals)
+                Named {
+                    id: inner.id_of(home, core.generation_of(home)),
+                    due_ms: entry.key.due_ms,
+                    body: core.body_of(home, &entry),
+                    refusals,
+                }
             })
             .collect();
         drop(core);
@@ -226,12 +239,7 @@ impl Inner {
                 if last.is_some_and(|(last, _)| last.key == entry.key) {
                     continue;
                 }
-                let home = match entry.origin {
-                    Origin::Scheduled => Some(entry.key),
-                    Origin::Rescheduled => self.moved_record(&entry).map(|one| one.home),
-                };
-                // Without its record nobody knows which message it is; verify reports that.
-                let Some(home) = home else { continue };
+                let home = self.home_of_entry(core, &entry);
                 let late = now_ms - entry.key.due_ms;
                 let is_late = |ttl: std::time::Duration| u128::from(late) > ttl.as_millis();
                 if self.options.time_to_live.is_some_and(is_late) {
@@ -269,27 +277,19 @@ impl Inner {
     }
 
     /// Reads the messages. Records that follow each other in the log are read together.
-    fn with_messages(&self, named: &[(DelayId, Entry, u32)]) -> Vec<Fired> {
+    fn with_messages(&self, named: &[Named]) -> Vec<Fired> {
         let mut fired = Vec::with_capacity(named.len());
-        let mut rest = named;
-        while let Some((_, first, _)) = rest.first() {
-            let first = self.sequence_of_body(first);
-            let follow = |(at, (_, entry, _)): &(u64, &(DelayId, Entry, u32))| {
-                entry.origin == Origin::Scheduled && entry.sequence == first + at
-            };
-            let count = (0..).zip(rest).skip(1).take_while(follow).count() + 1;
-            let (together, later) = rest.split_at(count);
-            rest = later;
-            let mut messages = self.messages(first, count);
-            for &(id, entry, refusals) in together {
+        for together in named.chunk_by(|one, next| next.body == one.body + 1) {
+            let mut messages = self.messages(together[0].body, together.len());
+            for one in together {
                 let lost = Damaged {
-                    sequence: entry.sequence,
+                    sequence: one.body,
                     offset: None,
                 };
                 fired.push(Fired {
-                    id,
-                    due_ms: entry.key.due_ms,
-                    refusals,
+                    id: one.id,
+                    due_ms: one.due_ms,
+                    refusals: one.refusals,
                     message: messages.next().unwrap_or(Err(lost)),
                 });
             }

@@ -63,6 +63,11 @@ pub enum Error {
         /// Minutes that were asked for.
         asked: u32,
     },
+    /// Retention could take what is pending.
+    #[error(
+        "the store has no hold on its retention, which could take what is pending; open it with Options::retention_hold set"
+    )]
+    NoHold,
     /// The index belongs to another store.
     #[error(
         "the index in {folder} was made for another store; give each store its own folder, or remove the index and let it be made anew"

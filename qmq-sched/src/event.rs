@@ -5,7 +5,7 @@
 //! ```text
 //! 1 scheduled    due u64, slot u32, generation u32, number of the subject u32, its length u16, subject, the body as it was; the attributes
 //!                are the message's own
-//! 2 cancelled    place, subject u32, body length u32
+//! 2 cancelled    place, sequence u64 of the record that put it where it is, subject u32, body length u32
 //! 3 rescheduled  place, place that it leaves, place that it takes, sequence u64 of the record with the body, subject u32, body length u32,
 //!                generation u32
 //! 4 handed out   count u32, so many entries of 32 bytes, then a place for each of them that had been rescheduled
@@ -59,6 +59,8 @@ pub(crate) enum Event<'a> {
 pub(crate) struct Cancel {
     /// Where it was scheduled first.
     pub(crate) home: Key,
+    /// Of the record that put it where it is.
+    pub(crate) sequence: u64,
     pub(crate) subject: u32,
     pub(crate) body_len: u32,
 }
@@ -106,6 +108,7 @@ pub(crate) fn message_of(view: &MessageView<'_>) -> Option<Message> {
 pub(crate) fn cancelled(one: &Cancel) -> Message {
     let mut body = vec![CANCELLED];
     put_key(&mut body, one.home);
+    body.extend_from_slice(&one.sequence.to_le_bytes());
     body.extend_from_slice(&one.subject.to_le_bytes());
     body.extend_from_slice(&one.body_len.to_le_bytes());
     Message::new(SUBJECT, body)
@@ -188,6 +191,7 @@ impl<'a> Event<'a> {
             CANCELLED => {
                 let one = Cancel {
                     home: take_key(&mut rest)?,
+                    sequence: u64::from_le_bytes(take(&mut rest)?),
                     subject: u32::from_le_bytes(take(&mut rest)?),
                     body_len: u32::from_le_bytes(take(&mut rest)?),
                 };

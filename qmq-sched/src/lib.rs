@@ -2,13 +2,16 @@
 //!
 //! ```
 //! use qmq_sched::{Cancelled, Message, Options, Scheduler};
-//! use qmq_store::{Store, disk::MappedDisk};
+//! use qmq_store::{RetentionHold, Store, disk::MappedDisk};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let folder = tempfile::tempdir()?;
 //! # let (log, index) = (folder.path().join("log"), folder.path().join("index"));
 //! # let now = 1_800_000_000_000;
-//! let store = Store::open(log, qmq_store::Options::with_segment_bytes(1 << 20))?;
+//! // What is pending is held back from the store's retention.
+//! let hold = Some(RetentionHold::default());
+//! let options = qmq_store::Options { retention_hold: hold, ..qmq_store::Options::with_segment_bytes(1 << 20) };
+//! let store = Store::open(log, options)?;
 //! let scheduler = Scheduler::open(store, MappedDisk::open(&index, true)?, Options::default())?;
 //!
 //! let reminder = scheduler.schedule(now, &Message::new("reminder", "check in"))?;
@@ -50,6 +53,7 @@ mod error;
 mod event;
 mod id;
 mod look;
+mod needed;
 mod options;
 mod recovery;
 mod run;

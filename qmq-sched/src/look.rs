@@ -4,7 +4,7 @@ use qmq_store::{Damaged, Message};
 
 use crate::bucket::State;
 use crate::core::Core;
-use crate::entry::{Entry, Key, Origin};
+use crate::entry::{Entry, Key};
 use crate::error::Error;
 use crate::id::DelayId;
 use crate::run::{DamagedRun, Merge};
@@ -78,8 +78,8 @@ impl Scheduler {
         let Some(entry) = inner.healing(&mut core, |core| core.entry_of(home))? else {
             return Ok(None);
         };
+        let sequence = core.body_of(home, &entry);
         drop(core);
-        let sequence = inner.sequence_of_body(&entry);
         let lost = Damaged {
             sequence,
             offset: None,
@@ -120,10 +120,7 @@ impl Scheduler {
             pending_from(core, start, until_ms, number, max)
         })?;
         let named = entries.into_iter().filter_map(|entry| {
-            let home = match entry.origin {
-                Origin::Scheduled => entry.key,
-                Origin::Rescheduled => inner.moved_record(&entry)?.home,
-            };
+            let home = inner.home_of_entry(&core, &entry);
             Some(Listed {
                 id: inner.id_of(home, core.generation_of(home)),
                 due_ms: entry.key.due_ms,

@@ -37,6 +37,9 @@ pub struct OpenReport {
 
 pub(crate) fn open(store: Store, disk: Arc<dyn Disk>, options: Options) -> Result<Inner, Error> {
     options.check()?;
+    if store.options().retention_hold.is_none() {
+        return Err(Error::NoHold);
+    }
     let lock = disk.lock().map_err(Error::io(format!(
         "locking the index in {}",
         disk.describe()
@@ -73,6 +76,11 @@ pub(crate) fn open(store: Store, disk: Arc<dyn Disk>, options: Options) -> Resul
         }
     };
     replay(&inner, &mut core, &mut report)?;
+    // Whoever had what is handed out is gone.
+    let homes: Vec<Key> = core.outstanding.keys().copied().collect();
+    homes
+        .into_iter()
+        .for_each(|home| core.hand_out_again(home, 0));
     let opened = event::opened(inner.options.segment_scale_minute);
     let appended = inner.store.append_with(&opened, Durability::Buffered)?;
     let segment_scale_minute = inner.options.segment_scale_minute;
@@ -209,10 +217,6 @@ fn replay(inner: &Inner, core: &mut Core, report: &mut OpenReport) -> Result<(),
             core.runs.push(Arc::new(inner.write_run(number, &entries)?));
         }
     }
-    let homes: Vec<Key> = core.outstanding.keys().copied().collect();
-    homes
-        .into_iter()
-        .for_each(|home| core.hand_out_again(home, 0));
     Ok(())
 }
 
@@ -220,6 +224,9 @@ fn replay(inner: &Inner, core: &mut Core, report: &mut OpenReport) -> Result<(),
 pub(crate) fn heal(inner: &Inner, core: &mut Core, _damaged: &DamagedRun) -> Result<(), Error> {
     let mut fresh = empty(&inner.store, &inner.options, inner.report.opened_ms);
     replay(inner, &mut fresh, &mut OpenReport::default())?;
+    // What is with whoever delivers it stays there.
+    fresh.outstanding = std::mem::take(&mut core.outstanding);
+    fresh.again = std::mem::take(&mut core.again);
     *core = fresh;
     Ok(())
 }

@@ -8,7 +8,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use qmq_store::disk::{Access, Disk, DiskFile, Region};
 
@@ -59,7 +58,6 @@ pub(crate) struct Run {
     pub(crate) count: u64,
     pub(crate) first_due_ms: u64,
     pub(crate) last_due_ms: u64,
-    fences_checked: AtomicBool,
 }
 
 /// Writes a run of at most `most` entries, which come in order, and gives it its name. Memory does not grow with it, but for 16 bytes a block.
@@ -180,6 +178,13 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
         .map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }
 
+fn fence_key(fence: &[u8; FENCE_LEN]) -> Key {
+    Key {
+        due_ms: u64_at(fence, 0),
+        slot: u64_at(fence, 8) as u32,
+    }
+}
+
 impl Run {
     /// Opens a run and reads its header: nothing else. `Ok(Err(_))`: it is not what was written.
     pub(crate) fn open(
@@ -218,7 +223,6 @@ impl Run {
             count,
             first_due_ms: u64_at(&header, 40),
             last_due_ms: u64_at(&header, 48),
-            fences_checked: AtomicBool::new(false),
         }))
     }
 
@@ -233,20 +237,14 @@ impl Run {
         (self.count as usize).div_ceil(BLOCK_ENTRIES)
     }
 
-    /// Key of the first entry of each block, checked once.
-    fn fences(&self) -> Result<&[u8], DamagedRun> {
+    /// Keys of the first entries of the blocks, unchecked, and their checksum.
+    fn fences(&self) -> Result<(&[[u8; FENCE_LEN]], u64), DamagedRun> {
         let len = self.blocks() * FENCE_LEN;
         let start = HEADER_LEN + self.blocks() * BLOCK_LEN;
         let whole = self.region.bytes(start as u64, len + FENCES_CRC_LEN);
         let whole = whole.ok_or_else(|| self.damaged("its fences are cut"))?;
         let (fences, crc) = whole.split_at(len);
-        if !self.fences_checked.load(Ordering::Relaxed) {
-            if u64_at(crc, 0) != u64::from(crc32fast::hash(fences)) {
-                return Err(self.damaged("its fences are damaged"));
-            }
-            self.fences_checked.store(true, Ordering::Relaxed);
-        }
-        Ok(fences)
+        Ok((fences.as_chunks().0, u64_at(crc, 0)))
     }
 
     /// The entries of a block.
@@ -277,12 +275,16 @@ impl Run {
             cursor.next_block = self.blocks();
             return Ok(cursor);
         }
-        let (fences, _) = self.fences()?.as_chunks::<FENCE_LEN>();
-        let after = fences.partition_point(|fence| {
-            let first = (u64_at(fence, 0), u64_at(fence, 8));
-            first <= (key.due_ms, u64::from(key.slot))
-        });
+        let (fences, _) = self.fences()?;
+        let after = fences.partition_point(|fence| fence_key(fence) <= key);
         cursor.next_block = after.saturating_sub(1);
+        // Where fences lead is checked by the blocks on both sides, which have checksums.
+        let first_key = |block: usize| Ok(self.block(block)?.first().map(|entry| entry.key));
+        if cursor.next_block > 0 && first_key(cursor.next_block)? > Some(key)
+            || after < fences.len() && first_key(after)? <= Some(key)
+        {
+            return Err(self.damaged("its fences are damaged"));
+        }
         while let Some(entry) = cursor.peek()? {
             if entry.key >= key {
                 break;
@@ -302,16 +304,15 @@ impl Run {
 
     /// Reads everything.
     pub(crate) fn verify(&self) -> Result<(), DamagedRun> {
-        let (fences, _) = self.fences()?.as_chunks::<FENCE_LEN>();
+        let (fences, crc) = self.fences()?;
+        if crc != u64::from(crc32fast::hash(fences.as_flattened())) {
+            return Err(self.damaged("its fences are damaged"));
+        }
         let mut last = None;
         for (number, fence) in fences.iter().enumerate() {
             let block = self.block(number)?;
             let first = block.first().map(|entry| entry.key);
-            let fence = Key {
-                due_ms: u64_at(fence, 0),
-                slot: u64_at(fence, 8) as u32,
-            };
-            if first != Some(fence) {
+            if first != Some(fence_key(fence)) {
                 return Err(self.damaged("a fence does not fit its block"));
             }
             for entry in block {
@@ -455,6 +456,26 @@ mod tests {
             let outcome = opened.and_then(|run| run.verify());
             assert!(outcome.is_err(), "byte {at}");
             disk.flip_bit(&run_name(7), at, (at % 8) as u8).unwrap();
+        }
+    }
+
+    /// Fences are not checked as a whole before they are used: that would read all of them.
+    #[test]
+    fn a_flipped_fence_leads_nobody_astray() {
+        let disk = SimulatedDisk::new();
+        let entries: Vec<_> = (0..2_000).map(|n| entry(n / 3, n as u32)).collect();
+        let run = written(&disk, &entries);
+        let fences = HEADER_LEN as u64 + (run.blocks() * BLOCK_LEN) as u64;
+        for at in (0..(run.blocks() * FENCE_LEN) as u64).step_by(3) {
+            disk.flip_bit(&run_name(7), fences + at, (at % 8) as u8)
+                .unwrap();
+            for wanted in entries.iter().step_by(31) {
+                if let Ok(found) = run.find(wanted.key) {
+                    assert_eq!(found, Some(*wanted), "byte {at} of the fences");
+                }
+            }
+            disk.flip_bit(&run_name(7), fences + at, (at % 8) as u8)
+                .unwrap();
         }
     }
 

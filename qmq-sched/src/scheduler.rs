@@ -144,6 +144,7 @@ impl Scheduler {
             };
             let one = Cancel {
                 home,
+                sequence: entry.sequence,
                 subject: entry.subject,
                 body_len: entry.body_len,
             };
@@ -195,7 +196,7 @@ impl Scheduler {
                 home,
                 from: entry.key,
                 to,
-                sequence: inner.sequence_of_body(&entry),
+                sequence: core.body_of(home, &entry),
                 subject: entry.subject,
                 body_len: entry.body_len,
                 generation: inner.generation,
@@ -386,22 +387,23 @@ impl Inner {
         Ok((Cancelled::Done, Some(appended)))
     }
 
-    /// Sequence of the record that has the bytes of an entry's message.
-    pub(crate) fn sequence_of_body(&self, entry: &Entry) -> u64 {
+    /// Where the message of a pending entry was scheduled first.
+    pub(crate) fn home_of_entry(&self, core: &Core, entry: &Entry) -> Key {
         match entry.origin {
-            Origin::Scheduled => entry.sequence,
+            Origin::Scheduled => entry.key,
             Origin::Rescheduled => self
                 .moved_record(entry)
-                .map_or(entry.sequence, |one| one.sequence),
+                .or_else(|| core.home_of_moved(entry.key))
+                .unwrap_or(entry.key),
         }
     }
 
-    /// The record that put a rescheduled entry where it is.
-    pub(crate) fn moved_record(&self, entry: &Entry) -> Option<Move> {
+    /// Where the message of a rescheduled entry was scheduled first, as the record says that put it where it is.
+    fn moved_record(&self, entry: &Entry) -> Option<Key> {
         let records = self.store.read(event::SUBJECT, entry.sequence, 1).ok()?;
         let view = records.iter().next()?.message().ok()?;
         match Event::decode(view.body())? {
-            Event::Rescheduled(one) if one.to == entry.key => Some(one),
+            Event::Rescheduled(one) if one.to == entry.key => Some(one.home),
             _ => None,
         }
     }

@@ -10,6 +10,7 @@ use crate::checkpoint::{self, Summary};
 use crate::core::Core;
 use crate::entry::{Entry, Key};
 use crate::error::Error;
+use crate::event;
 use crate::recovery;
 use crate::run::{self, DamagedRun, Merge, Run, run_name};
 use crate::scheduler::{Inner, Scheduler};
@@ -83,6 +84,7 @@ impl Inner {
         summary.runs.push(number);
         let state = checkpoint::encode(&core, &summary);
         let next_sequence = core.next_sequence;
+        let needed = core.needed.first().unwrap_or(next_sequence);
         drop(core);
         let written = self.write_staged(number, &frozen).and_then(|run| {
             self.write_checkpoint(next_sequence, &state)?;
@@ -92,13 +94,31 @@ impl Inner {
         let mut core = self.core.lock();
         core.freezing = Arc::default();
         match written {
-            Ok(run) => core.runs.push(Arc::new(run)),
+            Ok(run) => {
+                core.runs.push(Arc::new(run));
+                self.release_below(needed.min(next_sequence));
+            }
             Err(error) => {
                 frozen.iter().for_each(|&entry| core.stage.push(entry));
                 return Err(error);
             }
         }
         Ok(())
+    }
+
+    /// Lets retention take the records before `sequence`: the checkpoint does not need them, and no pending message does.
+    fn release_below(&self, sequence: u64) {
+        let Some(hold) = &self.store.options().retention_hold else {
+            return;
+        };
+        let records = self.store.read(event::SUBJECT, sequence, 1);
+        let first = records.ok().and_then(|records| {
+            let one = records.iter().next()?;
+            one.message().ok().map(|view| view.offset())
+        });
+        if let Some(offset) = first {
+            hold.release_below(offset);
+        }
     }
 
     /// Writes a run of what is pending among staged entries. The log has then synced why the others are not.

@@ -31,6 +31,14 @@ fn some_due(world: &World, rng: &mut Rng) -> u64 {
     }
 }
 
+/// Now and then so long that the log's retention has work.
+fn some_length(rng: &mut Rng) -> usize {
+    match rng.below(10) {
+        0 => 3_000 + rng.below(3) as usize,
+        _ => rng.below(3) as usize,
+    }
+}
+
 fn some_ids(ids: &[DelayId], rng: &mut Rng) -> Vec<DelayId> {
     (0..rng.below(6))
         .filter_map(|_| rng.pick(ids).copied())
@@ -54,7 +62,7 @@ fn live(seed: u64) {
             0..35 => {
                 for number in 0..1 + rng.below(6) {
                     let due = some_due(&world, &mut rng);
-                    let body = format!("{step}.{number}{}", "x".repeat(rng.below(3) as usize));
+                    let body = format!("{step}.{number}{}", "x".repeat(some_length(&mut rng)));
                     ids.push(world.schedule(due, &body, durability));
                 }
             }
@@ -85,11 +93,13 @@ fn live(seed: u64) {
             90 => world.set_clock(world.now() - rng.below(5 * DAY)),
             91..93 => {
                 world.scheduler().maintain().unwrap();
+                world.scheduler().store().maintain().unwrap();
                 world.check();
             }
             93..95 => world.restart(),
             95..97 => world.kill(),
-            97..99 => world.lose_power(rng.next()),
+            97 => world.lose_power(rng.next()),
+            98 => world.damage_index(&mut rng),
             _ => world.check(),
         }
     }

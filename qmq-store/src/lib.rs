@@ -116,7 +116,9 @@ pub use keep::recovery::OpenReport;
 pub use keep::stats::{ConsumerStats, GroupStats, StoreStats, SubjectStats};
 pub use keep::verify::VerifyReport;
 pub use log::commit::Watermarks;
-pub use options::{Background, Durability, Options, OptionsError, Retention, VisibleAt};
+pub use options::{
+    Background, Durability, Options, OptionsError, Retention, RetentionHold, VisibleAt,
+};
 pub use qmq_message::{self as message, Message, TagFilter};
 pub use read::Tail;
 pub use records::{Damaged, Delivered, MessageView, Records};

@@ -1,6 +1,7 @@
 //! Every limit and choice, with its default, range and effect.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
@@ -63,6 +64,24 @@ impl Default for Retention {
     }
 }
 
+/// Keeps retention from what an embedding program still needs: nothing at or behind an offset that it raises is retired, whatever
+/// [`Retention`] says, and a full disk then refuses appends. A new one holds everything. A clone is the same hold.
+#[derive(Clone, Debug, Default)]
+pub struct RetentionHold(Arc<AtomicU64>);
+
+impl RetentionHold {
+    /// Lets go of everything before `offset`; of no less than before.
+    pub fn release_below(&self, offset: u64) {
+        self.0.fetch_max(offset, Ordering::AcqRel);
+    }
+
+    /// Where it begins.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// Settings of a store. `Options::default()` is right for most; each field says its range.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -92,6 +111,8 @@ pub struct Options {
     pub lease: Duration,
     /// What is kept. Default: see `Retention`.
     pub retention: Retention,
+    /// What holds retention back, if anything does. Default: `None`.
+    pub retention_hold: Option<RetentionHold>,
     /// A checkpoint is taken when so much has been written since the last one: 64 KiB to 64 GiB, default 64 MiB. It bounds the time of an
     /// open after a crash.
     pub checkpoint_bytes: u64,
@@ -123,6 +144,7 @@ impl Default for Options {
             unacked_max: 100_000,
             lease: Duration::from_secs(30),
             retention: Retention::default(),
+            retention_hold: None,
             checkpoint_bytes: 64 << 20,
             mapped_files_max: 4096,
             scan_max: 1_000_000,

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 pub(crate) use model::Model;
 use qmq_sched::{Cancelled, DelayId, Fired, Message, Options, Scheduler};
-use qmq_store::disk::SimulatedDisk;
-use qmq_store::{Background, Durability, ManualClock, Store};
+use qmq_store::disk::{Disk, SimulatedDisk};
+use qmq_store::{Background, Durability, ManualClock, Retention, RetentionHold, Store};
 pub(crate) use rng::Rng;
 
 /// Where the clocks of the tests start.
@@ -81,6 +81,11 @@ impl World {
         let options = qmq_store::Options {
             background: Background::Manual,
             clock: Arc::clone(&self.clock) as Arc<_>,
+            retention: Retention {
+                max_bytes: Some(128 << 10),
+                ..Retention::default()
+            },
+            retention_hold: Some(RetentionHold::default()),
             ..qmq_store::Options::with_segment_bytes(64 << 10)
         };
         let store = Store::open_on(Arc::new(self.log.clone()), options).unwrap();
@@ -188,6 +193,15 @@ impl World {
         self.changed(before, answer, durability);
     }
 
+    /// Flips a bit somewhere in the index, while it is open.
+    pub(crate) fn damage_index(&mut self, rng: &mut Rng) {
+        let files = self.index.list().unwrap();
+        if let Some(file) = rng.pick(&files).filter(|file| file.len > 0) {
+            let (at, bit) = (rng.below(file.len), rng.below(8) as u8);
+            self.index.flip_bit(&file.name, at, bit).unwrap();
+        }
+    }
+
     /// Notes the model before a change whose answer has come.
     fn changed(&mut self, before: Model, answer: Cancelled, durability: Durability) {
         if durability == Durability::Synced && answer != Cancelled::Unknown {
@@ -229,12 +243,14 @@ impl World {
         let fired = self.scheduler().due(now, max).unwrap();
         let expected = self.model.due(now, max, self.options.outstanding_max);
         let got: Vec<_> = fired.iter().map(|one| (one.due_ms, one.id)).collect();
-        assert!(
-            got == expected,
-            "{} fired, not {}",
-            got.len(),
-            expected.len()
-        );
+        let differing = got
+            .iter()
+            .zip(&expected)
+            .position(|(got, expected)| got != expected);
+        if let Some(at) = differing {
+            panic!("{at}: {:?}, not {:?}", got[at], expected[at]);
+        }
+        assert_eq!(got.len(), expected.len());
         for one in &fired {
             assert!(one.due_ms <= now, "early");
             let message = one.message.as_ref().unwrap();

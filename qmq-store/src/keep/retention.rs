@@ -11,6 +11,7 @@ use crate::disk::{Access, DiskFile};
 use crate::error::Error;
 use crate::index::catalog::floor;
 use crate::log::segment::Segment;
+use crate::options::RetentionHold;
 use crate::store::Inner;
 
 /// Blocks given back at a time.
@@ -144,6 +145,8 @@ fn due_floor(inner: &Inner) -> Result<u64, Error> {
     } else {
         u64::MAX
     };
+    let hold = inner.options.retention_hold.as_ref();
+    let needed_from = needed_from.min(hold.map_or(u64::MAX, RetentionHold::offset));
     let mut floor = inner.log.start_offset();
     for segment in sealed {
         let Some(segment_end) = segment.end() else {
