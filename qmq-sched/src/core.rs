@@ -38,6 +38,14 @@ impl Outstanding {
     }
 }
 
+/// A message that comes again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Again {
+    pub(crate) at_ms: u64,
+    pub(crate) entry: Entry,
+    pub(crate) home: Key,
+}
+
 /// Where a rescheduled message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -237,11 +245,7 @@ impl Core {
     fn add(&mut self, entry: Entry) {
         self.subjects.add(&entry);
         self.stage.push(entry);
-        let window = if entry.key < self.backlog.limit() {
-            &mut self.backlog
-        } else {
-            &mut self.near
-        };
+        let window = self.window(entry.key < self.backlog.limit());
         if window.takes(entry.key) {
             window.push(entry);
         }
@@ -354,8 +358,25 @@ impl Core {
         }
     }
 
+    /// What was taken out to be handed out is not, after all.
+    pub(crate) fn take_back(&mut self, again: &[Again]) {
+        for one in again {
+            self.hand_out_again(one.home, one.at_ms);
+        }
+        self.backlog.rewind();
+        self.near.rewind();
+    }
+
+    pub(crate) fn window(&mut self, backlog: bool) -> &mut Window {
+        if backlog {
+            &mut self.backlog
+        } else {
+            &mut self.near
+        }
+    }
+
     /// Takes the first of those that come again by `now_ms`.
-    pub(crate) fn pop_again(&mut self, now_ms: u64) -> Option<(Entry, Key)> {
+    pub(crate) fn pop_again(&mut self, now_ms: u64) -> Option<Again> {
         while self
             .again
             .peek()
@@ -366,7 +387,8 @@ impl Core {
                 && one.again_ms == Some(at_ms)
             {
                 one.again_ms = None;
-                return Some((one.entry, home));
+                let entry = one.entry;
+                return Some(Again { at_ms, entry, home });
             }
         }
         None
@@ -412,12 +434,7 @@ impl Core {
                 entries.push(entry);
             }
         };
-        let window = if backlog {
-            &mut self.backlog
-        } else {
-            &mut self.near
-        };
-        window.refill(entries, end);
+        self.window(backlog).refill(entries, end);
         Ok(())
     }
 }

@@ -5,11 +5,12 @@ use std::cmp::Reverse;
 use qmq_store::{Damaged, Durability, Message};
 
 use crate::bucket::State;
-use crate::core::Core;
+use crate::core::{Again, Core};
 use crate::entry::{Entry, Key};
 use crate::error::Error;
 use crate::event::{self, Event};
 use crate::id::DelayId;
+use crate::recovery;
 use crate::run::DamagedRun;
 use crate::scheduler::{Inner, Scheduler};
 
@@ -73,8 +74,10 @@ struct Batch {
     /// Handed out for the first time.
     first: Vec<(Entry, Key)>,
     /// Handed out again.
-    again: Vec<(Entry, Key)>,
+    again: Vec<Again>,
     dropped: Vec<(Entry, Key)>,
+    /// How many of `first` fell due before the scheduler was opened.
+    backlog: u64,
 }
 
 impl Scheduler {
@@ -91,24 +94,25 @@ impl Scheduler {
     pub fn due(&self, now_ms: u64, max: usize) -> Result<Vec<Fired>, Error> {
         let inner = &self.inner;
         let mut core = inner.core.lock();
-        let batch = inner.take_due(&mut core, now_ms, max)?;
-        let mut end_offset = 0;
-        if !batch.dropped.is_empty() {
-            let record = event::dropped(&batch.dropped);
-            let appended = inner.record(&mut core, &record, &Event::Dropped(batch.dropped))?;
-            end_offset = appended;
-        }
-        let mut fired = batch.again;
-        if !batch.first.is_empty() {
-            let record = event::handed_out(&batch.first);
-            let event = Event::HandedOut(batch.first);
-            end_offset = inner.record(&mut core, &record, &event)?;
-            if let Event::HandedOut(first) = event {
-                fired.extend(first);
+        let batch = loop {
+            let mut batch = Batch::default();
+            let Err(damaged) = inner.take_due(&mut core, &mut batch, now_ms, max) else {
+                break batch;
+            };
+            core.take_back(&batch.again);
+            recovery::heal(inner, &mut core, &damaged)?;
+        };
+        let end_offset = match inner.record_batch(&mut core, &batch) {
+            Ok(end_offset) => end_offset,
+            Err(error) => {
+                core.take_back(&batch.again);
+                return Err(error);
             }
-        }
+        };
+        inner.pace.lock().handed_out += batch.backlog;
+        let again = batch.again.iter().map(|one| (one.entry, one.home));
+        let fired = again.chain(batch.first);
         let named: Vec<_> = fired
-            .into_iter()
             .map(|(entry, home)| {
                 let refusals = core.outstanding.get(&home).map_or(0, |one| one.refusals);
                 Named {
@@ -189,12 +193,7 @@ fn first_pending(
             Some(entry) if entry.key.due_ms > until_ms => return Ok(None),
             Some(entry) if core.is_pending(&entry) => return Ok(Some(entry)),
             Some(_) => {
-                let window = if backlog {
-                    &mut core.backlog
-                } else {
-                    &mut core.near
-                };
-                window.pop();
+                core.window(backlog).pop();
             }
             None if window.is_complete() || window.end().due_ms > until_ms => return Ok(None),
             None => core.refill(backlog)?,
@@ -203,8 +202,13 @@ fn first_pending(
 }
 
 impl Inner {
-    fn take_due(&self, core: &mut Core, now_ms: u64, max: usize) -> Result<Batch, Error> {
-        let mut batch = Batch::default();
+    fn take_due(
+        &self,
+        core: &mut Core,
+        batch: &mut Batch,
+        now_ms: u64,
+        max: usize,
+    ) -> Result<(), DamagedRun> {
         while batch.again.len() < max {
             let Some(one) = core.pop_again(now_ms) else {
                 break;
@@ -214,45 +218,60 @@ impl Inner {
         let out = core.outstanding.len();
         let room = self.options.outstanding_max.saturating_sub(out);
         let room = room.min(max - batch.again.len());
-        let mut pace = self.pace.lock();
-        for backlog in [true, false] {
-            let mut left = room - batch.first.len();
-            if backlog {
-                let paced = pace.room(now_ms, self.options.catch_up_per_second);
-                left = left.min(usize::try_from(paced).unwrap_or(usize::MAX));
+        let paced = self
+            .pace
+            .lock()
+            .room(now_ms, self.options.catch_up_per_second);
+        let paced = room.min(usize::try_from(paced).unwrap_or(usize::MAX));
+        self.take_first(core, batch, now_ms, true, paced)?;
+        batch.backlog = batch.first.len() as u64;
+        self.take_first(core, batch, now_ms, false, room)
+    }
+
+    /// Takes messages from a window until the batch has `room` that were not out before.
+    fn take_first(
+        &self,
+        core: &mut Core,
+        batch: &mut Batch,
+        now_ms: u64,
+        backlog: bool,
+        room: usize,
+    ) -> Result<(), DamagedRun> {
+        // Dropped in bounded portions, or one call could take for ever.
+        while batch.first.len() < room && batch.dropped.len() < self.options.outstanding_max {
+            let Some(entry) = first_pending(core, backlog, now_ms)? else {
+                break;
+            };
+            core.window(backlog).pop();
+            // Runs made anew beside the old ones may hold the same.
+            let is_last = |of: &[(Entry, Key)]| of.last().is_some_and(|(e, _)| e.key == entry.key);
+            if is_last(&batch.first) || is_last(&batch.dropped) {
+                continue;
             }
-            let taken = batch.first.len();
-            while batch.first.len() - taken < left {
-                // Dropped in bounded portions, or one call could take for ever.
-                if batch.dropped.len() >= self.options.outstanding_max {
-                    break;
-                }
-                let first = self.healing(core, |core| first_pending(core, backlog, now_ms))?;
-                let Some(entry) = first else { break };
-                let window = if backlog {
-                    &mut core.backlog
-                } else {
-                    &mut core.near
-                };
-                window.pop();
-                let last = batch.first.iter().chain(&batch.dropped).last();
-                if last.is_some_and(|(last, _)| last.key == entry.key) {
-                    continue;
-                }
-                let home = self.home_of_entry(core, &entry);
-                let late = now_ms - entry.key.due_ms;
-                let is_late = |ttl: std::time::Duration| u128::from(late) > ttl.as_millis();
-                if self.options.time_to_live.is_some_and(is_late) {
-                    batch.dropped.push((entry, home));
-                } else {
-                    batch.first.push((entry, home));
-                }
-            }
-            if backlog {
-                pace.handed_out += (batch.first.len() - taken) as u64;
+            let home = self.home_of_entry(core, &entry);
+            let late = now_ms - entry.key.due_ms;
+            let is_late = |ttl: std::time::Duration| u128::from(late) > ttl.as_millis();
+            if self.options.time_to_live.is_some_and(is_late) {
+                batch.dropped.push((entry, home));
+            } else {
+                batch.first.push((entry, home));
             }
         }
-        Ok(batch)
+        Ok(())
+    }
+
+    /// Records what a batch does. Returns where the record ends; 0 without one.
+    fn record_batch(&self, core: &mut Core, batch: &Batch) -> Result<u64, Error> {
+        let mut end_offset = 0;
+        if !batch.dropped.is_empty() {
+            let record = event::dropped(&batch.dropped);
+            end_offset = self.record(core, &record, &Event::Dropped(batch.dropped.clone()))?;
+        }
+        if !batch.first.is_empty() {
+            let record = event::handed_out(&batch.first);
+            end_offset = self.record(core, &record, &Event::HandedOut(batch.first.clone()))?;
+        }
+        Ok(end_offset)
     }
 
     /// Appends a record and takes it. Returns where it ends.

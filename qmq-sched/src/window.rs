@@ -9,6 +9,7 @@ use crate::entry::{Entry, Key};
 #[derive(Debug)]
 pub(crate) struct Window {
     heap: BinaryHeap<Reverse<Entry>>,
+    start: Key,
     end: Key,
     /// Where its span of time ends.
     limit: Key,
@@ -20,6 +21,7 @@ impl Window {
     pub(crate) fn new(start: Key, limit: Key, capacity: usize) -> Self {
         Self {
             heap: BinaryHeap::new(),
+            start,
             end: start,
             limit,
             capacity,
@@ -68,6 +70,12 @@ impl Window {
     pub(crate) fn refill(&mut self, entries: Vec<Entry>, end: Key) {
         self.heap.extend(entries.into_iter().map(Reverse));
         self.end = end;
+    }
+
+    /// Forgets everything, to be filled again from its start.
+    pub(crate) fn rewind(&mut self) {
+        self.heap.clear();
+        self.end = self.start;
     }
 
     pub(crate) fn capacity(&self) -> usize {
