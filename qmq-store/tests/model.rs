@@ -326,9 +326,9 @@ impl Both {
             assert!(matches!(outcome, Err(Error::StaleIncarnation { .. })));
             return;
         }
-        let expected = self
-            .picture
-            .take_one(subject, group, consumer, number, SUBJECTS[to]);
+        let expected =
+            self.picture
+                .take_one(subject, group, consumer, number, SUBJECTS[to], self.now);
         assert_eq!(outcome.ok().map(|at| at.sequence), expected);
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use qmq_store::disk::CrashImage;
 use qmq_store::{AckOutcome, Durability, Error, Message};
-use support::{House, NOON, attempts, pull_sequences, request, sequences};
+use support::{Bell, House, NOON, attempts, pull_sequences, request, sequences};
 
 #[test]
 fn acks_come_in_any_order_and_with_holes_and_survive_a_crash() {
@@ -313,4 +313,43 @@ fn pull_sequences_whose_pulls_a_loss_of_power_took_are_not_given_again() {
     let after = house.pull("a", 4);
     assert_eq!(sequences(&after), [5, 6, 7, 8]);
     assert!(pull_sequences(&after)[0] > lost[3]);
+}
+
+#[test]
+fn a_consumer_that_only_moves_messages_elsewhere_keeps_its_lease() {
+    let house = House::with(|options| options.lease = Duration::from_secs(30));
+    house.send_numbers("s", 0..3);
+    let batch = house.pull("c", 3);
+    for (step, number) in (1..).zip(pull_sequences(&batch)) {
+        house.clock.advance(20_000);
+        house
+            .store()
+            .copy_and_ack(batch.member(), number, "dead", Durability::Buffered)
+            .unwrap();
+        assert_eq!(house.store().expire(NOON + step * 20_000).unwrap(), []);
+    }
+    assert_eq!(house.store().read("dead", 0, 10).unwrap().len(), 3);
+}
+
+#[test]
+fn a_refusal_wakes_those_who_wait_even_if_it_does_not_become_durable() {
+    let house = House::new();
+    house.send("s", "x");
+    let batch = house.pull("c", 1);
+    let (bell, waker) = Bell::new();
+    house.store().poll_pull(&request("waits"), &waker).unwrap();
+    house.disk.faults(|faults| faults.fail_sync(1));
+    let refused = house.store().nack(
+        batch.member(),
+        &[0..=u64::MAX],
+        Duration::ZERO,
+        Durability::Synced,
+    );
+    assert!(
+        matches!(refused, Err(Error::Poisoned { .. })),
+        "{refused:?}"
+    );
+    let stats = house.store().subject_stats("s").unwrap();
+    assert_eq!(stats.groups[0].waiting, 1, "it was applied");
+    assert_eq!(bell.rung(), 1);
 }

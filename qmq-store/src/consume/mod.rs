@@ -49,12 +49,11 @@ impl Consumption {
         })
     }
 
-    /// Whether a group of that name exists, and of which kind.
-    pub(crate) fn kind_of(&self, group: &str) -> Option<GroupKind> {
+    /// The group of that name; of a broadcast group any part, since they are of one kind and have one filter.
+    pub(crate) fn named(&self, group: &str) -> Option<&Group> {
         self.groups
             .iter()
             .find(|candidate| &**candidate.name() == group)
-            .map(Group::kind)
     }
 
     /// Makes an action's change, whose record ends at `end_offset`. Live work and recovery both come this way.

@@ -206,10 +206,12 @@ impl Picture {
         consumer: &str,
         number: u64,
         to: &str,
+        now: u64,
     ) -> Option<u64> {
         let key = self.key(subject, group, consumer);
         let state = self.groups.get_mut(&key)?;
         let member = state.members.get_mut(consumer)?;
+        member.seen = now;
         let sequence = member.held.remove(&number)?;
         state.failures.remove(&sequence);
         let copy = self.subjects[subject][sequence as usize].clone();
