@@ -19,7 +19,7 @@ impl Inner {
     /// A consumer may come before the first message: its group creates the subject.
     pub(super) fn create_with_group(&self, request: &PullRequest) -> Result<Arc<Subject>, Error> {
         self.check_new_subjects([&*request.subject])?;
-        let action = create_action(request, 0);
+        let action = create_action(request, 0, 0);
         let mut body = Vec::new();
         action.encode(&mut body);
         let part = action_part(&request.subject, &body);
@@ -79,7 +79,8 @@ impl Inner {
                 Start::Earliest => floor(subject, &self.segments())?,
                 Start::Latest => subject.index.lock().next,
             };
-            self.act(subject, consumption, &create_action(request, cursor))?;
+            let action = create_action(request, cursor, consumption.pull_floor);
+            self.act(subject, consumption, &action)?;
         }
         consumption
             .find(&request.group, &request.consumer)
@@ -111,12 +112,13 @@ impl Inner {
     }
 }
 
-fn create_action(request: &PullRequest, cursor: u64) -> Action<'_> {
+fn create_action(request: &PullRequest, cursor: u64, pull_floor: u64) -> Action<'_> {
     Action::Create {
         group: &request.group,
         consumer: request.part_of(),
         kind: request.kind(),
         filter: request.filter_if_any().cloned(),
         cursor,
+        pull_floor,
     }
 }

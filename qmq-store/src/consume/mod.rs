@@ -15,6 +15,8 @@ mod redelivery;
 mod request;
 pub(crate) mod settle;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 pub(crate) mod wakeup;
 mod write;
 
@@ -36,6 +38,8 @@ use wakeup::Waiters;
 #[derive(Debug, Default)]
 pub(crate) struct Consumption {
     pub(crate) groups: Vec<Group>,
+    /// Above all pull sequences of groups that were dropped: who holds one of them must not settle messages of a later group.
+    pub(crate) pull_floor: u64,
     pub(crate) waiters: Waiters,
 }
 
@@ -60,9 +64,11 @@ impl Consumption {
     pub(crate) fn apply(&mut self, action: &Action<'_>, end_offset: u64, names: &Names) {
         let mut intern = |name: &str| names.intern(name);
         if let Action::Drop { group } = action {
-            self.groups.retain(|candidate| {
-                &**candidate.name() != *group || candidate.applied() >= end_offset
+            let dropped = self.groups.extract_if(.., |candidate| {
+                &**candidate.name() == *group && candidate.applied() < end_offset
             });
+            let ends = dropped.map(|group| group.pull_end());
+            self.pull_floor = ends.fold(self.pull_floor, u64::max);
             return;
         }
         if let Action::Create {
@@ -71,6 +77,7 @@ impl Consumption {
             kind,
             filter,
             cursor,
+            ..
         } = action
             && self.find(group, consumer).is_none()
         {
