@@ -4,11 +4,13 @@
 
 mod support;
 
+use std::sync::{Arc, Mutex};
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use qmq_store::{
     Batch, Durability, Error, Message, Options, PollPull, PullRequest, ResetTo, Start, Store,
-    TagFilter,
+    TagFilter, Waiting,
 };
 use support::{Bell, House, NOON, attempts, bodies, request, sequences, small_options};
 
@@ -199,7 +201,11 @@ fn refused_messages_that_fill_the_limit_are_told_to_who_pulls_and_waited_for_by_
     );
     // Time alone makes room for it.
     let (_bell, waker) = Bell::new();
-    let polled = house.store().poll_pull(&request("c"), &waker).unwrap();
+    let mut waiting = Waiting::default();
+    let polled = house
+        .store()
+        .poll_pull(&request("c"), &waker, &mut waiting)
+        .unwrap();
     assert!(matches!(polled, PollPull::Pending { next_due_ms: Some(at) } if at == NOON + 10_000));
     house.clock.advance(10_000);
     let again = house.pull("c", 10);
@@ -217,6 +223,12 @@ fn a_pull_of_no_message_takes_none_and_its_group_is_there_all_the_same() {
     assert!(house.pull("c", 0).is_empty());
     assert_eq!(house.store().subject_stats("s").unwrap().groups.len(), 1);
     assert_eq!(sequences(&house.pull("c", 2)), [0, 1]);
+    let (_bell, waker) = Bell::new();
+    let none = request("c").max(0);
+    let polled = house
+        .store()
+        .poll_pull(&none, &waker, &mut Waiting::default());
+    assert!(matches!(polled.unwrap(), PollPull::Ready(batch) if batch.is_empty()));
     house.kill();
     // Asking for none is not the pull in which a consumer is given again what it holds.
     assert!(house.pull("c", 0).is_empty());
@@ -297,19 +309,89 @@ fn tags_are_matched_by_or_and_by_and() {
 fn a_task_is_woken_by_what_it_waits_for_and_by_nothing_else() {
     let house = House::new();
     let (bell, waker) = Bell::new();
-    let poll = || house.store().poll_pull(&request("c"), &waker).unwrap();
-    assert!(matches!(poll(), PollPull::Pending { next_due_ms: None }));
+    let mut waiting = Waiting::default();
+    let mut poll = || house.poll("c", &waker, &mut waiting);
+    assert!(poll().is_none());
     house.send("another", "x");
     assert_eq!(bell.rung(), 0);
     house.send("s", "x");
     assert_eq!(bell.rung(), 1);
-    let PollPull::Ready(batch) = poll() else {
-        panic!("woken for nothing")
-    };
-    assert_eq!(batch.len(), 1);
+    assert_eq!(poll().expect("woken for something").len(), 1);
     // Once is once: who is not waiting is not woken.
     house.send("s", "y");
     assert_eq!(bell.rung(), 1);
+}
+
+#[test]
+fn a_wait_that_is_given_up_leaves_no_waker_behind_and_takes_no_other_along() {
+    let house = House::new();
+    let (bell, waker) = Bell::new();
+    let (others, another) = Bell::new();
+    let held = || (Arc::strong_count(&bell), Arc::strong_count(&others));
+    for _ in 0..10 {
+        assert!(house.poll("c", &waker, &mut Waiting::default()).is_none());
+    }
+    assert_eq!(held(), (2, 2));
+    // Two that wait with one waker, of which one gives up; and one that was polled with another waker last.
+    let mut places = [(); 3].map(|()| Waiting::default());
+    for waiting in &mut places {
+        assert!(house.poll("c", &waker, waiting).is_none());
+    }
+    assert!(house.poll("c", &another, &mut places[2]).is_none());
+    assert_eq!(held(), (4, 3));
+    places[0] = Waiting::default();
+    assert_eq!(held(), (3, 3));
+    house.send("s", "x");
+    assert_eq!((bell.rung(), others.rung()), (1, 1));
+    assert_eq!(held(), (2, 2));
+    // On another subject it waits no more on the first; what is ready ends the wait.
+    assert!(house.poll("c", &waker, &mut places[0]).is_some());
+    assert!(house.poll("c", &waker, &mut places[0]).is_none());
+    let elsewhere = PullRequest::new("t", "g", "c");
+    let polled = house.store().poll_pull(&elsewhere, &waker, &mut places[0]);
+    assert!(matches!(polled.unwrap(), PollPull::Pending { .. }));
+    house.send("s", "y");
+    assert_eq!(bell.rung(), 1);
+    assert!(house.poll("c", &waker, &mut places[0]).is_some());
+    assert_eq!(held(), (2, 2));
+}
+
+/// A task that waits in two places, one of which is its own.
+struct Task {
+    waiting: Mutex<Waiting>,
+}
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn a_task_that_goes_with_its_last_waker_leaves_where_no_lock_is_held() {
+    let (done, finished) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let house = House::new();
+        let (_bell, another) = Bell::new();
+        for given_up in [false, true] {
+            let mut elsewhere = Waiting::default();
+            let task = Arc::new(Task {
+                waiting: Mutex::default(),
+            });
+            let waker = Waker::from(Arc::clone(&task));
+            assert!(house.poll("c", &waker, &mut elsewhere).is_none());
+            let mut own = task.waiting.lock().unwrap();
+            assert!(house.poll("c", &another, &mut own).is_none());
+            drop(own);
+            drop((task, waker));
+            if given_up {
+                drop(elsewhere);
+            } else {
+                assert!(house.poll("c", &another, &mut elsewhere).is_none());
+            }
+        }
+        done.send(()).unwrap();
+    });
+    let told = finished.recv_timeout(Duration::from_secs(20));
+    told.expect("it waits for a lock that it holds");
 }
 
 #[test]
@@ -319,10 +401,11 @@ fn a_task_is_told_when_a_refused_message_is_due_and_woken_when_one_is_left_behin
     let batch = house.pull("c", 1);
     let other = house.pull("other", 1);
     let (bell, waker) = Bell::new();
-    let poll = || {
+    let mut waiting = Waiting::default();
+    let mut poll = || {
         house
             .store()
-            .poll_pull(&request("waiting"), &waker)
+            .poll_pull(&request("waiting"), &waker, &mut waiting)
             .unwrap()
     };
     assert!(matches!(poll(), PollPull::Pending { next_due_ms: None }));
