@@ -122,6 +122,16 @@ pub enum Error {
         /// The limit.
         max: u64,
     },
+    /// A segment cannot take the record: an action that names very many messages, or a message from before `Options::segment_bytes` was lowered.
+    #[error(
+        "record of {bytes} bytes; a segment takes {max} (Options::segment_bytes); settle or pull fewer messages at a time, or open the store with larger segments"
+    )]
+    RecordTooLarge {
+        /// Length of the record on disk.
+        bytes: u64,
+        /// The limit.
+        max: u64,
+    },
     /// A batch without messages.
     #[error("a batch needs at least one message")]
     EmptyBatch,
