@@ -151,6 +151,7 @@ impl Log {
                 (segment, file)
             }
         };
+        segment.publish(start.end);
         file.sync()?;
         disk.sync_names()?;
         dirty.names = false;

@@ -375,6 +375,7 @@ impl Appender<'_> {
         let writer = &mut *self.writer;
         let end = writer.end;
         writer.segment.note_time(self.time_ms);
+        writer.segment.publish(end);
         self.log.commit.publish_written(end);
         writer
             .publisher
