@@ -7,7 +7,7 @@ mod support;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use qmq_store::{Error, Message, OpenError, Store};
+use qmq_store::{Error, Message, OpenError, Store, offline};
 use support::{everything, small_options};
 
 /// A folder with a closed store of three messages.
@@ -77,6 +77,32 @@ fn a_file_of_another_program_is_never_taken_for_a_stores_by_its_name() {
         assert!(
             matches!(&error, OpenError::NotAStore { found, .. } if found == file),
             "{file}: {error:?}"
+        );
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
+fn a_repair_of_a_folder_without_a_log_changes_nothing_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let repair = || {
+        let before = everything(folder.path());
+        let error = offline::repair(folder.path(), &mut |_, _| {}).unwrap_err();
+        assert!(everything(folder.path()) == before, "changed by {error}");
+        error
+    };
+    let error = repair();
+    assert!(
+        matches!(error, Error::Open(OpenError::NoStore { .. })),
+        "{error:?}"
+    );
+    for file in ["holiday.jpg", "store", "log-00000000000000000000"] {
+        let path = folder.path().join(file);
+        std::fs::write(&path, [b'm'; 100]).unwrap();
+        let error = repair();
+        assert!(
+            matches!(&error, Error::Open(OpenError::NotAStore { found, .. }) if found == file),
+            "{error:?}"
         );
         std::fs::remove_file(path).unwrap();
     }
