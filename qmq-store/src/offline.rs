@@ -65,7 +65,7 @@ pub struct RepairReport {
     pub identity_rebuilt: bool,
     /// What opening the store found and mended.
     pub opened: OpenReport,
-    /// Index files rebuilt besides.
+    /// Index files rebuilt besides: their checksums were bad, or their entries did not lead to the records.
     pub indexes_rebuilt: u64,
     /// What is still damaged: records that no copy in this folder can bring back. They are reported by reads and cost no others.
     pub remaining: Vec<Damage>,
@@ -84,8 +84,11 @@ pub fn repair(
     let disk = folder(path.as_ref())?;
     let identity_rebuilt = repair_identity(&*disk)?;
     let store = Store::open_on(disk, quiet_options(Options::default().segment_bytes))?;
-    let indexes_rebuilt = store.rebuild_damaged_indexes()?;
-    let verified = store.verify(progress)?;
+    let mut verified = store.verify(progress)?;
+    let indexes_rebuilt = store.rebuild_indexes(&verified.damages)?;
+    if indexes_rebuilt > 0 {
+        verified = store.verify(progress)?;
+    }
     let opened = store.open_report().clone();
     store.checkpoint()?;
     store.close()?;

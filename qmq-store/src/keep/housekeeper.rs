@@ -9,13 +9,11 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::files::write_index;
-use super::rebuild::{neighbours, rebuild_index};
+use super::damage::{Damage, DamageKind};
 use super::seal::seal_next;
-use super::{checkpoint as checkpoints, retention};
+use super::{checkpoint as checkpoints, rebuild, retention};
 use crate::error::Error;
-use crate::index::sealed::SealedIndex;
-use crate::log::segment::{Segment, index_name};
+use crate::log::segment::Segment;
 use crate::options::Background;
 use crate::store::Inner;
 
@@ -118,15 +116,15 @@ pub(crate) fn checkpoint(inner: &Inner) -> Result<(), Error> {
 }
 
 impl crate::Store {
-    /// Verifies all index files and rebuilds those that are damaged, or that do not lead to their records. Returns how many.
-    pub(crate) fn rebuild_damaged_indexes(&self) -> Result<u64, Error> {
+    /// Rebuilds the index files that a verification found damaged, or not to lead to their records. Returns how many.
+    pub(crate) fn rebuild_indexes(&self, found: &[Damage]) -> Result<u64, Error> {
+        let _step = self.inner.housekeeping.lock();
         let mut rebuilt = 0;
         for segment in self.inner.segments().iter() {
-            if segment
-                .sealed()
-                .is_some_and(|index| index.verify().is_err())
-            {
-                rebuild(&self.inner, segment)?;
+            let name = segment.index_file().name();
+            let is_its = |damage: &Damage| damage.kind == DamageKind::Index && damage.file == name;
+            if found.iter().any(is_its) {
+                replace_index(&self.inner, segment)?;
                 rebuilt += 1;
             }
         }
@@ -134,7 +132,7 @@ impl crate::Store {
     }
 }
 
-/// Rebuilds the index file of a sealed segment in place of a damaged one.
+/// Rebuilds the index file of a sealed segment in place of one whose checksums are bad.
 pub(crate) fn rebuild(inner: &Inner, segment: &Arc<Segment>) -> Result<(), Error> {
     let _step = inner.housekeeping.lock();
     rebuild_held(inner, segment)
@@ -142,6 +140,14 @@ pub(crate) fn rebuild(inner: &Inner, segment: &Arc<Segment>) -> Result<(), Error
 
 /// As [`rebuild`], for who holds the housekeeping lock already.
 pub(crate) fn rebuild_held(inner: &Inner, segment: &Arc<Segment>) -> Result<(), Error> {
+    if segment.sealed().is_some_and(|index| index.verify().is_ok()) {
+        return Ok(()); // Somebody was faster.
+    }
+    replace_index(inner, segment)
+}
+
+/// The caller holds the housekeeping lock.
+fn replace_index(inner: &Inner, segment: &Arc<Segment>) -> Result<(), Error> {
     let segments = inner.log.segments();
     let Some(at) = segments
         .iter()
@@ -149,21 +155,8 @@ pub(crate) fn rebuild_held(inner: &Inner, segment: &Arc<Segment>) -> Result<(), 
     else {
         return Ok(()); // Retired meanwhile.
     };
-    if segment.sealed().is_some_and(|index| index.verify().is_ok()) {
-        return Ok(()); // Somebody was faster.
-    }
-    let name = index_name(segment.base);
-    let (before, after) = neighbours(&segments, at, &inner.catalog);
-    let bytes = rebuild_index(&*inner.log.disk, &inner.catalog, segment, &before, &after)
-        .map_err(Error::io(format!("rebuilding {name}")))?;
-    write_index(&*inner.log.disk, segment.base, &bytes)
-        .map_err(Error::io(format!("writing {name}")))?;
-    segment.index_file().forget();
-    let end = segment.end().unwrap_or(segment.base);
-    let index =
-        SealedIndex::open(segment.index_file().clone(), segment.base, end).map_err(|_| {
-            Error::io(format!("reading {name} back"))(io::ErrorKind::InvalidData.into())
-        })?;
-    segment.set_sealed(Some(Arc::new(index)));
-    Ok(())
+    rebuild::rebuild(&*inner.log.disk, &inner.catalog, &segments, at).map_err(Error::io(format!(
+        "rebuilding {}",
+        segment.index_file().name()
+    )))
 }
