@@ -74,7 +74,10 @@ pub(crate) fn maintain(inner: &Inner) -> Result<(), Error> {
     if inner.options.background == Background::Manual {
         inner.sync_to(inner.log.commit.written())?;
     }
-    let _step = inner.housekeeping.lock();
+    one_step(inner, maintain_held)
+}
+
+fn maintain_held(inner: &Inner) -> Result<(), Error> {
     inner.check_open()?;
     inner.log.commit.check()?;
     seal_all(inner).map_err(Error::io("sealing a segment"))?;
@@ -92,6 +95,20 @@ pub(crate) fn maintain(inner: &Inner) -> Result<(), Error> {
     Ok(())
 }
 
+/// Takes the housekeeping lock for `step`. What waits for a sync that the step makes is called and woken when the lock is let go: it may want it.
+fn one_step<T>(inner: &Inner, step: impl FnOnce(&Inner) -> T) -> T {
+    let held = inner.housekeeping.lock();
+    let outcome = step(inner);
+    drop(held);
+    tell_synced(inner);
+    outcome
+}
+
+fn tell_synced(inner: &Inner) {
+    inner.log.commit.run_ready();
+    inner.wake_visible();
+}
+
 /// Seals everything that waits.
 pub(crate) fn seal_all(inner: &Inner) -> io::Result<()> {
     while seal_next(&inner.log, &inner.catalog)? {}
@@ -100,16 +117,23 @@ pub(crate) fn seal_all(inner: &Inner) -> io::Result<()> {
 
 /// Seals on behalf of an appender, unless somebody is at it.
 pub(crate) fn seal(inner: &Inner) -> io::Result<()> {
-    match inner.housekeeping.try_lock() {
-        Some(_step) => seal_all(inner),
-        None => Ok(()),
-    }
+    let Some(held) = inner.housekeeping.try_lock() else {
+        return Ok(());
+    };
+    let outcome = seal_all(inner);
+    drop(held);
+    tell_synced(inner);
+    outcome
 }
 
-/// Takes a checkpoint. The caller holds the housekeeping lock.
+/// Takes a checkpoint.
+pub(crate) fn checkpoint_now(inner: &Inner) -> Result<(), Error> {
+    one_step(inner, checkpoint)
+}
+
+/// As [`checkpoint_now`], for who holds the housekeeping lock already.
 pub(crate) fn checkpoint(inner: &Inner) -> Result<(), Error> {
     let replay_from = checkpoints::take(&inner.log, &inner.catalog)?;
-    inner.wake_visible();
     inner.last_checkpoint.store(replay_from, Ordering::Relaxed);
     inner.names.prune();
     Ok(())
