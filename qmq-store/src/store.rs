@@ -72,6 +72,7 @@ pub(crate) struct Inner {
     /// How many hold retention back: verifications and backups under way.
     pub(crate) retention_held: std::sync::atomic::AtomicUsize,
     pub(crate) last_checkpoint: std::sync::atomic::AtomicU64,
+    pub(crate) failures: Mutex<housekeeper::Failures>,
     /// One housekeeping step at a time.
     pub(crate) housekeeping: Mutex<()>,
     pub(crate) closed: AtomicBool,

@@ -139,6 +139,7 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, options: Options) -> Result<Inner, Open
         retired: Mutex::new(Vec::new()),
         retention_held: AtomicUsize::new(0),
         last_checkpoint,
+        failures: Mutex::default(),
         housekeeping: Mutex::new(()),
         closed: AtomicBool::new(false),
         lock: Mutex::new(Some(FolderLock { _held: lock })),
