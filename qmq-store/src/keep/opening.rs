@@ -77,7 +77,8 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, options: Options) -> Result<Inner, Open
         // A loss of power may have taken back what consumers have seen: nothing that they hold may settle other messages.
         identity.incarnation += 1;
     }
-    // From here on the folder is changed: the store is open, and durably says so.
+    // The store is open, and durably says so, before anything is appended. What the recovery has removed before, an open that starts over
+    // would remove again.
     identity.clean_end = None;
     identity
         .write(&**disk)
