@@ -97,6 +97,7 @@ mod error;
 pub mod fuzzing;
 mod index;
 mod keep;
+mod le;
 mod log;
 pub mod offline;
 mod options;

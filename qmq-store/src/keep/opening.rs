@@ -237,7 +237,7 @@ pub(crate) fn close(inner: &Inner) -> Result<(), Error> {
     let end = inner.log.close_for_appends();
     inner.sync_to(end)?;
     if inner.log.active_bytes() > REPLAYED_AT_OPEN_MAX {
-        inner.log.finish_active()?;
+        inner.log.finish_active();
     }
     housekeeper::seal_all(inner).map_err(Error::io("sealing a segment"))?;
     housekeeper::checkpoint(inner)?;

@@ -396,7 +396,7 @@ impl Log {
     }
 
     /// Ends the active segment where it is, at a close: the next open starts a new one. The log takes nothing afterwards.
-    pub(crate) fn finish_active(&self) -> Result<(), Error> {
+    pub(crate) fn finish_active(&self) {
         let mut writer = self.writer.lock();
         let end = writer.end;
         writer.segment.set_end(end);
@@ -408,7 +408,6 @@ impl Log {
             touched,
             subjects: writer.subjects,
         });
-        Ok(())
     }
 
     /// Creates what is missing of the reserve. `false`: there is no room for it now.
