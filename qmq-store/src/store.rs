@@ -66,7 +66,7 @@ impl Running {
         self.inner.closed.store(true, Ordering::SeqCst);
         self.inner.log.commit.stop();
         self.inner.log.ahead.stop();
-        self.inner.log.ask_housekeeping();
+        self.inner.log.housekeeping.ring();
         // Whoever waits for a message is told that none will come.
         for subject in self.inner.catalog.all() {
             wakeup::notify(&subject);

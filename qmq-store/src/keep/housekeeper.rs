@@ -64,7 +64,7 @@ fn flush_loop(inner: &Inner) {
 
 fn keep_loop(inner: &Inner) {
     while !inner.closed.load(Ordering::SeqCst) {
-        inner.log.housekeeping_wait(KEEP_INTERVAL);
+        inner.log.housekeeping.wait(KEEP_INTERVAL);
         if inner.closed.load(Ordering::SeqCst) || inner.log.commit.check().is_err() {
             continue;
         }
