@@ -34,8 +34,8 @@
 //! * **Append**: [`Store::append`], [`Store::append_with`], and [`Store::append_batch`] for several messages, also of different subjects,
 //!   that survive and become visible together. [`Store::wait`] blocks until an offset has reached a [`Durability`]; [`Store::when`] calls
 //!   back instead.
-//! * **Pull**: [`Store::pull`] returns at once, [`Store::pull_wait`] blocks, [`Store::poll_pull`] takes a waker, for async shells. A group
-//!   comes into being with its first pull.
+//! * **Pull**: [`Store::pull`] returns at once, [`Store::pull_wait`] blocks, [`Store::poll_pull`] takes a waker, for async shells, and a
+//!   [`Waiting`] that gives it up when it is dropped. A group comes into being with its first pull.
 //! * **Settle**: [`Store::ack`], [`Store::nack`], [`Store::copy_and_ack`] (to a retry or dead-letter subject, both or neither),
 //!   [`Store::consumer_gone`], [`Store::reset`]. Nobody watches consumers behind the caller's back: [`Store::expire`], called on a timer,
 //!   declares those gone whose lease is over.
@@ -88,6 +88,7 @@
 //! The feature `simulation` adds a disk in memory that keeps after a crash only what a real one may keep. It changes nothing else, and is
 //! for the tests of this crate and of those built on it.
 
+mod append;
 mod clock;
 mod consume;
 pub mod disk;
@@ -97,6 +98,7 @@ mod error;
 pub mod fuzzing;
 mod index;
 mod keep;
+mod le;
 mod log;
 pub mod offline;
 mod options;
@@ -105,9 +107,10 @@ mod records;
 mod store;
 mod wait;
 
+pub use append::{Appended, AppendedBatch};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use consume::settle::{Expired, ResetTo};
-pub use consume::{AckOutcome, Batch, GroupKind, Member, PollPull, PullRequest, Start};
+pub use consume::{AckOutcome, Batch, GroupKind, Member, PollPull, PullRequest, Start, Waiting};
 pub use error::{Error, OpenError};
 pub use keep::backup::BackupReport;
 pub use keep::damage::{Damage, DamageKind};
@@ -122,7 +125,7 @@ pub use options::{
 pub use qmq_message::{self as message, Message, TagFilter};
 pub use read::Tail;
 pub use records::{Damaged, Delivered, MessageView, Records};
-pub use store::{Appended, AppendedBatch, Store};
+pub use store::Store;
 
 /// The example of the README is compiled with the documentation's.
 #[cfg(doctest)]

@@ -1,11 +1,12 @@
 //! Reading without a group: by sequence, by time, by id, and as it comes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::consume::poll::park_until;
-use crate::consume::wakeup::{self, ThreadWaker};
+use crate::consume::wakeup::{ThreadWaker, Waiting};
 use crate::error::Error;
 use crate::index::active::Subject;
 use crate::index::catalog::{DamagedIndex, floor, walk};
@@ -13,7 +14,7 @@ use crate::log::segment::Segment;
 use crate::records::{Peeked, Records};
 use crate::store::{Inner, Store};
 
-/// Bytes of bodies that a read returns at most.
+/// A read ends with the message whose body reaches so many bytes: with one at least, and with up to one body more.
 const READ_BYTES_MAX: u64 = 16 << 20;
 /// Messages that the tailing iterator reads ahead.
 const TAIL_AHEAD: usize = 256;
@@ -59,6 +60,9 @@ pub(crate) fn read(
     from: u64,
     max: usize,
 ) -> Result<Records, Error> {
+    if max == 0 {
+        return Ok(Records::new(subject));
+    }
     let mut records = loop {
         let start = log_start(source);
         let (records, gap) = mending(source, || {
@@ -209,7 +213,8 @@ impl Inner {
 }
 
 impl Store {
-    /// Reads up to `max` messages of a subject, at most 16 MiB of bodies, from sequence `from` on (from the oldest kept, if that is later).
+    /// Reads up to `max` messages of a subject from sequence `from` on (from the oldest kept, if that is later). It stops at 16 MiB of
+    /// bodies: at least one message is read, and up to one body more than that.
     ///
     /// # Errors
     /// [`Error::UnknownSubject`], [`Error::Io`].
@@ -278,13 +283,15 @@ impl Tail {
     /// As [`Store::read`]; [`Error::Closed`].
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Records, Error> {
         let deadline = Instant::now() + timeout;
+        let thread = ThreadWaker::current();
+        let waker = Waker::from(Arc::clone(&thread));
+        let mut waiting = Waiting::default();
         loop {
-            let thread = ThreadWaker::current();
-            let waker = Waker::from(Arc::clone(&thread));
+            thread.woken.store(false, Ordering::SeqCst);
             if let Some(records) = self.take()? {
                 return Ok(records);
             }
-            wakeup::enter(&self.subject, &waker);
+            waiting.enter(&self.subject, &waker);
             if let Some(records) = self.take()? {
                 return Ok(records);
             }
@@ -302,5 +309,28 @@ impl Tail {
         };
         self.next = next;
         Ok(Some(records))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::{Background, Options};
+    use qmq_message::Message;
+
+    #[test]
+    fn a_tail_whose_time_is_up_leaves_no_waker_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options {
+            background: Background::Manual,
+            ..Options::with_segment_bytes(64 << 10)
+        };
+        let store = Store::open(folder.path(), options).unwrap();
+        store.append(&Message::new("s", "x")).unwrap();
+        let mut tail = store.tail("s", 1).unwrap();
+        for _ in 0..10 {
+            assert!(tail.next_timeout(Duration::ZERO).unwrap().is_empty());
+        }
+        assert_eq!(tail.subject.consumption.lock().waiters.len(), 0);
     }
 }

@@ -242,3 +242,91 @@ fn with_the_newest_checkpoint_damaged_the_one_before_serves() {
     );
     assert!(read.iter().all(|one| one.message().is_ok()));
 }
+
+/// The mapping of a segment is as long as its file was while it was written; what lies behind the cut is no memory any more.
+#[test]
+fn a_flipped_header_length_does_not_lead_a_read_behind_the_end_of_a_sealed_segment() {
+    use std::os::unix::fs::FileExt;
+    let folder = tempfile::tempdir().unwrap();
+    let sizes = Options::with_segment_bytes(1 << 20);
+    let options = Options {
+        segment_bytes: sizes.segment_bytes,
+        body_bytes_max: sizes.body_bytes_max,
+        batch_bytes_max: sizes.batch_bytes_max,
+        ..options()
+    };
+    let store = Store::open(folder.path(), options).unwrap();
+    let send = |len: usize| {
+        let message = Message::new("s", vec![b'm'; len]);
+        store.append_with(&message, Durability::Buffered).unwrap()
+    };
+    for _ in 0..4 {
+        send(240 << 10);
+    }
+    let last = send(10);
+    assert!(
+        store
+            .read("s", 4, 1)
+            .unwrap()
+            .iter()
+            .next()
+            .unwrap()
+            .message()
+            .is_ok()
+    );
+    let next = send(240 << 10);
+    store.maintain().unwrap();
+    assert_eq!(store.stats().unsealed_segments, 0);
+    assert!(next.offset < 1 << 20);
+    let segment = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(folder.path().join(format!("log-{:020}", 0)))
+        .unwrap();
+    let high_byte_of_header_len = 64 + last.offset + 53;
+    assert!(high_byte_of_header_len + (32 << 10) > segment.metadata().unwrap().len() + 4096);
+    segment
+        .write_all_at(&[0x80], high_byte_of_header_len)
+        .unwrap();
+    let read = store.read("s", 0, 10).unwrap();
+    let good: Vec<bool> = read.iter().map(|one| one.message().is_ok()).collect();
+    assert_eq!(good, [true, true, true, true, false, true]);
+}
+
+/// What an open removes and cuts before it says that the store is open must be safe to lose the power in.
+#[test]
+fn an_open_after_a_kill_in_retention_may_lose_the_power_at_any_step() {
+    let run = |cut: Option<u64>| {
+        let disk = SimulatedDisk::new();
+        let store = open(&disk, keeping(128 << 10));
+        for _ in 0..300 {
+            let message = Message::new("s", vec![b'm'; 1 << 10]);
+            store.append_with(&message, Durability::Buffered).unwrap();
+        }
+        store.sync().unwrap();
+        let before = disk.operations();
+        disk.power_off_after(cut.unwrap_or(u64::MAX));
+        let _ = store.maintain();
+        (before..disk.operations(), disk.process_killed())
+    };
+    let mut opens = 0;
+    for cut in run(None).0 {
+        let (_, killed) = run(Some(cut));
+        let whole = killed.process_killed();
+        open(&whole, keeping(128 << 10));
+        for step in 0..whole.operations() {
+            let interrupted = killed.process_killed();
+            interrupted.power_off_after(step);
+            let _ = Store::open_on(Arc::new(interrupted.clone()), keeping(128 << 10));
+            for seed in 0..8 {
+                let store = open(&interrupted.crash(seed), keeping(128 << 10));
+                let report = store.open_report();
+                assert_eq!(report.damages, [], "cut {cut}, step {step}, seed {seed}");
+                let records = store.read("s", 299, 1).unwrap();
+                assert!(records.iter().next().unwrap().message().is_ok());
+                opens += 1;
+            }
+        }
+    }
+    println!("{opens} opens");
+}

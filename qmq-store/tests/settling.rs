@@ -7,8 +7,8 @@ mod support;
 use std::time::Duration;
 
 use qmq_store::disk::CrashImage;
-use qmq_store::{AckOutcome, Durability, Error, Message};
-use support::{House, NOON, attempts, pull_sequences, request, sequences};
+use qmq_store::{AckOutcome, Durability, Error, Message, Waiting};
+use support::{Bell, House, NOON, attempts, pull_sequences, request, sequences};
 
 #[test]
 fn acks_come_in_any_order_and_with_holes_and_survive_a_crash() {
@@ -313,4 +313,145 @@ fn pull_sequences_whose_pulls_a_loss_of_power_took_are_not_given_again() {
     let after = house.pull("a", 4);
     assert_eq!(sequences(&after), [5, 6, 7, 8]);
     assert!(pull_sequences(&after)[0] > lost[3]);
+}
+
+#[test]
+fn an_ack_of_a_batch_from_before_a_group_was_dropped_settles_nothing_of_the_new_group() {
+    for broadcast in [false, true] {
+        for checkpoint in [false, true] {
+            let mut house = House::new();
+            house.send_numbers("s", 0..10);
+            let request = request("c").broadcast(broadcast).max(4);
+            let pull = |house: &House| house.store().pull(&request).unwrap();
+            let old = pull(&house);
+            house.store().drop_group("s", "g").unwrap();
+            if checkpoint {
+                // The floor must not depend on the record of the drop.
+                house.store().checkpoint().unwrap();
+                house.restart();
+            }
+            let new = pull(&house);
+            assert_eq!(sequences(&new), [0, 1, 2, 3]);
+            let (olds, news) = (pull_sequences(&old), pull_sequences(&new));
+            assert!(olds[3] < news[0], "{olds:?} and {news:?}");
+            let late = house.store().ack(&old).unwrap();
+            assert_eq!((late.acked, late.not_owned), (0, 4));
+            house.kill();
+            // Under the same numbers, which a replay comes to as well.
+            let again = pull(&house);
+            assert_eq!(pull_sequences(&again), news);
+            assert_eq!(house.store().ack(&again).unwrap().acked, 4);
+        }
+    }
+}
+
+#[test]
+fn a_pull_sequence_is_not_given_again_however_often_its_group_is_dropped() {
+    let mut house = House::new();
+    house.send_numbers("s", 0..10);
+    let mut last = 0;
+    for round in 0..12 {
+        for consumer in ["a", "b"] {
+            let batch = house.store().pull(&request(consumer).max(3)).unwrap();
+            let numbers = pull_sequences(&batch);
+            if consumer == "a" {
+                assert!(last < numbers[0], "round {round}: {numbers:?} after {last}");
+                last = numbers[2];
+            }
+        }
+        match round % 4 {
+            0 => house
+                .store()
+                .consumer_gone("s", "g", "a")
+                .map(drop)
+                .unwrap(),
+            1 => house.restart(),
+            2 => house.store().checkpoint().unwrap(),
+            _ => house.kill(),
+        }
+        house.store().drop_group("s", "g").unwrap();
+    }
+}
+
+#[test]
+fn a_consumer_that_only_moves_messages_elsewhere_keeps_its_lease() {
+    let house = House::with(|options| options.lease = Duration::from_secs(30));
+    house.send_numbers("s", 0..3);
+    let batch = house.pull("c", 3);
+    for (step, number) in (1..).zip(pull_sequences(&batch)) {
+        house.clock.advance(20_000);
+        house
+            .store()
+            .copy_and_ack(batch.member(), number, "dead", Durability::Buffered)
+            .unwrap();
+        assert_eq!(house.store().expire(NOON + step * 20_000).unwrap(), []);
+    }
+    assert_eq!(house.store().read("dead", 0, 10).unwrap().len(), 3);
+}
+
+#[test]
+fn a_refusal_wakes_those_who_wait_even_if_it_does_not_become_durable() {
+    let house = House::new();
+    house.send("s", "x");
+    let batch = house.pull("c", 1);
+    let (bell, waker) = Bell::new();
+    let mut waiting = Waiting::default();
+    assert!(house.poll("waits", &waker, &mut waiting).is_none());
+    house.disk.faults(|faults| faults.fail_sync(1));
+    let refused = house.store().nack(
+        batch.member(),
+        &[0..=u64::MAX],
+        Duration::ZERO,
+        Durability::Synced,
+    );
+    assert!(
+        matches!(refused, Err(Error::Poisoned { .. })),
+        "{refused:?}"
+    );
+    let stats = house.store().subject_stats("s").unwrap();
+    assert_eq!(stats.groups[0].waiting, 1, "it was applied");
+    assert_eq!(bell.rung(), 1);
+}
+
+#[test]
+fn an_action_that_no_segment_can_take_is_refused_and_changes_nothing() {
+    let mut house = House::with(|options| options.segment_bytes = 8 << 20);
+    for _ in 0..10_000 {
+        house.send("s", vec![b'm'; 200]);
+    }
+    let batch = house.pull("c", 10_000);
+    assert_eq!(batch.len(), 10_000);
+    // More than is replayed at an open: the close seals it, and the next open begins with an empty segment.
+    house.options.segment_bytes = 64 << 10;
+    house.restart();
+    let numbers = pull_sequences(&batch);
+    let holes: Vec<_> = numbers.iter().step_by(2).map(|&one| one..=one).collect();
+    let ack = |holes: &[_]| {
+        house
+            .store()
+            .ack_ranges(batch.member(), holes, Durability::Buffered)
+    };
+    let before = house.store().watermarks();
+    let error = ack(&holes).unwrap_err();
+    assert!(
+        matches!(error, Error::RecordTooLarge { bytes, max: 65_536 } if bytes > 80_000),
+        "{error:?}"
+    );
+    assert_eq!(house.store().watermarks(), before);
+    assert_eq!(
+        house.store().subject_stats("s").unwrap().groups[0].unacked,
+        10_000
+    );
+    // Nor is it taken behind others, where a segment of its own would be long enough.
+    assert_eq!(ack(&holes[..1]).unwrap().acked, 1);
+    assert!(matches!(ack(&holes), Err(Error::RecordTooLarge { .. })));
+    for piece in holes.chunks(1_000) {
+        ack(piece).unwrap();
+    }
+    house.kill();
+    assert_eq!(house.store().open_report().damages, []);
+    assert_eq!(
+        house.store().subject_stats("s").unwrap().groups[0].unacked,
+        5_000
+    );
 }

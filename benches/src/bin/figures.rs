@@ -1,12 +1,17 @@
-//! Figures that no single criterion bench shows: tag scan, wake-up, many subjects, open. One line each.
+//! Figures that no single criterion bench shows: cold pull, tag scan, wake-up, many subjects with no more than 1,024 open files, open. One line
+//! each.
 //!
 //! `cargo run --release -p qmq-benches --bin figures -- DIR` works in a new folder `DIR/figures` and removes it.
 
 #![allow(clippy::unwrap_used, reason = "a bench that fails should stop")]
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
+
+use rustix::fs::{Advice, fadvise};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use qmq_store::{Durability, Message, Options, PullRequest, Store, TagFilter};
 
@@ -14,6 +19,7 @@ const SCANNED: u64 = 10_000_000;
 const WAKE_UPS: usize = 2_000;
 const SUBJECTS: usize = 40_000;
 const APPENDS: usize = 1_000_000;
+const COLD: u64 = 1_000_000;
 
 fn options() -> Options {
     Options {
@@ -25,6 +31,15 @@ fn options() -> Options {
 fn main() {
     let folder = std::env::args().nth(1).unwrap_or_else(|| ".".to_owned());
     let folder = Path::new(&folder).join("figures");
+    let limit = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(1_024),
+            maximum: Some(1_024),
+        },
+    );
+    limit.unwrap();
+    cold_pull(&folder);
     let store = Store::open(&folder, options()).unwrap();
     tag_scan(&store);
     wake_up(&store);
@@ -46,6 +61,59 @@ fn main() {
 
 fn per_second(count: f64, since: Instant) -> f64 {
     count / since.elapsed().as_secs_f64() / 1e6
+}
+
+/// Pulls everything of one subject after its pages have left the page cache; beside it `crc32` over the same files, as cold.
+fn cold_pull(folder: &Path) {
+    let store = Store::open(folder, options()).unwrap();
+    let batch = vec![Message::new("cold", vec![b'x'; 1_024]); 1_000];
+    for _ in 0..COLD / 1_000 {
+        store.append_batch(&batch, Durability::Buffered).unwrap();
+    }
+    store.close().unwrap();
+    evict(folder);
+    let store = Store::open(folder, options()).unwrap();
+    let started = Instant::now();
+    let mut pulled = 0;
+    while pulled < COLD {
+        let batch = store
+            .pull(&PullRequest::new("cold", "g", "c").max(1_000))
+            .unwrap();
+        pulled += batch.len() as u64;
+        store.ack(&batch).unwrap();
+    }
+    let reached = per_second(COLD as f64, started);
+    store.close().unwrap();
+    evict(folder);
+    let started = Instant::now();
+    let mut sum = 0;
+    for file in log_files(folder) {
+        // SAFETY: the store is closed, and nobody else has the folder.
+        let map = unsafe { memmap2::Mmap::map(&file).unwrap() };
+        sum ^= map
+            .chunks(1_104)
+            .fold(0, |sum, frame| sum ^ crc32fast::hash(frame));
+    }
+    std::hint::black_box(sum);
+    let raw = per_second(COLD as f64, started);
+    println!(
+        "cold pull, 1 KiB: {reached:.2} M/s, {:.2} of crc32 over the same files",
+        reached / raw
+    );
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+fn log_files(folder: &Path) -> impl Iterator<Item = File> {
+    let files = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let logs = files.filter(|entry| entry.file_name().to_string_lossy().starts_with("log-"));
+    logs.map(|entry| File::open(entry.path()).unwrap())
+}
+
+fn evict(folder: &Path) {
+    for file in log_files(folder) {
+        file.sync_all().unwrap();
+        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+    }
 }
 
 fn tag_scan(store: &Store) {
@@ -113,24 +181,7 @@ fn many_subjects(store: &Store) {
     let messages: Vec<Message> = (0..SUBJECTS)
         .map(|n| Message::new(format!("new.{n}"), vec![b'x'; 100]))
         .collect();
-    let started = Instant::now();
-    for message in messages.iter().cycle().take(APPENDS) {
-        store.append_with(message, Durability::Buffered).unwrap();
-    }
-    println!(
-        "append to {SUBJECTS} subjects in turn: {:.2} M/s",
-        per_second(APPENDS as f64, started)
-    );
-    let started = Instant::now();
-    for _ in 0..APPENDS {
-        store
-            .append_with(&messages[0], Durability::Buffered)
-            .unwrap();
-    }
-    println!(
-        "append to one subject: {:.2} M/s",
-        per_second(APPENDS as f64, started)
-    );
+    append_in_turn(store, &messages, "");
     let started = Instant::now();
     let mut pulled = 0;
     for group in ["a", "b", "c"] {
@@ -145,5 +196,27 @@ fn many_subjects(store: &Store) {
     println!(
         "pull and ack of {SUBJECTS} subjects x 3 groups: {:.2} M messages/s",
         per_second(pulled as f64, started)
+    );
+    append_in_turn(store, &messages, ", with three groups each");
+}
+
+fn append_in_turn(store: &Store, messages: &[Message], with: &str) {
+    let started = Instant::now();
+    for message in messages.iter().cycle().take(APPENDS) {
+        store.append_with(message, Durability::Buffered).unwrap();
+    }
+    println!(
+        "append to {SUBJECTS} subjects in turn{with}: {:.2} M/s",
+        per_second(APPENDS as f64, started)
+    );
+    let started = Instant::now();
+    for _ in 0..APPENDS {
+        store
+            .append_with(&messages[0], Durability::Buffered)
+            .unwrap();
+    }
+    println!(
+        "append to one subject{with}: {:.2} M/s",
+        per_second(APPENDS as f64, started)
     );
 }

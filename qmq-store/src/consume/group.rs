@@ -19,8 +19,8 @@ use qmq_message::TagFilter;
 pub use view::AckOutcome;
 
 use super::action::{Action, GroupKind};
-use super::member::Member;
-use super::pull_log::Run;
+use super::member::MemberState;
+use super::pull_log::PullRun;
 use super::redelivery::Redelivery;
 
 /// What most groups do not have.
@@ -39,12 +39,12 @@ pub(crate) struct Group {
     pub(super) cursor: u64,
     /// Log end offset of the last action applied.
     pub(super) applied: u64,
-    /// Pull sequences of new members start here, above those of all who went.
+    /// Pull sequences of new members start here, above those of all who went and of groups that were dropped.
     pub(super) pull_floor: u64,
     /// Sum over the members.
     pub(super) unacked: u64,
     /// By name.
-    pub(super) members: Box<[Member]>,
+    pub(super) members: Box<[MemberState]>,
     /// None when it would be empty.
     pub(super) extra: Option<Box<Extra>>,
     pub(super) kind: GroupKind,
@@ -89,12 +89,14 @@ impl Group {
                 kind,
                 filter,
                 cursor,
+                pull_floor,
                 ..
             } => {
                 // A second one must not move the cursor of a group at work.
                 if self.applied == 0 {
                     self.kind = *kind;
                     self.cursor = *cursor;
+                    self.pull_floor = *pull_floor;
                 }
                 // By its member a broadcast group is told from those of other consumers.
                 if self.kind == GroupKind::Broadcast {
@@ -151,7 +153,7 @@ impl Group {
         self.find(consumer).unwrap_or_else(|at| {
             let mut members = std::mem::take(&mut self.members).into_vec();
             members.reserve_exact(1);
-            let member = Member {
+            let member = MemberState {
                 name: intern(consumer),
                 first_pull,
                 next_pull: first_pull,
@@ -202,7 +204,7 @@ impl Group {
         let before = member.unacked();
         member.change(|log| {
             for (sequence_first, len) in single.chain(runs) {
-                if log.push(Run {
+                if log.push(PullRun {
                     pull_first,
                     sequence_first,
                     len,
@@ -337,7 +339,7 @@ impl Group {
             .binary_search_by(|member| (*member.name).cmp(consumer))
     }
 
-    fn member(&self, consumer: &str) -> Option<&Member> {
+    fn member(&self, consumer: &str) -> Option<&MemberState> {
         self.find(consumer).ok().map(|at| &self.members[at])
     }
 }

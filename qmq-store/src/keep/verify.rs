@@ -126,18 +126,7 @@ fn verify_segment(
             }
             Found::BadBody { header, subject } => {
                 report.records += 1;
-                let is_message = header.kind == Kind::Message;
-                let kind = if is_message {
-                    DamageKind::MessageBody
-                } else {
-                    DamageKind::ActionBody
-                };
-                let damage = Damage::new(kind, name, header.offset, header.record_len());
-                report.damages.push(if is_message {
-                    damage.of_message(subject, header.sequence)
-                } else {
-                    damage
-                });
+                report.damages.push(Damage::of_body(name, &header, subject));
             }
             Found::Garbage { offset, len } => {
                 report
@@ -162,7 +151,7 @@ fn verify_segment(
     Ok(())
 }
 
-/// Whether the index leads from a message's subject and sequence to its place.
+/// Whether the index leads from a message's subject and sequence to its place, and filters by its tags.
 fn is_indexed(
     index: &SealedIndex,
     catalog: &Catalog,
@@ -184,7 +173,8 @@ fn is_indexed(
     }
     let mut right = false;
     let walked = index.entries(&region, share, header.sequence, |_, entry| {
-        right = segment.base + u64::from(entry.position) * 8 == header.offset;
+        right = segment.base + u64::from(entry.position) * 8 == header.offset
+            && entry.tag_fingerprint == header.tag_fingerprint;
         false
     });
     walked.is_ok() && right

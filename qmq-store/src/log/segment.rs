@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 
 use crate::disk::{DiskFile, MappedFile, Maps, Region};
 use crate::index::sealed::SealedIndex;
+use crate::le::{header_crc, u32_at, u64_at, u128_at};
 
 /// Bytes before the first record of a segment file.
 pub(crate) const SEGMENT_HEADER_LEN: u64 = 64;
@@ -49,34 +50,17 @@ impl SegmentHeader {
     }
 
     pub(crate) fn decode(bytes: &[u8; SEGMENT_HEADER_LEN as usize]) -> Result<Self, HeaderProblem> {
-        let word = |at: usize| {
-            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-        };
-        if bytes[..8] != MAGIC {
+        if bytes[..8] != MAGIC || header_crc(bytes) != u32_at(bytes, 12) {
             return Err(HeaderProblem::Damaged);
         }
-        if header_crc(bytes) != word(12) {
-            return Err(HeaderProblem::Damaged);
+        match u32_at(bytes, 8) {
+            ..=SEGMENT_VERSION => Ok(Self {
+                base: u64_at(bytes, 16),
+                store_id: u128_at(bytes, 24),
+            }),
+            newer => Err(HeaderProblem::Newer(newer)),
         }
-        if word(8) > SEGMENT_VERSION {
-            return Err(HeaderProblem::Newer(word(8)));
-        }
-        let mut base = [0; 8];
-        base.copy_from_slice(&bytes[16..24]);
-        let mut store_id = [0; 16];
-        store_id.copy_from_slice(&bytes[24..40]);
-        Ok(Self {
-            base: u64::from_le_bytes(base),
-            store_id: u128::from_le_bytes(store_id),
-        })
     }
-}
-
-fn header_crc(bytes: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&bytes[8..12]);
-    hasher.update(&bytes[16..]);
-    hasher.finalize()
 }
 
 /// A segment of the log, active or sealed.
@@ -85,6 +69,8 @@ pub(crate) struct Segment {
     pub(crate) base: u64,
     /// End offset in the log; `u64::MAX` while the segment is active.
     end: AtomicU64,
+    /// While the segment is active: everything before this offset is whole records.
+    published: AtomicU64,
     /// Record time of the first and of the last record.
     pub(crate) first_time_ms: AtomicU64,
     pub(crate) last_time_ms: AtomicU64,
@@ -99,6 +85,7 @@ impl Segment {
         Self {
             base,
             end: AtomicU64::new(u64::MAX),
+            published: AtomicU64::new(base),
             first_time_ms: AtomicU64::new(0),
             last_time_ms: AtomicU64::new(0),
             data: maps.file(&log_name(base)),
@@ -117,6 +104,19 @@ impl Segment {
     /// The segment takes no more records.
     pub(crate) fn set_end(&self, end: u64) {
         self.end.store(end, Ordering::Release);
+    }
+
+    /// Records up to here are whole, and about to become visible.
+    #[inline]
+    pub(crate) fn publish(&self, end: u64) {
+        self.published.store(end, Ordering::Release);
+    }
+
+    /// Where reads through a mapping must end: sealing cuts the file, and a mapping from before reaches beyond.
+    #[inline]
+    pub(crate) fn published_end(&self) -> u64 {
+        self.end()
+            .unwrap_or_else(|| self.published.load(Ordering::Acquire))
     }
 
     /// Record times of the first and the last record.

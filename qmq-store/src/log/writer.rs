@@ -8,7 +8,7 @@ use qmq_message::Message;
 
 use super::record::{HEADER_LEN, Header, Kind, align};
 use super::segment::{ActiveFile, Segment, SegmentHeader, log_name};
-use super::{Dirty, Log, SealJob, ahead};
+use super::{Log, SealJob, ahead};
 use crate::error::{Error, is_full};
 
 /// What a record is for: the reserve on a full disk serves only actions.
@@ -134,20 +134,21 @@ impl Log {
 
     #[cold]
     fn rotate(&self, writer: &mut Writer, len: u64, purpose: Purpose) -> Result<(), Error> {
+        if len > self.segment_bytes {
+            return Err(Error::RecordTooLarge {
+                bytes: len,
+                max: self.segment_bytes,
+            });
+        }
         let base = writer.end;
         let name = log_name(base);
-        let capacity = self.segment_bytes.max(len);
-        let (file, on_reserve) = match self.new_segment_file(&name, capacity) {
+        let (file, on_reserve) = match self.new_segment_file(&name) {
             Ok(file) => (file, false),
-            Err(error)
-                if is_full(&error) && purpose == Purpose::Action && len <= self.segment_bytes =>
-            {
-                (
-                    self.take_reserve(&name)?
-                        .ok_or(Error::DiskFull { what: "action" })?,
-                    true,
-                )
-            }
+            Err(error) if is_full(&error) && purpose == Purpose::Action => (
+                self.take_reserve(&name)?
+                    .ok_or(Error::DiskFull { what: "action" })?,
+                true,
+            ),
             Err(error) if is_full(&error) => return Err(Error::DiskFull { what: "message" }),
             Err(error) => return Err(Error::io(format!("creating {name}"))(error)),
         };
@@ -182,7 +183,7 @@ impl Log {
         list.push(Arc::clone(&writer.segment));
         *segments = Arc::new(list);
         drop(segments);
-        self.ask_housekeeping();
+        self.housekeeping.ring();
         Ok(())
     }
 
@@ -212,17 +213,6 @@ impl Log {
         };
         file.store(&region, 0, &header.encode());
         Ok(ActiveFile { file, region })
-    }
-}
-
-impl Dirty {
-    /// The files that hold bytes below `end`.
-    pub(super) fn below(&self, end: u64) -> Vec<Arc<dyn crate::disk::DiskFile>> {
-        self.files
-            .iter()
-            .filter(|(segment, _)| segment.base < end)
-            .map(|(_, file)| Arc::clone(file))
-            .collect()
     }
 }
 
@@ -374,6 +364,7 @@ impl Appender<'_> {
         let writer = &mut *self.writer;
         let end = writer.end;
         writer.segment.note_time(self.time_ms);
+        writer.segment.publish(end);
         self.log.commit.publish_written(end);
         writer
             .publisher

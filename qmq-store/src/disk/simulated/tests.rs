@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 
 use super::*;
 
-const SEEDS: u64 = 400;
+const SEEDS: u64 = if cfg!(miri) { 120 } else { 400 };
 const EIO: i32 = 5;
 
 /// A disk with one durable file of `len` zero bytes, named `a`.

@@ -10,8 +10,7 @@ use crate::error::OpenError;
 use crate::index::sealed::SealedIndex;
 use crate::keep::checkpoint::{self, SubjectState, Summary};
 use crate::keep::damage::{Damage, DamageKind};
-use crate::keep::files::write_index;
-use crate::keep::rebuild::{neighbours, rebuild_index};
+use crate::keep::rebuild::rebuild;
 use crate::log::segment::{
     HeaderProblem, SEGMENT_HEADER_LEN, SEGMENT_VERSION, Segment, SegmentHeader, index_base,
     log_base, log_name,
@@ -40,7 +39,9 @@ impl Recovery<'_> {
         self.catalog.reserve(subjects.len());
         for state in subjects {
             let subject = self.catalog.create(&state.name, state.next);
-            subject.consumption.lock().groups = state.groups;
+            let mut consumption = subject.consumption.lock();
+            consumption.pull_floor = state.pull_floor;
+            consumption.groups = state.groups;
         }
         self.synced = self.synced.max(summary.synced_end);
         self.last_time_ms = summary.last_time_ms;
@@ -186,24 +187,8 @@ impl Recovery<'_> {
                 source: Arc::new(io::Error::from(io::ErrorKind::InvalidData)),
             });
         }
-        let (before, after) = neighbours(&self.segments, at, &self.catalog);
-        let bytes = rebuild_index(self.disk, &self.catalog, segment, &before, &after)
+        rebuild(self.disk, &self.catalog, &self.segments, at)
             .map_err(OpenError::io(format!("rebuilding {name}")))?;
-        write_index(self.disk, segment.base, &bytes)
-            .map_err(OpenError::io(format!("writing {name}")))?;
-        segment.index_file().forget();
-        let end = segment.end().unwrap_or(segment.base);
-        let index =
-            SealedIndex::open(segment.index_file().clone(), segment.base, end).map_err(|_| {
-                OpenError::Io {
-                    doing: format!("reading {name} back"),
-                    source: Arc::new(io::Error::from(io::ErrorKind::InvalidData)),
-                }
-            })?;
-        if let Ok((first, last)) = index.times() {
-            segment.set_times(first, last);
-        }
-        segment.set_sealed(Some(Arc::new(index)));
         self.report.rebuilt_indexes += 1;
         Ok(())
     }
@@ -219,23 +204,30 @@ impl Recovery<'_> {
             .disk
             .list()
             .map_err(OpenError::io("listing the folder"))?;
-        let strangers = listed.into_iter().filter(|file| {
-            log_base(&file.name)
-                .or_else(|| index_base(&file.name))
-                .is_some_and(|base| !bases.contains(&base))
-        });
-        let mut removed = false;
+        let strangers: Vec<FileEntry> = listed
+            .into_iter()
+            .filter(|file| {
+                log_base(&file.name)
+                    .or_else(|| index_base(&file.name))
+                    .is_some_and(|base| !bases.contains(&base))
+            })
+            .collect();
+        if strangers.is_empty() {
+            return Ok(());
+        }
+        // The checkpoint that does not count on them may have a name that is not durable yet: it must not go back alone.
+        self.sync_names()?;
         for file in strangers {
             self.disk
                 .remove(&file.name)
                 .map_err(OpenError::io(format!("removing {}", file.name)))?;
-            removed = true;
         }
-        if removed {
-            self.disk
-                .sync_names()
-                .map_err(OpenError::io("syncing the folder"))?;
-        }
-        Ok(())
+        self.sync_names()
+    }
+
+    pub(super) fn sync_names(&self) -> Result<(), OpenError> {
+        self.disk
+            .sync_names()
+            .map_err(OpenError::io("syncing the folder"))
     }
 }
