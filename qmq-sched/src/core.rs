@@ -4,11 +4,13 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::sync::Arc;
 
+use crate::bodies::Bodies;
 use crate::bucket::{Bucket, State};
 use crate::entry::{Entry, Key, Origin};
 use crate::event::{Event, Move};
 use crate::needed::Needed;
 use crate::run::{DamagedRun, Merge, Run};
+use crate::scheduler::Checkpointed;
 use crate::stage::Stage;
 use crate::totals::Subjects;
 use crate::window::Window;
@@ -67,6 +69,8 @@ pub(crate) struct Core {
     /// Where rescheduled messages are, by where they were scheduled first.
     pub(crate) moved: HashMap<Key, Place>,
     pub(crate) needed: Needed,
+    /// The files that `needed` names, and those that they replaced since the last checkpoint.
+    pub(crate) bodies: Vec<Arc<Bodies>>,
     /// By where they were scheduled first.
     pub(crate) outstanding: HashMap<Key, Outstanding>,
     /// Those of `outstanding` that are to be handed out again: when, and which. What no longer fits `Outstanding::again_ms` is passed over.
@@ -97,6 +101,7 @@ impl Core {
             subjects: Subjects::default(),
             moved: HashMap::new(),
             needed: Needed::default(),
+            bodies: Vec::new(),
             outstanding: HashMap::new(),
             again: BinaryHeap::new(),
             stage: Stage::default(),
@@ -231,7 +236,7 @@ impl Core {
 
     /// Whether something may still become of a message. Of one whose record is gone, because it was settled long ago, nothing may: later
     /// records of it count for nothing.
-    fn is_open(&self, home: Key) -> bool {
+    pub(crate) fn is_open(&self, home: Key) -> bool {
         self.bucket(home).is_some_and(|bucket| {
             home.slot < bucket.slots() && !bucket.state(home.slot).is_settled()
         })
@@ -324,6 +329,16 @@ impl Core {
             }
         }
         Ok(None)
+    }
+
+    /// What a checkpoint of this state needs.
+    pub(crate) fn checkpointed(&self) -> Checkpointed {
+        let first = self.needed.first();
+        Checkpointed {
+            next_sequence: self.next_sequence,
+            needed_from: first.map_or(self.next_sequence, |first| first.min(self.next_sequence)),
+            bodies: self.needed.files().map(|(_, file)| file.number).collect(),
+        }
     }
 
     /// No entry before this key is pending.

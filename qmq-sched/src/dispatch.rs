@@ -1,14 +1,16 @@
 //! Handing out what is due, and what becomes of it.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use qmq_store::{Damaged, Durability, Message};
 
+use crate::bodies::Bodies;
 use crate::bucket::State;
 use crate::core::{Again, Core};
-use crate::entry::{Entry, Key};
+use crate::entry::{ENTRY_LEN, Entry, Key};
 use crate::error::Error;
-use crate::event::{self, Event};
+use crate::event::{self, Event, KEY_LEN};
 use crate::id::DelayId;
 use crate::recovery;
 use crate::run::DamagedRun;
@@ -63,8 +65,9 @@ impl Pace {
 struct Named {
     id: DelayId,
     due_ms: u64,
-    /// Sequence of its record.
+    /// Sequence of its record, and the file that has it, if it was moved.
     body: u64,
+    moved: Option<Arc<Bodies>>,
     refusals: u32,
 }
 
@@ -82,8 +85,9 @@ struct Batch {
 
 impl Scheduler {
     /// Hands out up to `max` messages that are due at `now_ms`, in the order of their due times, equal ones as they were scheduled. Those that
-    /// come again after a refusal or a restart come first. Each call is recorded in the log at [`Options::hand_out_durability`] before it
-    /// returns. With [`Options::outstanding_max`] messages handed out and not dispatched, it hands out no new ones.
+    /// come again after a refusal or a restart come first. A call gives no more than one record can name: 95,000 with the store's default limits.
+    /// It is recorded in the log at [`Options::hand_out_durability`] before it returns. With [`Options::outstanding_max`] messages handed out
+    /// and not dispatched, it hands out no new ones.
     ///
     /// [`Options::hand_out_durability`]: crate::Options::hand_out_durability
     /// [`Options::outstanding_max`]: crate::Options::outstanding_max
@@ -96,11 +100,11 @@ impl Scheduler {
         let mut core = inner.core.lock();
         let batch = loop {
             let mut batch = Batch::default();
-            let Err(damaged) = inner.take_due(&mut core, &mut batch, now_ms, max) else {
+            let Err(_damaged) = inner.take_due(&mut core, &mut batch, now_ms, max) else {
                 break batch;
             };
             core.take_back(&batch.again);
-            recovery::heal(inner, &mut core, &damaged)?;
+            recovery::restage(inner, &mut core)?;
         };
         let end_offset = match inner.record_batch(&mut core, &batch) {
             Ok(end_offset) => end_offset,
@@ -115,10 +119,12 @@ impl Scheduler {
         let named: Vec<_> = fired
             .map(|(entry, home)| {
                 let refusals = core.outstanding.get(&home).map_or(0, |one| one.refusals);
+                let body = core.body_of(home, &entry);
                 Named {
                     id: inner.id_of(home, core.generation_of(home)),
                     due_ms: entry.key.due_ms,
-                    body: core.body_of(home, &entry),
+                    body,
+                    moved: inner.bodies_with(&core, body),
                     refusals,
                 }
             })
@@ -139,9 +145,9 @@ impl Scheduler {
         let inner = &self.inner;
         let mut core = inner.core.lock();
         let homes = inner.outstanding_of(&core, ids);
-        if !homes.is_empty() {
-            let record = event::dispatched(&homes);
-            inner.record(&mut core, &record, &Event::Dispatched(homes.clone()))?;
+        for homes in homes.chunks(inner.record_max()) {
+            let record = event::dispatched(homes);
+            inner.append(&mut core, &record, &Event::Dispatched(homes.to_vec()))?;
         }
         Ok(homes.len())
     }
@@ -202,6 +208,12 @@ fn first_pending(
 }
 
 impl Inner {
+    /// Messages that one record of the log can name.
+    fn record_max(&self) -> usize {
+        let bytes = self.store.options().body_bytes_max as usize;
+        (bytes.saturating_sub(event::ENTRIES_OVERHEAD) / (ENTRY_LEN + KEY_LEN)).max(1)
+    }
+
     fn take_due(
         &self,
         core: &mut Core,
@@ -217,7 +229,7 @@ impl Inner {
         }
         let out = core.outstanding.len();
         let room = self.options.outstanding_max.saturating_sub(out);
-        let room = room.min(max - batch.again.len());
+        let room = room.min(max - batch.again.len()).min(self.record_max());
         let paced = self
             .pace
             .lock()
@@ -238,7 +250,7 @@ impl Inner {
         room: usize,
     ) -> Result<(), DamagedRun> {
         // Dropped in bounded portions, or one call could take for ever.
-        while batch.first.len() < room && batch.dropped.len() < self.options.outstanding_max {
+        while batch.first.len() < room && batch.dropped.len() < self.record_max() {
             let Some(entry) = first_pending(core, backlog, now_ms)? else {
                 break;
             };
@@ -265,17 +277,17 @@ impl Inner {
         let mut end_offset = 0;
         if !batch.dropped.is_empty() {
             let record = event::dropped(&batch.dropped);
-            end_offset = self.record(core, &record, &Event::Dropped(batch.dropped.clone()))?;
+            end_offset = self.append(core, &record, &Event::Dropped(batch.dropped.clone()))?;
         }
         if !batch.first.is_empty() {
             let record = event::handed_out(&batch.first);
-            end_offset = self.record(core, &record, &Event::HandedOut(batch.first.clone()))?;
+            end_offset = self.append(core, &record, &Event::HandedOut(batch.first.clone()))?;
         }
         Ok(end_offset)
     }
 
     /// Appends a record and takes it. Returns where it ends.
-    fn record(&self, core: &mut Core, record: &Message, event: &Event<'_>) -> Result<u64, Error> {
+    fn append(&self, core: &mut Core, record: &Message, event: &Event<'_>) -> Result<u64, Error> {
         let appended = self.store.append_with(record, Durability::Buffered)?;
         self.took(core, appended.sequence, event);
         Ok(appended.end_offset)
@@ -298,8 +310,16 @@ impl Inner {
     /// Reads the messages. Records that follow each other in the log are read together.
     fn with_messages(&self, named: &[Named]) -> Vec<Fired> {
         let mut fired = Vec::with_capacity(named.len());
-        for together in named.chunk_by(|one, next| next.body == one.body + 1) {
-            let mut messages = self.messages(together[0].body, together.len());
+        let follow = |one: &Named, next: &Named| {
+            next.body == one.body + 1 && one.moved.is_none() && next.moved.is_none()
+        };
+        for together in named.chunk_by(follow) {
+            let first = &together[0];
+            let mut messages = match &first.moved {
+                Some(bodies) => vec![self.message(Some(bodies), first.body)],
+                None => self.messages(first.body, together.len()),
+            }
+            .into_iter();
             for one in together {
                 let lost = Damaged {
                     sequence: one.body,
@@ -316,12 +336,22 @@ impl Inner {
         fired
     }
 
-    /// The scheduled messages of these records.
-    pub(crate) fn messages(
+    /// The scheduled message of a record.
+    pub(crate) fn message(
         &self,
-        first: u64,
-        count: usize,
-    ) -> impl Iterator<Item = Result<Message, Damaged>> + use<> {
+        moved: Option<&Bodies>,
+        sequence: u64,
+    ) -> Result<Message, Damaged> {
+        let record = self.record(moved, sequence)?;
+        let lost = Damaged {
+            sequence,
+            offset: None,
+        };
+        event::original(&record).ok_or(lost)
+    }
+
+    /// The scheduled messages of records that follow each other in the log; fewer, if they cannot be read.
+    fn messages(&self, first: u64, count: usize) -> Vec<Result<Message, Damaged>> {
         let mut messages = Vec::with_capacity(count);
         while messages.len() < count {
             let from = first + messages.len() as u64;
@@ -334,13 +364,13 @@ impl Inner {
             }
             for one in &records {
                 messages.push(one.message().and_then(|view| {
-                    event::message_of(&view).ok_or(Damaged {
+                    event::original(&view.to_message()).ok_or(Damaged {
                         sequence: one.sequence(),
                         offset: Some(view.offset()),
                     })
                 }));
             }
         }
-        messages.into_iter()
+        messages
     }
 }

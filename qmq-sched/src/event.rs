@@ -16,7 +16,7 @@
 //!
 //! A place is a due time u64 and a slot u32: of a message, where it was scheduled first.
 
-use qmq_store::{Message, MessageView};
+use qmq_store::Message;
 
 use crate::entry::{ENTRY_LEN, Entry, Key, Origin};
 
@@ -30,6 +30,8 @@ const HANDED_OUT: u8 = 4;
 const DISPATCHED: u8 = 5;
 const DROPPED: u8 = 6;
 const OPENED: u8 = 7;
+/// Bytes of a record of entries besides them.
+pub(crate) const ENTRIES_OVERHEAD: usize = 5;
 pub(crate) const KEY_LEN: usize = 12;
 const SCHEDULED_LEN: usize = 1 + KEY_LEN + 4 + 4 + 2;
 
@@ -95,14 +97,13 @@ pub(crate) fn scheduled(message: &Message, number: u32, key: Key, generation: u3
     message.clone().with_subject(SUBJECT).with_body(body)
 }
 
-/// The scheduled message that a message of the log stands for; its body is shared with the log. `None`: it stands for none.
-pub(crate) fn message_of(view: &MessageView<'_>) -> Option<Message> {
-    let Event::Scheduled { subject, .. } = Event::decode(view.body())? else {
+/// The scheduled message that a message of the log stands for; they share the body. `None`: it stands for none.
+pub(crate) fn original(record: &Message) -> Option<Message> {
+    let Event::Scheduled { subject, .. } = Event::decode(record.body())? else {
         return None;
     };
-    let body = view.body_bytes().slice(SCHEDULED_LEN + subject.len()..);
-    let attributes = view.to_message();
-    Some(attributes.with_subject(subject).with_body(body))
+    let body = record.body().slice(SCHEDULED_LEN + subject.len()..);
+    Some(record.clone().with_subject(subject).with_body(body))
 }
 
 pub(crate) fn cancelled(one: &Cancel) -> Message {

@@ -44,6 +44,7 @@
 //!
 //! All calls are synchronous. There are no threads here: whoever fills the stage writes the run, or [`Scheduler::maintain`] does it ahead.
 
+mod bodies;
 mod bucket;
 mod checkpoint;
 mod core;
@@ -55,6 +56,7 @@ mod id;
 mod look;
 mod needed;
 mod options;
+mod outlive;
 mod recovery;
 mod run;
 mod scheduler;

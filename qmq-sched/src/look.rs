@@ -79,15 +79,12 @@ impl Scheduler {
             return Ok(None);
         };
         let sequence = core.body_of(home, &entry);
+        let moved = inner.bodies_with(&core, sequence);
         drop(core);
-        let lost = Damaged {
-            sequence,
-            offset: None,
-        };
         Ok(Some(Scheduled {
             due_ms: entry.key.due_ms,
             standing,
-            message: inner.messages(sequence, 1).next().unwrap_or(Err(lost)),
+            message: inner.message(moved.as_deref(), sequence),
         }))
     }
 
@@ -178,8 +175,8 @@ impl Scheduler {
     pub fn verify(&self) -> Result<Vec<String>, Error> {
         let runs = self.inner.core.lock().runs.clone();
         let damaged: Vec<DamagedRun> = runs.iter().filter_map(|run| run.verify().err()).collect();
-        if let Some(first) = damaged.first() {
-            crate::recovery::heal(&self.inner, &mut self.inner.core.lock(), first)?;
+        if !damaged.is_empty() {
+            crate::recovery::restage(&self.inner, &mut self.inner.core.lock())?;
         }
         Ok(damaged.iter().map(DamagedRun::to_string).collect())
     }

@@ -8,15 +8,18 @@ use parking_lot::Mutex;
 use qmq_store::disk::Disk;
 use qmq_store::{Durability, Store};
 
+use crate::bodies::{self, Bodies, bodies_name};
 use crate::checkpoint::{self, Summary};
 use crate::core::Core;
 use crate::dispatch::Pace;
-use crate::entry::Key;
+use crate::entry::{Entry, Key, Origin};
 use crate::error::Error;
 use crate::event::{self, Event, SUBJECT};
+use crate::needed::{Moved, Needed};
 use crate::options::Options;
-use crate::run::{self, DamagedRun, Run};
+use crate::run::{self, Run};
 use crate::scheduler::{FolderLock, Inner};
+use crate::stage::Stage;
 
 /// Records read at a time.
 const READ_AT_ONCE: usize = 4_096;
@@ -33,6 +36,8 @@ pub struct OpenReport {
     pub damaged: u64,
     /// Why the index was made anew from the log, if it was.
     pub rebuilt: Option<String>,
+    /// Files with bodies of pending messages that are gone or damaged as a whole. Their messages come as damaged.
+    pub lost_files: Vec<String>,
 }
 
 pub(crate) fn open(store: Store, disk: Arc<dyn Disk>, options: Options) -> Result<Inner, Error> {
@@ -55,6 +60,7 @@ pub(crate) fn open(store: Store, disk: Arc<dyn Disk>, options: Options) -> Resul
         disk,
         spilling: Mutex::new(()),
         next_run: AtomicU64::new(0),
+        checkpoints: Mutex::default(),
         pace: Mutex::new(Pace::new(opened_ms)),
         report: OpenReport {
             opened_ms,
@@ -64,16 +70,9 @@ pub(crate) fn open(store: Store, disk: Arc<dyn Disk>, options: Options) -> Resul
         _lock: FolderLock { _held: lock },
     };
     let mut report = inner.report.clone();
-    let (mut core, is_new) = match load(&inner)? {
-        Loaded::Good(core) => (*core, false),
-        Loaded::None => (empty(&inner.store, &inner.options, opened_ms), true),
-        Loaded::Damaged(why) => {
-            let numbers = run::numbers(&*inner.disk).map_err(Error::io("listing the runs"))?;
-            let unused = numbers.into_iter().max().map_or(0, |number| number + 1);
-            inner.next_run.store(unused, Ordering::Relaxed);
-            report.rebuilt = Some(why);
-            (empty(&inner.store, &inner.options, opened_ms), true)
-        }
+    let (mut core, is_new) = match load(&inner, &mut report)? {
+        Some(core) => (*core, false),
+        None => (from_nothing(&inner, &mut report)?, true),
     };
     replay(&inner, &mut core, &mut report)?;
     // Whoever had what is handed out is gone.
@@ -112,7 +111,7 @@ fn empty(store: &Store, options: &Options, opened_ms: u64) -> Core {
 /// Removes what an interrupted step left behind.
 fn remove_unfinished(disk: &dyn Disk) -> io::Result<()> {
     for file in disk.list()? {
-        let ours = ["run-", "checkpoint-"];
+        let ours = ["run-", "bodies-", "checkpoint-"];
         if ours.iter().any(|prefix| file.name.starts_with(prefix)) && file.name.ends_with(".tmp") {
             disk.remove(&file.name)?;
         }
@@ -120,47 +119,125 @@ fn remove_unfinished(disk: &dyn Disk) -> io::Result<()> {
     Ok(())
 }
 
-enum Loaded {
-    None,
-    Good(Box<Core>),
-    Damaged(String),
+/// The newest checkpoint that is whole, and its files. An error of the disk is no damage: what cannot be read now may be whole.
+fn load(inner: &Inner, report: &mut OpenReport) -> Result<Option<Box<Core>>, Error> {
+    let disk = &*inner.disk;
+    let listing = || Error::io("listing the index");
+    let runs = run::numbers(disk).map_err(listing())?;
+    let bodies = bodies::numbers(disk).map_err(listing())?;
+    let last = runs.into_iter().chain(bodies).max();
+    inner
+        .next_run
+        .store(last.map_or(0, |number| number + 1), Ordering::Relaxed);
+    let mut names = checkpoint::names(disk).map_err(listing())?.into_iter();
+    while let Some(name) = names.next() {
+        let reading = || Error::io(format!("reading {name}"));
+        let bytes = checkpoint::read(disk, &name).map_err(reading())?;
+        let mut core = empty(&inner.store, &inner.options, inner.report.opened_ms);
+        let first_sequence = core.next_sequence;
+        let Some(summary) = checkpoint::decode(&bytes, &mut core) else {
+            report.rebuilt = Some(format!("{name} is damaged"));
+            disk.remove(&name).map_err(reading())?;
+            continue;
+        };
+        check(inner, &summary)?;
+        let end = inner
+            .store
+            .subject_stats(SUBJECT)
+            .map_or(0, |stats| stats.next_sequence);
+        if !(first_sequence..=end).contains(&core.next_sequence) {
+            let next = core.next_sequence;
+            report.rebuilt = Some(format!(
+                "{name} goes up to record {next}, and the log has {first_sequence} to {end}"
+            ));
+            continue;
+        }
+        inner
+            .next_run
+            .fetch_max(summary.next_run, Ordering::Relaxed);
+        open_files(inner, &mut core, &summary, report)?;
+        // What older ones need is not known to be there.
+        for older in names {
+            disk.remove(&older).map_err(reading())?;
+        }
+        return Ok(Some(Box::new(core)));
+    }
+    Ok(None)
 }
 
-/// The newest checkpoint and its runs. An error of the disk is no damage: what cannot be read now may be whole.
-fn load(inner: &Inner) -> Result<Loaded, Error> {
-    let reading = || Error::io("reading a checkpoint");
-    let names = checkpoint::names(&*inner.disk).map_err(reading())?;
-    let Some(name) = names.first() else {
-        return Ok(Loaded::None);
-    };
-    let bytes = checkpoint::read(&*inner.disk, name).map_err(reading())?;
-    let mut core = empty(&inner.store, &inner.options, inner.report.opened_ms);
-    let first_sequence = core.next_sequence;
-    let Some(summary) = checkpoint::decode(&bytes, &mut core) else {
-        return Ok(Loaded::Damaged(format!("{name} is damaged")));
-    };
-    check(inner, &summary)?;
-    let end = inner
-        .store
-        .subject_stats(SUBJECT)
-        .map_or(0, |stats| stats.next_sequence);
-    if !(first_sequence..=end).contains(&core.next_sequence) {
-        return Ok(Loaded::Damaged(format!(
-            "{name} goes up to record {}, and the log has {first_sequence} to {end}",
-            core.next_sequence
-        )));
+/// Opens what a checkpoint names. Runs are made anew if one is damaged; bodies that are lost are reported, and come as damaged messages.
+fn open_files(
+    inner: &Inner,
+    core: &mut Core,
+    summary: &Summary,
+    report: &mut OpenReport,
+) -> Result<(), Error> {
+    let files: Vec<u64> = core.needed.files().map(|(_, file)| file.number).collect();
+    for &number in &files {
+        match Bodies::open(&*inner.disk, number, inner.store_id) {
+            Ok(Some(bodies)) => core.bodies.push(Arc::new(bodies)),
+            Ok(None) => report.lost_files.push(bodies_name(number)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                report.lost_files.push(bodies_name(number));
+            }
+            Err(error) => return Err(Error::io(format!("opening {}", bodies_name(number)))(error)),
+        }
     }
+    *inner.checkpoints.lock() = vec![core.checkpointed()];
     for &number in &summary.runs {
         let opened = Run::open(&*inner.disk, number, inner.store_id)
             .map_err(Error::io(format!("opening {}", run::run_name(number))))?;
         match opened {
             Ok(run) => core.runs.push(Arc::new(run)),
-            Err(damaged) => return Ok(Loaded::Damaged(damaged.to_string())),
+            Err(damaged) => {
+                report.rebuilt = Some(damaged.to_string());
+                return restage(inner, core);
+            }
         }
     }
-    inner.next_run.store(summary.next_run, Ordering::Relaxed);
-    inner.remove_unnamed(&summary.runs)?;
-    Ok(Loaded::Good(Box::new(core)))
+    inner.remove_unnamed(&summary.runs)
+}
+
+/// The state of a new scheduler; or, if there is one whose checkpoints are all lost, what its records say that are left.
+fn from_nothing(inner: &Inner, report: &mut OpenReport) -> Result<Core, Error> {
+    let mut core = empty(&inner.store, &inner.options, inner.report.opened_ms);
+    let first_sequence = core.next_sequence;
+    let mut numbers = bodies::numbers(&*inner.disk).map_err(Error::io("listing the index"))?;
+    numbers.sort_unstable();
+    if core.next_sequence > 0 || !numbers.is_empty() {
+        report
+            .rebuilt
+            .get_or_insert_with(|| "there is no checkpoint".into());
+    }
+    for number in numbers {
+        let bodies = Arc::new(inner.open_bodies(number)?);
+        let sequences: Vec<u64> = bodies.sequences().collect();
+        let (Some(&first), Some(&last)) = (sequences.first(), sequences.last()) else {
+            continue;
+        };
+        let below = core.needed.moved_below();
+        let mut count = 0;
+        // A file that was merged into a newer one may be there still: what it has is known already.
+        for &sequence in sequences.iter().filter(|&&sequence| sequence >= below) {
+            if let Some(record) = bodies.get(sequence)
+                && let Some(event) = Event::decode(record.body())
+            {
+                core.next_sequence = sequence;
+                core.apply(&event);
+                count += 1;
+            }
+        }
+        let file = Moved {
+            number,
+            live: count,
+            count,
+        };
+        core.needed
+            .moved(first, Needed::stretch_end(last).max(below), file);
+        core.bodies.push(bodies);
+    }
+    core.next_sequence = first_sequence.max(core.needed.moved_below());
+    Ok(core)
 }
 
 fn check(inner: &Inner, summary: &Summary) -> Result<(), Error> {
@@ -209,24 +286,82 @@ fn replay(inner: &Inner, core: &mut Core, report: &mut OpenReport) -> Result<(),
                 }
             }
         }
-        if core.stage.len() >= inner.options.stage_entries {
-            let mut entries = std::mem::take(&mut core.stage).into_sorted();
-            entries.retain(|entry| core.is_pending(entry));
-            inner.store.sync()?;
-            let number = inner.next_run.fetch_add(1, Ordering::Relaxed);
-            core.runs.push(Arc::new(inner.write_run(number, &entries)?));
-        }
+        write_if_full(inner, core)?;
     }
     Ok(())
 }
 
-/// Makes the state anew from the log, in place of one with a damaged run.
-pub(crate) fn heal(inner: &Inner, core: &mut Core, _damaged: &DamagedRun) -> Result<(), Error> {
-    let mut fresh = empty(&inner.store, &inner.options, inner.report.opened_ms);
-    replay(inner, &mut fresh, &mut OpenReport::default())?;
-    // What is with whoever delivers it stays there.
-    fresh.outstanding = std::mem::take(&mut core.outstanding);
-    fresh.again = std::mem::take(&mut core.again);
-    *core = fresh;
+/// Writes what is staged as a run, if it is enough.
+fn write_if_full(inner: &Inner, core: &mut Core) -> Result<(), Error> {
+    if core.stage.len() < inner.options.stage_entries {
+        return Ok(());
+    }
+    let mut entries = std::mem::take(&mut core.stage).into_sorted();
+    entries.retain(|entry| core.is_pending(entry));
+    inner.store.sync()?;
+    let number = inner.next_run.fetch_add(1, Ordering::Relaxed);
+    core.runs.push(Arc::new(inner.write_run(number, &entries)?));
     Ok(())
+}
+
+/// Makes all entries anew, from the records that are needed: the state knows which are pending.
+pub(crate) fn restage(inner: &Inner, core: &mut Core) -> Result<(), Error> {
+    core.runs.clear();
+    core.stage = Stage::default();
+    core.take_back(&[]);
+    for bodies in core.bodies.clone() {
+        for sequence in bodies.sequences() {
+            if let Some(record) = bodies.get(sequence) {
+                stage(core, sequence, record.body());
+            }
+        }
+        write_if_full(inner, core)?;
+    }
+    let stats = inner.store.subject_stats(SUBJECT);
+    let first = stats.map_or(0, |stats| stats.first_sequence);
+    let mut at = first.max(core.needed.moved_below());
+    while at < core.next_sequence {
+        let most = READ_AT_ONCE.min((core.next_sequence - at) as usize);
+        let records = inner.store.read(SUBJECT, at, most)?;
+        if records.is_empty() {
+            break;
+        }
+        for one in &records {
+            at = one.sequence() + 1;
+            if let Ok(view) = one.message() {
+                stage(core, one.sequence(), view.body());
+            }
+        }
+        write_if_full(inner, core)?;
+    }
+    Ok(())
+}
+
+/// Stages the entry of a record, if it has one that is pending.
+fn stage(core: &mut Core, sequence: u64, body: &[u8]) {
+    let entry = match Event::decode(body) {
+        Some(Event::Scheduled {
+            key,
+            number,
+            body_len,
+            ..
+        }) => Entry {
+            key,
+            sequence,
+            subject: number,
+            body_len,
+            origin: Origin::Scheduled,
+        },
+        Some(Event::Rescheduled(one)) => Entry {
+            key: one.to,
+            sequence,
+            subject: one.subject,
+            body_len: one.body_len,
+            origin: Origin::Rescheduled,
+        },
+        _ => return,
+    };
+    if core.is_pending(&entry) {
+        core.stage.push(entry);
+    }
 }

@@ -45,11 +45,24 @@ pub(crate) struct Inner {
     pub(crate) core: Mutex<Core>,
     /// Held by whoever writes runs and checkpoints.
     pub(crate) spilling: Mutex<()>,
-    /// Number of the next run.
+    /// Number of the next run or file of bodies.
     pub(crate) next_run: AtomicU64,
+    /// The newest checkpoint, and the one before it.
+    pub(crate) checkpoints: Mutex<Vec<Checkpointed>>,
     pub(crate) pace: Mutex<crate::dispatch::Pace>,
     pub(crate) report: OpenReport,
     pub(crate) _lock: FolderLock,
+}
+
+/// What a checkpoint that is on disk needs besides its runs, which can be made anew.
+#[derive(Clone, Debug)]
+pub(crate) struct Checkpointed {
+    /// Sequence that it is named after.
+    pub(crate) next_sequence: u64,
+    /// From which sequence on it needs the log.
+    pub(crate) needed_from: u64,
+    /// Files of bodies that it names.
+    pub(crate) bodies: Vec<u64>,
 }
 
 /// Keeps other schedulers out of the folder of the index.
@@ -392,17 +405,17 @@ impl Inner {
         match entry.origin {
             Origin::Scheduled => entry.key,
             Origin::Rescheduled => self
-                .moved_record(entry)
+                .moved_record(core, entry)
                 .or_else(|| core.home_of_moved(entry.key))
                 .unwrap_or(entry.key),
         }
     }
 
     /// Where the message of a rescheduled entry was scheduled first, as the record says that put it where it is.
-    fn moved_record(&self, entry: &Entry) -> Option<Key> {
-        let records = self.store.read(event::SUBJECT, entry.sequence, 1).ok()?;
-        let view = records.iter().next()?.message().ok()?;
-        match Event::decode(view.body())? {
+    fn moved_record(&self, core: &Core, entry: &Entry) -> Option<Key> {
+        let moved = self.bodies_with(core, entry.sequence);
+        let record = self.record(moved.as_deref(), entry.sequence).ok()?;
+        match Event::decode(record.body())? {
             Event::Rescheduled(one) if one.to == entry.key => Some(one.home),
             _ => None,
         }

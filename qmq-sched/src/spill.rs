@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
 
+use crate::bodies::{self, bodies_name};
 use crate::checkpoint::{self, Summary};
 use crate::core::Core;
 use crate::entry::{Entry, Key};
@@ -13,7 +14,7 @@ use crate::error::Error;
 use crate::event;
 use crate::recovery;
 use crate::run::{self, DamagedRun, Merge, Run, run_name};
-use crate::scheduler::{Inner, Scheduler};
+use crate::scheduler::{Checkpointed, Inner, Scheduler};
 use crate::stage::Stage;
 
 /// Entries that are looked up at a time while runs are merged.
@@ -67,7 +68,7 @@ impl Inner {
         loop {
             match look(core) {
                 Ok(found) => return Ok(found),
-                Err(damaged) => recovery::heal(self, core, &damaged)?,
+                Err(_) => recovery::restage(self, core)?,
             }
         }
     }
@@ -75,6 +76,7 @@ impl Inner {
     /// The caller holds the lock of spilling.
     pub(crate) fn spill(&self) -> Result<(), Error> {
         self.merge()?;
+        self.move_out()?;
         let mut core = self.core.lock();
         core.forget_settled(self.now_ms());
         let frozen = Arc::new(std::mem::take(&mut core.stage));
@@ -83,32 +85,34 @@ impl Inner {
         let mut summary = self.summary(&core);
         summary.runs.push(number);
         let state = checkpoint::encode(&core, &summary);
-        let next_sequence = core.next_sequence;
-        let needed = core.needed.first().unwrap_or(next_sequence);
+        let checkpointed = core.checkpointed();
+        core.bodies
+            .retain(|bodies| checkpointed.bodies.contains(&bodies.number));
         drop(core);
         let written = self.write_staged(number, &frozen).and_then(|run| {
-            self.write_checkpoint(next_sequence, &state)?;
+            self.write_checkpoint(checkpointed, &state)?;
             self.remove_unnamed(&summary.runs)?;
             Ok(run)
         });
         let mut core = self.core.lock();
         core.freezing = Arc::default();
         match written {
-            Ok(run) => {
-                core.runs.push(Arc::new(run));
-                self.release_below(needed.min(next_sequence));
-            }
+            Ok(run) => core.runs.push(Arc::new(run)),
             Err(error) => {
                 frozen.iter().for_each(|&entry| core.stage.push(entry));
                 return Err(error);
             }
         }
+        drop(core);
+        self.release();
         Ok(())
     }
 
-    /// Lets retention take the records before `sequence`: the checkpoint does not need them, and no pending message does.
-    fn release_below(&self, sequence: u64) {
-        let Some(hold) = &self.store.options().retention_hold else {
+    /// Lets retention take the records that no checkpoint needs.
+    fn release(&self) {
+        let needed = self.checkpoints.lock();
+        let needed = needed.iter().map(|one| one.needed_from).min();
+        let (Some(hold), Some(sequence)) = (&self.store.options().retention_hold, needed) else {
             return;
         };
         let records = self.store.read(event::SUBJECT, sequence, 1);
@@ -145,18 +149,25 @@ impl Inner {
         self.open_run(number)
     }
 
-    pub(crate) fn write_checkpoint(&self, next_sequence: u64, state: &[u8]) -> Result<(), Error> {
+    /// Writes a checkpoint; with it and the one before there are two.
+    fn write_checkpoint(&self, checkpointed: Checkpointed, state: &[u8]) -> Result<(), Error> {
         let write = || {
-            // Runs that it counts on must have durable names first.
+            // Files that it counts on must have durable names first.
             self.disk.sync_names()?;
-            checkpoint::write(&*self.disk, next_sequence, state)?;
+            checkpoint::write(&*self.disk, checkpointed.next_sequence, state)?;
             self.disk.sync_names()?;
-            for older in checkpoint::names(&*self.disk)?.into_iter().skip(1) {
+            for older in checkpoint::names(&*self.disk)?.into_iter().skip(2) {
                 self.disk.remove(&older)?;
             }
             Ok(())
         };
-        write().map_err(Error::io("writing a checkpoint"))
+        write().map_err(Error::io("writing a checkpoint"))?;
+        let mut checkpoints = self.checkpoints.lock();
+        // One of the same name has been replaced.
+        checkpoints.retain(|one| one.next_sequence != checkpointed.next_sequence);
+        checkpoints.insert(0, checkpointed);
+        checkpoints.truncate(2);
+        Ok(())
     }
 
     fn open_run(&self, number: u64) -> Result<Run, Error> {
@@ -192,8 +203,8 @@ impl Inner {
         let number = self.next_run.fetch_add(1, Ordering::Relaxed);
         match self.write_merged(number, &small) {
             Ok(_) => {}
-            Err(MergeError::Damaged(damaged)) => {
-                return recovery::heal(self, &mut self.core.lock(), &damaged);
+            Err(MergeError::Damaged) => {
+                return recovery::restage(self, &mut self.core.lock());
             }
             Err(MergeError::Io(error)) => {
                 return Err(Error::io(format!("writing {}", run_name(number)))(error));
@@ -209,7 +220,7 @@ impl Inner {
 
     fn write_merged(&self, number: u64, small: &[Arc<Run>]) -> Result<u64, MergeError> {
         let most = small.iter().map(|run| run.count).sum();
-        let mut merge = Merge::new(small, Key::default()).map_err(MergeError::Damaged)?;
+        let mut merge = Merge::new(small, Key::default()).map_err(|_| MergeError::Damaged)?;
         let mut ready = Vec::new().into_iter();
         let entries = std::iter::from_fn(|| {
             while ready.as_slice().is_empty() {
@@ -218,7 +229,7 @@ impl Inner {
                     match merge.next() {
                         Ok(Some(entry)) => some.push(entry),
                         Ok(None) => break,
-                        Err(damaged) => return Some(Err(MergeError::Damaged(damaged))),
+                        Err(_) => return Some(Err(MergeError::Damaged)),
                     }
                 }
                 if some.is_empty() {
@@ -236,23 +247,29 @@ impl Inner {
         run::write(&*self.disk, number, self.store_id, most, entries)
     }
 
-    /// Removes the files of runs that the checkpoint does not name.
-    pub(crate) fn remove_unnamed(&self, named: &[u64]) -> Result<(), Error> {
+    /// Removes runs that the newest checkpoint does not name, and bodies that neither does: nothing else has those.
+    pub(crate) fn remove_unnamed(&self, runs: &[u64]) -> Result<(), Error> {
+        let checkpoints = self.checkpoints.lock();
         let remove = || {
             for number in run::numbers(&*self.disk)? {
-                if !named.contains(&number) {
+                if !runs.contains(&number) {
                     self.disk.remove(&run_name(number))?;
+                }
+            }
+            for number in bodies::numbers(&*self.disk)? {
+                if checkpoints.iter().all(|one| !one.bodies.contains(&number)) {
+                    self.disk.remove(&bodies_name(number))?;
                 }
             }
             Ok(())
         };
-        remove().map_err(Error::io("removing a run that is not needed"))
+        remove().map_err(Error::io("removing a file that is not needed"))
     }
 }
 
 #[derive(Debug)]
 enum MergeError {
-    Damaged(DamagedRun),
+    Damaged,
     Io(io::Error),
 }
 

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::index::catalog::floor;
 use crate::log::segment::Segment;
 use crate::options::RetentionHold;
-use crate::store::Inner;
+use crate::store::{Inner, Store};
 
 /// Blocks given back at a time.
 const FREE_STEP: u64 = 8 << 20;
@@ -68,7 +68,8 @@ pub(crate) fn retire(inner: &Inner) -> Result<(), Error> {
     if inner.retention_held.load(Ordering::SeqCst) > 0 {
         return Ok(());
     }
-    let floor = due_floor(inner)?;
+    let hold = inner.options.retention_hold.as_ref();
+    let floor = due_floor(inner, hold.map_or(u64::MAX, RetentionHold::offset))?;
     if floor <= inner.log.start_offset() {
         return Ok(());
     }
@@ -121,8 +122,19 @@ pub(crate) fn free_retired(inner: &Inner) -> io::Result<()> {
     outcome
 }
 
-/// Offset below which segments are to go.
-fn due_floor(inner: &Inner) -> Result<u64, Error> {
+impl Store {
+    /// Offset below which retention would take the log now, were it not for [`Options::retention_hold`](crate::Options::retention_hold). Who
+    /// holds it moves what it needs of that elsewhere, and lets go.
+    ///
+    /// # Errors
+    /// [`Error::Io`], if the disk does not say how much room it has.
+    pub fn retention_due(&self) -> Result<u64, Error> {
+        due_floor(&self.inner, u64::MAX)
+    }
+}
+
+/// Offset below which segments are to go, but nothing at or behind `held_from`.
+fn due_floor(inner: &Inner, held_from: u64) -> Result<u64, Error> {
     let retention = &inner.options.retention;
     let segments = inner.log.segments();
     let sealed = segments
@@ -145,8 +157,7 @@ fn due_floor(inner: &Inner) -> Result<u64, Error> {
     } else {
         u64::MAX
     };
-    let hold = inner.options.retention_hold.as_ref();
-    let needed_from = needed_from.min(hold.map_or(u64::MAX, RetentionHold::offset));
+    let needed_from = needed_from.min(held_from);
     let mut floor = inner.log.start_offset();
     for segment in sealed {
         let Some(segment_end) = segment.end() else {

@@ -1,0 +1,331 @@
+//! Files of records that were moved out of the log because their messages outlive it. They are primary data: nothing else has these bytes.
+//!
+//! ```text
+//! header   4,096 bytes: magic, version u32, checksum u32, store id u128, count u64, where the index begins u64, zeros
+//! records  checksum u32 of what follows, length u32 of the message, sequence u64, message
+//! index    sequence u64 and position u64 of each record, in order; 8 bytes with their checksum
+//! ```
+//!
+//! A message is its id, order key and tags, each with a length u16, the tags with a count u16 before them; its times of creation and due time, each
+//! a byte and a u64; and its body.
+
+use std::io;
+use std::sync::Arc;
+
+use qmq_store::Message;
+use qmq_store::disk::{Access, Disk, DiskFile, Region};
+
+use crate::event::{SUBJECT, take};
+
+const MAGIC: [u8; 8] = *b"QMQ-BOD\n";
+const VERSION: u32 = 1;
+const HEADER_LEN: usize = 4_096;
+const RECORD_HEADER_LEN: usize = 16;
+const INDEX_LEN: usize = 16;
+const PREFIX: &str = "bodies-";
+
+pub(crate) fn bodies_name(number: u64) -> String {
+    format!("{PREFIX}{number:020}")
+}
+
+/// Numbers of the files that there are.
+pub(crate) fn numbers(disk: &dyn Disk) -> io::Result<Vec<u64>> {
+    let number = |name: &str| {
+        let digits = name.strip_prefix(PREFIX)?;
+        (digits.len() == 20).then(|| digits.parse().ok()).flatten()
+    };
+    let files = disk.list()?;
+    Ok(files.iter().filter_map(|file| number(&file.name)).collect())
+}
+
+/// Writes a file, record by record in the order of their sequences.
+pub(crate) struct Writer<'a> {
+    disk: &'a dyn Disk,
+    number: u64,
+    file: Arc<dyn DiskFile>,
+    out: Vec<u8>,
+    /// Where `out` goes.
+    at: u64,
+    index: Vec<u8>,
+}
+
+impl<'a> Writer<'a> {
+    pub(crate) fn create(disk: &'a dyn Disk, number: u64) -> io::Result<Self> {
+        let temporary = format!("{}.tmp", bodies_name(number));
+        match disk.remove(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        Ok(Self {
+            disk,
+            number,
+            file: disk.create(&temporary, HEADER_LEN as u64)?,
+            out: Vec::new(),
+            at: HEADER_LEN as u64,
+            index: Vec::new(),
+        })
+    }
+
+    pub(crate) fn push(&mut self, sequence: u64, message: &Message) -> io::Result<()> {
+        const PIECE: usize = 1 << 20;
+        let position = self.at + self.out.len() as u64;
+        self.index.extend_from_slice(&sequence.to_le_bytes());
+        self.index.extend_from_slice(&position.to_le_bytes());
+        let start = self.out.len();
+        self.out.extend_from_slice(&[0; 8]);
+        self.out.extend_from_slice(&sequence.to_le_bytes());
+        put_message(&mut self.out, message);
+        let len = (self.out.len() - start - RECORD_HEADER_LEN) as u32;
+        self.out[start + 4..start + 8].copy_from_slice(&len.to_le_bytes());
+        let crc = crc32fast::hash(&self.out[start + 4..]);
+        self.out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+        if self.out.len() >= PIECE {
+            self.file.write_at(&self.out, self.at)?;
+            self.at += self.out.len() as u64;
+            self.out.clear();
+        }
+        Ok(())
+    }
+
+    /// Ends the file and gives it its name, which becomes durable with the disk's next sync of names. Returns how many records it has.
+    pub(crate) fn finish(mut self, store_id: u128) -> io::Result<u64> {
+        let count = (self.index.len() / INDEX_LEN) as u64;
+        let index_at = self.at + self.out.len() as u64;
+        let crc = u64::from(crc32fast::hash(&self.index));
+        self.out.append(&mut self.index);
+        self.out.extend_from_slice(&crc.to_le_bytes());
+        self.file.write_at(&self.out, self.at)?;
+        let mut header = MAGIC.to_vec();
+        header.extend_from_slice(&VERSION.to_le_bytes());
+        header.extend_from_slice(&[0; 4]);
+        header.extend_from_slice(&store_id.to_le_bytes());
+        header.extend_from_slice(&count.to_le_bytes());
+        header.extend_from_slice(&index_at.to_le_bytes());
+        header.resize(HEADER_LEN, 0);
+        let crc = header_crc(&header);
+        header[12..16].copy_from_slice(&crc.to_le_bytes());
+        self.file.write_at(&header, 0)?;
+        self.file.sync()?;
+        let name = bodies_name(self.number);
+        self.disk.rename(&format!("{name}.tmp"), &name)?;
+        Ok(count)
+    }
+}
+
+fn header_crc(header: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&header[..12]);
+    crc.update(&header[16..HEADER_LEN]);
+    crc.finalize()
+}
+
+/// An open file of bodies.
+#[derive(Debug)]
+pub(crate) struct Bodies {
+    pub(crate) number: u64,
+    region: Arc<Region>,
+    count: usize,
+    index_at: u64,
+}
+
+impl Bodies {
+    /// Opens a file and checks its header and its index. `Ok(None)`: they are not what was written.
+    pub(crate) fn open(disk: &dyn Disk, number: u64, store_id: u128) -> io::Result<Option<Self>> {
+        let file = disk.open(&bodies_name(number), Access::Read)?;
+        let region = file.map()?;
+        let len = region.len() as u64;
+        let Some(header) = region.bytes(0, HEADER_LEN) else {
+            return Ok(None);
+        };
+        let mut input = &header[8..];
+        let mut fields = || {
+            let (version, crc) = (u32::from_le_bytes(take(&mut input)?), take(&mut input)?);
+            let id = u128::from_le_bytes(take(&mut input)?);
+            let count = u64::from_le_bytes(take(&mut input)?);
+            let index_at = u64::from_le_bytes(take(&mut input)?);
+            let good = header[..8] == MAGIC
+                && version == VERSION
+                && u32::from_le_bytes(crc) == header_crc(header)
+                && id == store_id;
+            good.then_some((count, index_at))
+        };
+        let Some((count, index_at)) = fields() else {
+            return Ok(None);
+        };
+        let index_len = count.checked_mul(INDEX_LEN as u64);
+        let end = index_len.and_then(|bytes| bytes.checked_add(index_at)?.checked_add(8));
+        if end != Some(len) {
+            return Ok(None);
+        }
+        let bodies = Self {
+            number,
+            count: count as usize,
+            index_at,
+            region,
+        };
+        let index = bodies.index().as_flattened();
+        let crc = bodies.region.bytes(len - 8, 8);
+        let good = crc == Some(&u64::from(crc32fast::hash(index)).to_le_bytes());
+        Ok(good.then_some(bodies))
+    }
+
+    fn index(&self) -> &[[u8; INDEX_LEN]] {
+        let bytes = self.region.bytes(self.index_at, self.count * INDEX_LEN);
+        bytes.unwrap_or_default().as_chunks().0
+    }
+
+    /// Sequences of all records, in order.
+    pub(crate) fn sequences(&self) -> impl Iterator<Item = u64> {
+        self.index().iter().map(|entry| word(entry, 0))
+    }
+
+    /// The record with this sequence. `None`: it is not there, or damaged.
+    pub(crate) fn get(&self, sequence: u64) -> Option<Message> {
+        let index = self.index();
+        let at = index.binary_search_by_key(&sequence, |entry| word(entry, 0));
+        let position = word(&index[at.ok()?], 8);
+        let header = self.region.bytes(position, RECORD_HEADER_LEN)?;
+        let mut input = header;
+        let (crc, len) = (
+            u32::from_le_bytes(take(&mut input)?),
+            u32::from_le_bytes(take(&mut input)?),
+        );
+        if position + RECORD_HEADER_LEN as u64 + u64::from(len) > self.index_at
+            || u64::from_le_bytes(take(&mut input)?) != sequence
+        {
+            return None;
+        }
+        let checked = self.region.bytes(position + 4, 12 + len as usize)?;
+        if crc32fast::hash(checked) != crc {
+            return None;
+        }
+        take_message(&checked[12..])
+    }
+}
+
+fn word(entry: &[u8; INDEX_LEN], at: usize) -> u64 {
+    let mut input = &entry[at..];
+    take(&mut input).map_or(0, u64::from_le_bytes)
+}
+
+fn put_message(out: &mut Vec<u8>, message: &Message) {
+    put_bytes(out, message.id().unwrap_or_default().as_bytes());
+    put_bytes(out, message.order_key().unwrap_or_default());
+    out.extend_from_slice(&(message.tags().len() as u16).to_le_bytes());
+    for tag in message.tags() {
+        put_bytes(out, tag.as_bytes());
+    }
+    for time in [message.create_time_ms(), message.due_time_ms()] {
+        out.push(u8::from(time.is_some()));
+        out.extend_from_slice(&time.unwrap_or(0).to_le_bytes());
+    }
+    out.extend_from_slice(message.body());
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&(bytes.len() as u16).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+/// A message of the scheduler's subject. An attribute of no bytes is none.
+fn take_message(mut input: &[u8]) -> Option<Message> {
+    let id = take_text(&mut input)?;
+    let key = take_bytes(&mut input)?;
+    let mut message = Message::new(SUBJECT, Vec::new());
+    if !id.is_empty() {
+        message = message.with_id(id);
+    }
+    if !key.is_empty() {
+        message = message.with_order_key(key.to_vec());
+    }
+    for _ in 0..u16::from_le_bytes(take(&mut input)?) {
+        message = message.tag(take_text(&mut input)?);
+    }
+    let mut time = || {
+        let [there] = take(&mut input)?;
+        let time = u64::from_le_bytes(take(&mut input)?);
+        Some((there == 1).then_some(time))
+    };
+    if let Some(time_ms) = time()? {
+        message = message.with_create_time_ms(time_ms);
+    }
+    if let Some(time_ms) = time()? {
+        message = message.with_due_time_ms(time_ms);
+    }
+    Some(message.with_body(input.to_vec()))
+}
+
+fn take_bytes<'a>(input: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let len = u16::from_le_bytes(take(input)?);
+    let (bytes, rest) = input.split_at_checked(usize::from(len))?;
+    *input = rest;
+    Some(bytes)
+}
+
+fn take_text<'a>(input: &mut &'a [u8]) -> Option<&'a str> {
+    std::str::from_utf8(take_bytes(input)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use qmq_store::disk::SimulatedDisk;
+
+    use super::*;
+
+    fn message(number: u64) -> Message {
+        let message = Message::new(SUBJECT, vec![number as u8; number as usize]);
+        match number % 3 {
+            0 => message,
+            1 => message.with_id("id").tag("a").tag("b"),
+            _ => message
+                .with_order_key("key")
+                .with_create_time_ms(number)
+                .with_due_time_ms(7),
+        }
+    }
+
+    fn written(disk: &SimulatedDisk) -> Option<Bodies> {
+        let mut writer = Writer::create(disk, 3).unwrap();
+        for number in 0..20 {
+            writer.push(number * 10, &message(number)).unwrap();
+        }
+        assert_eq!(writer.finish(42).unwrap(), 20);
+        Bodies::open(disk, 3, 42).unwrap()
+    }
+
+    #[test]
+    fn records_come_back_as_they_were() {
+        let disk = SimulatedDisk::new();
+        let bodies = written(&disk).unwrap();
+        for number in 0..20 {
+            assert_eq!(bodies.get(number * 10), Some(message(number)));
+            assert_eq!(bodies.get(number * 10 + 1), None);
+        }
+        assert!(bodies.sequences().eq((0..20).map(|number| number * 10)));
+        assert!(Bodies::open(&disk, 3, 43).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_flipped_bit_costs_at_most_its_own_record_or_is_seen_at_once() {
+        let disk = SimulatedDisk::new();
+        drop(written(&disk).unwrap());
+        let name = bodies_name(3);
+        let len = disk.open(&name, Access::Read).unwrap().len().unwrap();
+        for at in 0..len {
+            disk.flip_bit(&name, at, (at % 8) as u8).unwrap();
+            if let Some(bodies) = Bodies::open(&disk, 3, 42).unwrap() {
+                let lost = (0..20).filter(|&number| match bodies.get(number * 10) {
+                    Some(found) => {
+                        assert_eq!(found, message(number), "byte {at}");
+                        false
+                    }
+                    None => true,
+                });
+                assert_eq!(lost.count(), 1, "byte {at}");
+            }
+            disk.flip_bit(&name, at, (at % 8) as u8).unwrap();
+        }
+    }
+}
