@@ -1,0 +1,61 @@
+//! A reminder service: lines of `SECONDS TEXT` are said again when their time has come, also after a restart.
+//!
+//! `(echo 2 tea; echo 1 coffee; sleep 3) | cargo run -p qmq-examples --example reminders -- /tmp/reminders`
+
+use std::error::Error;
+use std::io::BufRead;
+use std::path::Path;
+use std::time::Duration;
+
+use qmq_sched::{Message, Options, Scheduler};
+use qmq_store::disk::MappedDisk;
+use qmq_store::{RetentionHold, Store};
+
+fn open(folder: &Path) -> Result<Scheduler, Box<dyn Error>> {
+    let options = qmq_store::Options {
+        retention_hold: Some(RetentionHold::default()),
+        ..qmq_store::Options::default()
+    };
+    let store = Store::open(folder.join("log"), options)?;
+    let index = MappedDisk::open(&folder.join("index"), true)?;
+    Ok(Scheduler::open(store, index, Options::default())?)
+}
+
+/// Says what is due; returns how many.
+fn remind(scheduler: &Scheduler) -> Result<usize, Box<dyn Error>> {
+    let now_ms = scheduler.store().options().clock.now_ms();
+    let fired = scheduler.due(now_ms, 100)?;
+    for one in &fired {
+        println!("{}", String::from_utf8_lossy(one.message.as_ref()?.body()));
+        scheduler.dispatched(&[one.id])?;
+    }
+    Ok(fired.len())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let folder = std::env::args().nth(1).unwrap_or("reminders".into());
+    let scheduler = open(Path::new(&folder))?;
+    let reminder = scheduler.clone();
+    std::thread::spawn(move || {
+        while let Ok(_said) = remind(&reminder) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let (seconds, text) = line.split_once(' ').ok_or("SECONDS TEXT")?;
+        let due_ms = scheduler.store().options().clock.now_ms() + seconds.parse::<u64>()? * 1_000;
+        scheduler.schedule(due_ms, &Message::new("reminder", text.to_owned()))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_reminder_comes_after_a_restart() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let scheduler = open(folder.path())?;
+    scheduler.schedule(0, &Message::new("reminder", "tea"))?;
+    drop(scheduler);
+    assert_eq!(remind(&open(folder.path())?)?, 1);
+    Ok(())
+}
