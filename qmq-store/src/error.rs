@@ -7,7 +7,8 @@ use qmq_message::{MessageError, NameError};
 
 use crate::options::OptionsError;
 
-/// Why a store could not be opened. Nothing in the folder has been changed unless the variant says so.
+/// Why a store could not be opened. Nothing in the folder has been changed, but for an empty file `lock`, unless the variant says so. What an open
+/// changes before it fails takes no record that was known to be synced, and the next open goes on from there.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -56,7 +57,7 @@ pub enum OpenError {
         /// What does not fit.
         reason: &'static str,
     },
-    /// The folder, or the file system it is on, takes no writes from this process.
+    /// The folder, or the file system it is on, takes no writes from this process. If only some were refused, see [`OpenError::Io`].
     #[error("the folder cannot be written ({folder}); open it with Store::open_read_only")]
     NotWritable {
         /// The folder.
@@ -64,7 +65,8 @@ pub enum OpenError {
         /// The cause.
         source: Arc<io::Error>,
     },
-    /// The disk has no room for what an open store needs.
+    /// The disk has no room for what an open store needs. The store is marked as open by then, under a raised incarnation if it had not been
+    /// closed in order, and some of its files are created; an open with more room takes them over.
     #[error(
         "{folder} has no room: {needed} bytes are reserved at open, for a segment and two more that keep acks working on a full disk"
     )]
@@ -74,7 +76,8 @@ pub enum OpenError {
         /// Bytes that open reserves.
         needed: u64,
     },
-    /// The operating system refused.
+    /// The operating system refused. By then a torn tail may have been cut, files that belong to no log removed and indexes rebuilt; the
+    /// store may be marked as open, under a raised incarnation if it had not been closed in order, and files be created.
     #[error("{doing}: {source}")]
     Io {
         /// What was being done, and to which file.
@@ -118,6 +121,16 @@ pub enum Error {
     )]
     BatchTooLarge {
         /// Length of the batch on disk.
+        bytes: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// A segment cannot take the record: an action that names very many messages, or a message from before `Options::segment_bytes` was lowered.
+    #[error(
+        "record of {bytes} bytes; a segment takes {max} (Options::segment_bytes); settle or pull fewer messages at a time, or open the store with larger segments"
+    )]
+    RecordTooLarge {
+        /// Length of the record on disk.
         bytes: u64,
         /// The limit.
         max: u64,

@@ -65,7 +65,7 @@ pub struct RepairReport {
     pub identity_rebuilt: bool,
     /// What opening the store found and mended.
     pub opened: OpenReport,
-    /// Index files rebuilt besides.
+    /// Index files rebuilt besides: their checksums were bad, or their entries did not lead to the records.
     pub indexes_rebuilt: u64,
     /// What is still damaged: records that no copy in this folder can bring back. They are reported by reads and cost no others.
     pub remaining: Vec<Damage>,
@@ -75,7 +75,8 @@ pub struct RepairReport {
 /// changed.
 ///
 /// # Errors
-/// [`OpenError::Locked`] if a program has the store open; [`OpenError::NotAStore`] if there is no log.
+/// [`OpenError::Locked`] if a program has the store open; [`OpenError::NotAStore`] if there is no segment whose header can be read, and
+/// [`OpenError::NoStore`] if there is nothing at all; then nothing is changed.
 pub fn repair(
     path: impl AsRef<Path>,
     progress: &mut dyn FnMut(u64, u64),
@@ -83,8 +84,11 @@ pub fn repair(
     let disk = folder(path.as_ref())?;
     let identity_rebuilt = repair_identity(&*disk)?;
     let store = Store::open_on(disk, quiet_options(Options::default().segment_bytes))?;
-    let indexes_rebuilt = store.rebuild_damaged_indexes()?;
-    let verified = store.verify(progress)?;
+    let mut verified = store.verify(progress)?;
+    let indexes_rebuilt = store.rebuild_indexes(&verified.damages)?;
+    if indexes_rebuilt > 0 {
+        verified = store.verify(progress)?;
+    }
     let opened = store.open_report().clone();
     store.checkpoint()?;
     store.close()?;
@@ -103,35 +107,18 @@ fn repair_identity(disk: &dyn Disk) -> Result<bool, Error> {
         Ok(None) | Err(OpenError::DamagedIdentity { .. }) => {}
         Err(error) => return Err(error.into()),
     }
+    // Before the lock file is made: nothing is changed in a folder without a log.
+    let store_id = store_id_of_log(disk)?;
     let _lock = disk.lock().map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => Error::from(OpenError::Locked {
             folder: disk.describe(),
         }),
         _ => Error::io("locking the folder")(error),
     })?;
-    let mut found = None;
     let mut incarnation = 0;
-    let listed = disk.list().map_err(Error::io("listing the folder"))?;
-    for base in listed.iter().filter_map(|file| log_base(&file.name)) {
-        let name = log_name(base);
-        let mut bytes = [0; SEGMENT_HEADER_LEN as usize];
-        let file = disk
-            .open(&name, Access::Read)
-            .map_err(Error::io(format!("opening {name}")))?;
-        if file.read_at(&mut bytes, 0).is_ok()
-            && let Ok(header) = SegmentHeader::decode(&bytes)
-        {
-            found = Some(header.store_id);
-        }
+    for base in log_bases(disk)? {
         incarnation = incarnation.max(highest_incarnation(disk, base)?);
     }
-    let Some(store_id) = found else {
-        return Err(OpenError::NotAStore {
-            folder: disk.describe(),
-            found: "no readable segment".into(),
-        }
-        .into());
-    };
     let identity = Identity {
         store_id,
         created_ms: 0,
@@ -142,6 +129,43 @@ fn repair_identity(disk: &dyn Disk) -> Result<bool, Error> {
         .write(disk)
         .map_err(Error::io("writing the identity"))?;
     Ok(true)
+}
+
+/// The store id in the newest segment whose header can be read.
+fn store_id_of_log(disk: &dyn Disk) -> Result<u128, Error> {
+    for base in log_bases(disk)?.into_iter().rev() {
+        let name = log_name(base);
+        let mut bytes = [0; SEGMENT_HEADER_LEN as usize];
+        let file = disk
+            .open(&name, Access::Read)
+            .map_err(Error::io(format!("opening {name}")))?;
+        if file.read_at(&mut bytes, 0).is_ok()
+            && let Ok(header) = SegmentHeader::decode(&bytes)
+        {
+            return Ok(header.store_id);
+        }
+    }
+    let folder = disk.describe();
+    let listed = disk.list().map_err(Error::io("listing the folder"))?;
+    let refusal = match listed.into_iter().next() {
+        Some(file) => OpenError::NotAStore {
+            folder,
+            found: file.name,
+        },
+        None => OpenError::NoStore { folder },
+    };
+    Err(refusal.into())
+}
+
+/// Base offsets of the segments that are there, in order.
+fn log_bases(disk: &dyn Disk) -> Result<Vec<u64>, Error> {
+    let listed = disk.list().map_err(Error::io("listing the folder"))?;
+    let mut bases: Vec<u64> = listed
+        .iter()
+        .filter_map(|file| log_base(&file.name))
+        .collect();
+    bases.sort_unstable();
+    Ok(bases)
 }
 
 fn highest_incarnation(disk: &dyn Disk, base: u64) -> Result<u32, Error> {
@@ -286,12 +310,7 @@ pub fn dump(
     sink: &mut dyn FnMut(&Dumped<'_>) -> bool,
 ) -> Result<(), Error> {
     let disk = folder(path.as_ref())?;
-    let listed = disk.list().map_err(Error::io("listing the folder"))?;
-    let mut bases: Vec<u64> = listed
-        .iter()
-        .filter_map(|file| log_base(&file.name))
-        .collect();
-    bases.sort_unstable();
+    let bases = log_bases(&*disk)?;
     for (at, &base) in bases.iter().enumerate() {
         let ends_before = bases.get(at + 1).is_some_and(|&next| next <= from);
         if ends_before || base >= to {

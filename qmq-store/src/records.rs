@@ -34,6 +34,8 @@ struct Item {
 #[derive(Debug)]
 struct Piece {
     base: u64,
+    /// What is published of the segment, as an offset: see [`Segment::published_end`].
+    end: u64,
     region: Arc<Region>,
 }
 
@@ -104,10 +106,14 @@ impl Records {
             match segment.region() {
                 Ok(region) => self.pieces.push(Piece {
                     base: segment.base,
+                    end: segment.base,
                     region,
                 }),
                 Err(_) => return peeked,
             }
+        }
+        if let Some(piece) = self.pieces.last_mut() {
+            piece.end = segment.published_end();
         }
         peeked.region = (self.pieces.len() - 1) as u32;
         let Some(bytes) = self.bytes_at(peeked.region, peeked.offset) else {
@@ -123,9 +129,10 @@ impl Records {
 
     fn bytes_at(&self, region: u32, offset: u64) -> Option<&[u8]> {
         let piece = self.pieces.get(region as usize)?;
+        let rest = piece.end.checked_sub(offset)?;
         let at = SEGMENT_HEADER_LEN + (offset - piece.base);
-        let rest = (piece.region.len() as u64).checked_sub(at)?;
-        piece.region.bytes(at, rest as usize)
+        let mapped = (piece.region.len() as u64).checked_sub(at)?;
+        piece.region.bytes(at, rest.min(mapped) as usize)
     }
 
     /// The record of something peeked at; its body is not verified.

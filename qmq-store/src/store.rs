@@ -212,9 +212,7 @@ impl Store {
     /// # Errors
     /// [`Error::Poisoned`], [`Error::Io`], [`Error::Closed`].
     pub fn checkpoint(&self) -> Result<(), Error> {
-        let _step = self.inner.housekeeping.lock();
-        self.inner.check_open()?;
-        housekeeper::checkpoint(&self.inner)
+        housekeeper::checkpoint_now(&self.inner)
     }
 
     /// Closes the store in order: everything synced, a checkpoint taken. Other clones get [`Error::Closed`] from then on.

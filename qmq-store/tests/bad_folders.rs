@@ -7,7 +7,7 @@ mod support;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use qmq_store::{Message, OpenError, Store};
+use qmq_store::{Error, Message, OpenError, Store, offline};
 use support::{everything, small_options};
 
 /// A folder with a closed store of three messages.
@@ -55,6 +55,137 @@ fn a_folder_of_another_program_is_refused_and_left_alone() {
         matches!(error, OpenError::DamagedIdentity { .. }),
         "{error:?}"
     );
+}
+
+#[test]
+fn a_file_of_another_program_is_never_taken_for_a_stores_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in [
+        "report.tmp",
+        "store.tmp",
+        "spare",
+        "reserve-0",
+        "published",
+        "lost-photo",
+        "lock",
+        "index-00000000000000000000",
+        "index-00000000000000000000.tmp",
+    ] {
+        let path = folder.path().join(file);
+        std::fs::write(&path, "mine").unwrap();
+        let error = refused(folder.path());
+        assert!(
+            matches!(&error, OpenError::NotAStore { found, .. } if found == file),
+            "{file}: {error:?}"
+        );
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
+fn a_repair_of_a_folder_without_a_log_changes_nothing_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let repair = || {
+        let before = everything(folder.path());
+        let error = offline::repair(folder.path(), &mut |_, _| {}).unwrap_err();
+        assert!(everything(folder.path()) == before, "changed by {error}");
+        error
+    };
+    let error = repair();
+    assert!(
+        matches!(error, Error::Open(OpenError::NoStore { .. })),
+        "{error:?}"
+    );
+    for file in ["holiday.jpg", "store", "log-00000000000000000000"] {
+        let path = folder.path().join(file);
+        std::fs::write(&path, [b'm'; 100]).unwrap();
+        let error = repair();
+        assert!(
+            matches!(&error, Error::Open(OpenError::NotAStore { found, .. }) if found == file),
+            "{error:?}"
+        );
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
+fn a_folder_with_only_a_folder_or_a_link_in_it_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let photos = folder.path().join("photos");
+    std::fs::create_dir(&photos).unwrap();
+    let error = refused(folder.path());
+    assert!(
+        matches!(&error, OpenError::NotAStore { found, .. } if found == "photos"),
+        "{error:?}"
+    );
+    std::fs::remove_dir(&photos).unwrap();
+    std::os::unix::fs::symlink("/dev/null", folder.path().join("link")).unwrap();
+    let error = refused(folder.path());
+    assert!(
+        matches!(&error, OpenError::NotAStore { found, .. } if found == "link"),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn a_file_system_that_is_mounted_only_for_the_store_is_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("lost+found")).unwrap();
+    Store::open(folder.path(), small_options()).unwrap();
+}
+
+#[test]
+fn what_a_crash_left_of_a_store_that_was_being_created_is_taken_over() {
+    let good = std::fs::read(a_store().path().join("store")).unwrap();
+    for begun in [&[][..], &[0; 64], &good] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("lock"), "").unwrap();
+        std::fs::write(folder.path().join("store.tmp"), begun).unwrap();
+        let store = Store::open(folder.path(), small_options()).unwrap();
+        store.append(&Message::new("s", "first")).unwrap();
+        store.close().unwrap();
+        assert!(!folder.path().join("store.tmp").exists());
+    }
+}
+
+#[test]
+fn an_open_removes_what_a_store_left_half_written_and_no_other_file() {
+    let folder = a_store();
+    let number = "00000000000000000064";
+    let ours = [
+        "store.tmp".to_owned(),
+        "spare".to_owned(),
+        format!("index-{number}.tmp"),
+        format!("checkpoint-{number}.tmp"),
+    ];
+    let others = ["report.tmp", "index-1.tmp", "lost-photo", "reserve-2"];
+    for file in ours.iter().map(String::as_str).chain(others) {
+        std::fs::write(folder.path().join(file), "half").unwrap();
+    }
+    std::fs::create_dir(folder.path().join("photos")).unwrap();
+    Store::open(folder.path(), small_options()).unwrap();
+    for file in &ours {
+        assert!(!folder.path().join(file).exists(), "{file}");
+    }
+    for file in others {
+        assert_eq!(std::fs::read(folder.path().join(file)).unwrap(), b"half");
+    }
+    assert!(folder.path().join("photos").is_dir());
+}
+
+#[test]
+fn a_backup_goes_into_no_folder_that_holds_anything() {
+    let from = a_store();
+    let store = Store::open(from.path(), small_options()).unwrap();
+    let to = tempfile::tempdir().unwrap();
+    std::fs::create_dir(to.path().join("photos")).unwrap();
+    let before = everything(to.path());
+    let error = store.backup(to.path(), &mut |_, _| {}).unwrap_err();
+    assert!(
+        matches!(&error, Error::Open(OpenError::NotAStore { found, .. }) if found == "photos"),
+        "{error:?}"
+    );
+    assert!(everything(to.path()) == before);
 }
 
 #[test]

@@ -204,6 +204,65 @@ fn repair_makes_derived_files_anew_and_keeps_every_record() {
     }
 }
 
+/// The check of an index entry, as in docs/format.md section 5.
+fn entry_check(base: u64, number: u64, position: u32, fingerprint: u32) -> u32 {
+    let (a, b) = (
+        u64::from(position) | u64::from(fingerprint) << 32,
+        base ^ (number << 16),
+    );
+    let mut h = (a ^ 0x9E37_79B9_7F4A_7C15).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    h = (h ^ (h >> 29) ^ b).wrapping_mul(0x94D0_49BB_1331_11EB);
+    (h >> 32) as u32
+}
+
+#[test]
+fn repair_makes_an_index_anew_whose_checksums_are_good_and_whose_entries_are_wrong() {
+    let word = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    for wrong_fingerprint in [0, 1] {
+        let folder = tempfile::tempdir().unwrap();
+        filled(folder.path(), 3000).close().unwrap();
+        let path = &files_in(folder.path(), "index-")[0];
+        let mut bytes = fs::read(path).unwrap();
+        let first = 64 + 16 * (word(&bytes, 32) as usize + 1);
+        let position = word(&bytes, first + 12 * (1 - wrong_fingerprint as usize));
+        let check = entry_check(0, 0, position, wrong_fingerprint);
+        for (at, value) in [position, wrong_fingerprint, check].iter().enumerate() {
+            bytes[first + 4 * at..first + 4 * at + 4].copy_from_slice(&value.to_le_bytes());
+        }
+        fs::write(path, bytes).unwrap();
+        let report = offline::repair(folder.path(), &mut |_, _| {}).unwrap();
+        assert_eq!(report.indexes_rebuilt, 1);
+        assert_eq!(report.remaining, []);
+        let store = Store::open(folder.path(), options()).unwrap();
+        let records = store.read("s0", 0, 1000).unwrap();
+        assert!(records.iter().all(|one| one.message().is_ok()));
+        assert_eq!(store.verify(&mut |_, _| {}).unwrap().damages, []);
+    }
+}
+
+#[test]
+fn an_index_made_anew_beside_another_damaged_one_leads_to_its_records() {
+    let folder = tempfile::tempdir().unwrap();
+    filled(folder.path(), 4000).close().unwrap();
+    let indexes = files_in(folder.path(), "index-");
+    assert!(indexes.len() >= 3);
+    for path in &indexes[..2] {
+        let mut bytes = fs::read(path).unwrap();
+        let rows_end = 64 + 16 * 4;
+        for byte in &mut bytes[64..rows_end] {
+            *byte ^= 0x10;
+        }
+        fs::write(path, bytes).unwrap();
+    }
+    let store = Store::open(folder.path(), options()).unwrap();
+    for from in (0..1300).rev() {
+        let records = store.read("s0", from, 1).unwrap();
+        let one = records.iter().next().unwrap();
+        assert!(one.message().is_ok() && one.sequence() == from, "{from}");
+    }
+    assert_eq!(store.verify(&mut |_, _| {}).unwrap().damages, []);
+}
+
 #[test]
 fn a_dump_shows_every_record_and_inspect_the_whole() {
     let folder = tempfile::tempdir().unwrap();

@@ -242,3 +242,53 @@ fn with_the_newest_checkpoint_damaged_the_one_before_serves() {
     );
     assert!(read.iter().all(|one| one.message().is_ok()));
 }
+
+/// The mapping of a segment is as long as its file was while it was written; what lies behind the cut is no memory any more.
+#[test]
+fn a_flipped_header_length_does_not_lead_a_read_behind_the_end_of_a_sealed_segment() {
+    use std::os::unix::fs::FileExt;
+    let folder = tempfile::tempdir().unwrap();
+    let sizes = Options::with_segment_bytes(1 << 20);
+    let options = Options {
+        segment_bytes: sizes.segment_bytes,
+        body_bytes_max: sizes.body_bytes_max,
+        batch_bytes_max: sizes.batch_bytes_max,
+        ..options()
+    };
+    let store = Store::open(folder.path(), options).unwrap();
+    let send = |len: usize| {
+        let message = Message::new("s", vec![b'm'; len]);
+        store.append_with(&message, Durability::Buffered).unwrap()
+    };
+    for _ in 0..4 {
+        send(240 << 10);
+    }
+    let last = send(10);
+    assert!(
+        store
+            .read("s", 4, 1)
+            .unwrap()
+            .iter()
+            .next()
+            .unwrap()
+            .message()
+            .is_ok()
+    );
+    let next = send(240 << 10);
+    store.maintain().unwrap();
+    assert_eq!(store.stats().unsealed_segments, 0);
+    assert!(next.offset < 1 << 20);
+    let segment = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(folder.path().join(format!("log-{:020}", 0)))
+        .unwrap();
+    let high_byte_of_header_len = 64 + last.offset + 53;
+    assert!(high_byte_of_header_len + (32 << 10) > segment.metadata().unwrap().len() + 4096);
+    segment
+        .write_all_at(&[0x80], high_byte_of_header_len)
+        .unwrap();
+    let read = store.read("s", 0, 10).unwrap();
+    let good: Vec<bool> = read.iter().map(|one| one.message().is_ok()).collect();
+    assert_eq!(good, [true, true, true, true, false, true]);
+}

@@ -2,12 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
 
+mod support;
+
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use qmq_store::disk::SimulatedDisk;
-use qmq_store::{Background, Durability, Error, ManualClock, Message, Options, Store, VisibleAt};
+use qmq_store::{
+    Background, Durability, Error, ManualClock, Message, Options, PollPull, Store, VisibleAt,
+};
+use support::{Bell, House, request};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -181,4 +187,48 @@ fn replicated_waits_for_the_replicator_and_is_refused_without_one() {
     assert_eq!(answers.recv_timeout(SOON), Ok(true));
     waiter.join().unwrap().unwrap();
     assert_eq!(store.read("s", 0, 10).unwrap().len(), 1);
+}
+
+#[test]
+fn who_waits_for_a_sync_is_woken_by_that_of_a_seal_and_of_a_checkpoint() {
+    let house = House::with(|options| options.visible_at = VisibleAt::Synced);
+    let (bell, waker) = Bell::new();
+    let store = house.store();
+    let poll = || store.poll_pull(&request("c"), &waker).unwrap();
+    let called = Arc::new(AtomicU64::new(0));
+    // More than a segment takes: the append that begins the next one seals it.
+    let seal: &dyn Fn() = &|| house.send_kilobytes("t", 70);
+    let checkpoint: &dyn Fn() = &|| store.checkpoint().unwrap();
+    for (turn, step) in [(1, seal), (2, checkpoint)] {
+        assert!(matches!(poll(), PollPull::Pending { .. }));
+        let at = house.send("s", "x");
+        let counter = Arc::clone(&called);
+        store.when(at.end_offset, Durability::Synced, move |outcome| {
+            counter.fetch_add(u64::from(outcome.is_ok()), Ordering::SeqCst);
+        });
+        assert_eq!(
+            (bell.rung(), called.load(Ordering::SeqCst)),
+            (turn - 1, turn - 1)
+        );
+        step();
+        assert_eq!((bell.rung(), called.load(Ordering::SeqCst)), (turn, turn));
+        assert!(matches!(poll(), PollPull::Ready(_)));
+    }
+}
+
+#[test]
+fn a_callback_of_a_sync_by_housekeeping_may_ask_for_housekeeping() {
+    let house = House::new();
+    let store = house.store();
+    let (answer, answers) = channel();
+    for step in [Store::checkpoint, Store::maintain] {
+        let at = house.send("s", "x");
+        let (again, answer) = (store.clone(), answer.clone());
+        store.when(at.end_offset, Durability::Synced, move |_| {
+            again.checkpoint().unwrap();
+            answer.send(()).unwrap();
+        });
+        step(store).unwrap();
+        answers.recv_timeout(SOON).unwrap();
+    }
 }

@@ -10,10 +10,7 @@ use std::sync::Arc;
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom};
 
-use super::{Access, Disk, DiskFile, FileEntry};
-
-/// Name of the file whose lock says that the folder is in use.
-const LOCK_FILE: &str = "lock";
+use super::{Access, Disk, DiskFile, FileEntry, LOCK_FILE};
 
 /// Zeros are written in pieces of this size.
 const ZEROS_LEN: usize = 1 << 20;
@@ -183,6 +180,17 @@ impl Disk for MappedDisk {
             }
         }
         Ok(entries)
+    }
+
+    fn others(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if !entry.file_type()?.is_file() {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        Ok(names)
     }
 
     fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn DiskFile>> {

@@ -22,6 +22,9 @@ pub(crate) use maps::{MappedFile, Maps};
 #[cfg(feature = "simulation")]
 pub use simulated::{CrashImage, SimulatedDisk, SimulatedFaults};
 
+/// Name of the file whose lock says that the folder is in use.
+pub(crate) const LOCK_FILE: &str = "lock";
+
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -44,6 +47,11 @@ pub struct FileEntry {
 pub trait Disk: Send + Sync + fmt::Debug {
     /// All regular files of the folder, in any order.
     fn list(&self) -> io::Result<Vec<FileEntry>>;
+
+    /// Names of all else in the folder: folders, links, devices. The store never touches them.
+    fn others(&self) -> io::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
 
     /// Creates a file of `len` zero bytes whose blocks are allocated, so that storing into it never fails for
     /// want of space. Fails with `AlreadyExists` if the name is taken and with `StorageFull` if there is no room,

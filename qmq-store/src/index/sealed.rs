@@ -225,13 +225,6 @@ impl SealedIndex {
         Ok(self.header.get_or_init(|| header))
     }
 
-    /// Record times of the first and the last record of the segment.
-    pub(crate) fn times(&self) -> Result<(u64, u64), IndexDamaged> {
-        let region = self.region().map_err(|_| IndexDamaged)?;
-        let header = self.header(&region)?;
-        Ok((header.first_time_ms, header.last_time_ms))
-    }
-
     pub(crate) fn region(&self) -> io::Result<Arc<Region>> {
         self.file.region()
     }

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use super::checkpoint;
 use super::files::write_whole;
+use super::folder::check_empty;
 use super::housekeeper;
 use super::identity::Identity;
 use super::opening::new_store_id;
 use super::verify::VerifyReport;
 use crate::disk::{Access, Disk, MappedDisk};
-use crate::error::{Error, OpenError};
+use crate::error::Error;
 use crate::log::segment::{SEGMENT_HEADER_LEN, Segment, SegmentHeader};
 use crate::options::{Background, Options};
 use crate::store::{Inner, Store};
@@ -92,14 +93,7 @@ impl Inner {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<BackupReport, Error> {
         self.check_open()?;
-        let listed = to.list().map_err(Error::io("listing the backup folder"))?;
-        if let Some(file) = listed.first() {
-            return Err(OpenError::NotAStore {
-                folder: to.describe(),
-                found: file.name.clone(),
-            }
-            .into());
-        }
+        check_empty(to)?;
         let _held = self.hold_retention();
         let (checkpoint_name, checkpoint_bytes) = {
             let _step = self.housekeeping.lock();

@@ -6,14 +6,22 @@ use std::io;
 use crate::disk::{Access, Disk};
 use crate::log::segment::{SEGMENT_HEADER_LEN, Segment, index_name, log_name};
 
+/// Ends the name of a file that is being written.
+const TEMPORARY: &str = ".tmp";
+
 /// Writes an index file whole: under another name, synced, then renamed. Its name becomes durable with the next checkpoint.
 pub(crate) fn write_index(disk: &dyn Disk, base: u64, bytes: &[u8]) -> io::Result<()> {
     write_whole(disk, &index_name(base), bytes)
 }
 
+/// Of a temporary name, the name that the file would have got.
+pub(crate) fn temporary_of(name: &str) -> Option<&str> {
+    name.strip_suffix(TEMPORARY)
+}
+
 /// Writes a file whole or not at all: under a temporary name, synced, then renamed.
 pub(crate) fn write_whole(disk: &dyn Disk, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let temporary = format!("{name}.tmp");
+    let temporary = format!("{name}{TEMPORARY}");
     match disk.remove(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

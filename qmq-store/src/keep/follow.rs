@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::folder::check_folder;
 use super::identity::Identity;
-use super::opening::check_folder;
 use super::recovery::{Extent, OpenReport, Replay, recover};
 use super::stats::{SubjectStats, subject_stats};
 use super::verify::{VerifyReport, verify_checkpoints, verify_segments};

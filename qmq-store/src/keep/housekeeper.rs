@@ -9,13 +9,11 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::files::write_index;
-use super::rebuild::{neighbours, rebuild_index};
+use super::damage::{Damage, DamageKind};
 use super::seal::seal_next;
-use super::{checkpoint as checkpoints, retention};
+use super::{checkpoint as checkpoints, rebuild, retention};
 use crate::error::Error;
-use crate::index::sealed::SealedIndex;
-use crate::log::segment::{Segment, index_name};
+use crate::log::segment::Segment;
 use crate::options::Background;
 use crate::store::Inner;
 
@@ -76,7 +74,10 @@ pub(crate) fn maintain(inner: &Inner) -> Result<(), Error> {
     if inner.options.background == Background::Manual {
         inner.sync_to(inner.log.commit.written())?;
     }
-    let _step = inner.housekeeping.lock();
+    one_step(inner, maintain_held)
+}
+
+fn maintain_held(inner: &Inner) -> Result<(), Error> {
     inner.check_open()?;
     inner.log.commit.check()?;
     seal_all(inner).map_err(Error::io("sealing a segment"))?;
@@ -94,6 +95,20 @@ pub(crate) fn maintain(inner: &Inner) -> Result<(), Error> {
     Ok(())
 }
 
+/// Takes the housekeeping lock for `step`. What waits for a sync that the step makes is called and woken when the lock is let go: it may want it.
+fn one_step<T>(inner: &Inner, step: impl FnOnce(&Inner) -> T) -> T {
+    let held = inner.housekeeping.lock();
+    let outcome = step(inner);
+    drop(held);
+    tell_synced(inner);
+    outcome
+}
+
+fn tell_synced(inner: &Inner) {
+    inner.log.commit.run_ready();
+    inner.wake_visible();
+}
+
 /// Seals everything that waits.
 pub(crate) fn seal_all(inner: &Inner) -> io::Result<()> {
     while seal_next(&inner.log, &inner.catalog)? {}
@@ -102,31 +117,41 @@ pub(crate) fn seal_all(inner: &Inner) -> io::Result<()> {
 
 /// Seals on behalf of an appender, unless somebody is at it.
 pub(crate) fn seal(inner: &Inner) -> io::Result<()> {
-    match inner.housekeeping.try_lock() {
-        Some(_step) => seal_all(inner),
-        None => Ok(()),
-    }
+    let Some(held) = inner.housekeeping.try_lock() else {
+        return Ok(());
+    };
+    let outcome = seal_all(inner);
+    drop(held);
+    tell_synced(inner);
+    outcome
 }
 
-/// Takes a checkpoint. The caller holds the housekeeping lock.
+/// Takes a checkpoint.
+pub(crate) fn checkpoint_now(inner: &Inner) -> Result<(), Error> {
+    one_step(inner, |inner| {
+        inner.check_open()?;
+        checkpoint(inner)
+    })
+}
+
+/// As [`checkpoint_now`], for who holds the housekeeping lock already.
 pub(crate) fn checkpoint(inner: &Inner) -> Result<(), Error> {
     let replay_from = checkpoints::take(&inner.log, &inner.catalog)?;
-    inner.wake_visible();
     inner.last_checkpoint.store(replay_from, Ordering::Relaxed);
     inner.names.prune();
     Ok(())
 }
 
 impl crate::Store {
-    /// Verifies all index files and rebuilds those that are damaged, or that do not lead to their records. Returns how many.
-    pub(crate) fn rebuild_damaged_indexes(&self) -> Result<u64, Error> {
+    /// Rebuilds the index files that a verification found damaged, or not to lead to their records. Returns how many.
+    pub(crate) fn rebuild_indexes(&self, found: &[Damage]) -> Result<u64, Error> {
+        let _step = self.inner.housekeeping.lock();
         let mut rebuilt = 0;
         for segment in self.inner.segments().iter() {
-            if segment
-                .sealed()
-                .is_some_and(|index| index.verify().is_err())
-            {
-                rebuild(&self.inner, segment)?;
+            let name = segment.index_file().name();
+            let is_its = |damage: &Damage| damage.kind == DamageKind::Index && damage.file == name;
+            if found.iter().any(is_its) {
+                replace_index(&self.inner, segment)?;
                 rebuilt += 1;
             }
         }
@@ -134,7 +159,7 @@ impl crate::Store {
     }
 }
 
-/// Rebuilds the index file of a sealed segment in place of a damaged one.
+/// Rebuilds the index file of a sealed segment in place of one whose checksums are bad.
 pub(crate) fn rebuild(inner: &Inner, segment: &Arc<Segment>) -> Result<(), Error> {
     let _step = inner.housekeeping.lock();
     rebuild_held(inner, segment)
@@ -142,6 +167,14 @@ pub(crate) fn rebuild(inner: &Inner, segment: &Arc<Segment>) -> Result<(), Error
 
 /// As [`rebuild`], for who holds the housekeeping lock already.
 pub(crate) fn rebuild_held(inner: &Inner, segment: &Arc<Segment>) -> Result<(), Error> {
+    if segment.sealed().is_some_and(|index| index.verify().is_ok()) {
+        return Ok(()); // Somebody was faster.
+    }
+    replace_index(inner, segment)
+}
+
+/// The caller holds the housekeeping lock.
+fn replace_index(inner: &Inner, segment: &Arc<Segment>) -> Result<(), Error> {
     let segments = inner.log.segments();
     let Some(at) = segments
         .iter()
@@ -149,21 +182,8 @@ pub(crate) fn rebuild_held(inner: &Inner, segment: &Arc<Segment>) -> Result<(), 
     else {
         return Ok(()); // Retired meanwhile.
     };
-    if segment.sealed().is_some_and(|index| index.verify().is_ok()) {
-        return Ok(()); // Somebody was faster.
-    }
-    let name = index_name(segment.base);
-    let (before, after) = neighbours(&segments, at, &inner.catalog);
-    let bytes = rebuild_index(&*inner.log.disk, &inner.catalog, segment, &before, &after)
-        .map_err(Error::io(format!("rebuilding {name}")))?;
-    write_index(&*inner.log.disk, segment.base, &bytes)
-        .map_err(Error::io(format!("writing {name}")))?;
-    segment.index_file().forget();
-    let end = segment.end().unwrap_or(segment.base);
-    let index =
-        SealedIndex::open(segment.index_file().clone(), segment.base, end).map_err(|_| {
-            Error::io(format!("reading {name} back"))(io::ErrorKind::InvalidData.into())
-        })?;
-    segment.set_sealed(Some(Arc::new(index)));
-    Ok(())
+    rebuild::rebuild(&*inner.log.disk, &inner.catalog, &segments, at).map_err(Error::io(format!(
+        "rebuilding {}",
+        segment.index_file().name()
+    )))
 }

@@ -31,6 +31,18 @@ pub(crate) struct Identity {
     pub(crate) clean_end: Option<u64>,
 }
 
+/// Whether the file can be an identity that was being written: as long as one at most, with its first bytes or nothing at all in it.
+pub(crate) fn is_begun(disk: &dyn Disk, name: &str) -> io::Result<bool> {
+    let file = disk.open(name, Access::Read)?;
+    let len = file.len()?;
+    if len > LEN as u64 {
+        return Ok(false);
+    }
+    let mut bytes = [0; LEN];
+    file.read_at(&mut bytes[..len as usize], 0)?;
+    Ok(bytes[..8] == MAGIC || bytes == [0; LEN])
+}
+
 fn crc(bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&bytes[8..12]);

@@ -4,6 +4,7 @@ pub(crate) mod backup;
 pub(crate) mod checkpoint;
 pub(crate) mod damage;
 pub(crate) mod files;
+pub(crate) mod folder;
 pub(crate) mod follow;
 pub(crate) mod housekeeper;
 pub(crate) mod identity;

@@ -9,17 +9,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use super::checkpoint::is_checkpoint;
 use super::damage::DamageKind;
+use super::folder::{check_folder, tidy};
 use super::housekeeper;
-use super::identity::{IDENTITY_FILE, Identity};
+use super::identity::Identity;
 use super::recovery::{Extent, OpenReport, Recovered, make_durable, recover};
 use crate::consume::later::Later;
 use crate::disk::{Access, Disk, Maps};
 use crate::error::{Error, OpenError, is_full};
-use crate::log::published::PUBLISHED_FILE;
-use crate::log::segment::{SEGMENT_HEADER_LEN, index_base, log_base};
-use crate::log::{Log, LogStart, RESERVE_FILES, SPARE_FILE, SealJob};
+use crate::log::segment::SEGMENT_HEADER_LEN;
+use crate::log::{Log, LogStart, SealJob};
 use crate::options::Options;
 use crate::store::Inner;
 
@@ -49,46 +48,6 @@ pub(crate) fn not_writable(folder: &str, error: io::Error) -> OpenError {
             doing: format!("opening {folder}"),
             source: Arc::new(error),
         },
-    }
-}
-
-/// Whether a file of this name may stand in a store's folder.
-pub(crate) fn is_ours(name: &str) -> bool {
-    name == IDENTITY_FILE
-        || name == PUBLISHED_FILE
-        || name == SPARE_FILE
-        || name == "lock"
-        || name.starts_with("lost-")
-        || name.ends_with(".tmp")
-        || RESERVE_FILES.contains(&name)
-        || log_base(name).is_some()
-        || index_base(name).is_some()
-        || is_checkpoint(name)
-}
-
-/// Refuses a folder of another program before anything in it is touched.
-pub(crate) fn check_folder(disk: &dyn Disk) -> Result<(), OpenError> {
-    let files = disk
-        .list()
-        .map_err(|error| not_writable(&disk.describe(), error))?;
-    let has_identity = files.iter().any(|file| file.name == IDENTITY_FILE);
-    let foreign = files.iter().find(|file| !is_ours(&file.name));
-    if let Some(file) = foreign.filter(|_| !has_identity) {
-        return Err(OpenError::NotAStore {
-            folder: disk.describe(),
-            found: file.name.clone(),
-        });
-    }
-    // An identity is durable before the first segment exists.
-    let log = files
-        .iter()
-        .find(|file| log_base(&file.name).is_some() || is_checkpoint(&file.name));
-    match log {
-        Some(_) if !has_identity => Err(OpenError::DamagedIdentity {
-            file: format!("{}/{IDENTITY_FILE}", disk.describe()),
-            reason: "it is missing beside a log",
-        }),
-        _ => Ok(()),
     }
 }
 
@@ -219,21 +178,6 @@ pub(crate) fn new_store_id(seed: Option<u64>) -> u128 {
         ),
     };
     (u128::from(high) << 64) | u128::from(low)
-}
-
-/// Removes what an interrupted step left behind.
-fn tidy(disk: &dyn Disk, clean: bool, options: &Options) -> io::Result<()> {
-    for file in disk.list()? {
-        let reserve = RESERVE_FILES.contains(&file.name.as_str());
-        let reserve_kept = clean && file.len == SEGMENT_HEADER_LEN + options.segment_bytes;
-        // After a crash these may be segments whose new name was lost, and hold records.
-        let left_over =
-            file.name == SPARE_FILE || file.name.ends_with(".tmp") || (reserve && !reserve_kept);
-        if left_over {
-            disk.remove(&file.name)?;
-        }
-    }
-    Ok(())
 }
 
 fn log_start(

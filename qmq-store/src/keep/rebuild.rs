@@ -4,18 +4,37 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use super::files::read_segment;
+use super::files::{read_segment, write_index};
 use crate::disk::Disk;
 use crate::index::active::{Entry, HOLE, Run};
 use crate::index::catalog::Catalog;
-use crate::index::sealed::IndexBuilder;
+use crate::index::sealed::{IndexBuilder, IndexDamaged, SealedIndex, Share};
 use crate::log::record::Kind;
 use crate::log::scan::{Found, Scan};
 use crate::log::segment::Segment;
 
+/// Makes the index file of the finished segment `segments[at]` anew and puts it in the place of the one there, if any.
+pub(crate) fn rebuild(
+    disk: &dyn Disk,
+    catalog: &Catalog,
+    segments: &[Arc<Segment>],
+    at: usize,
+) -> io::Result<()> {
+    let segment = &segments[at];
+    let (before, after) = neighbours(segments, at, catalog);
+    let bytes = rebuild_index(disk, catalog, segment, &before, &after)?;
+    write_index(disk, segment.base, &bytes)?;
+    segment.index_file().forget();
+    let end = segment.end().unwrap_or(segment.base);
+    let index = SealedIndex::open(segment.index_file().clone(), segment.base, end)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it does not read back"))?;
+    segment.set_sealed(Some(Arc::new(index)));
+    Ok(())
+}
+
 /// Rebuilds the index of a finished segment from its records. `before` tells where each subject stood when the segment began, if known;
 /// `after` where it stood when it ended. Messages that are not found any more become holes.
-pub(crate) fn rebuild_index(
+fn rebuild_index(
     log_disk: &dyn Disk,
     catalog: &Catalog,
     segment: &Segment,
@@ -104,23 +123,27 @@ fn fill_holes(segment: &Segment, first: u64, end: u64, found: &BTreeMap<u64, Ent
 type Bound<'a, T> = Box<dyn Fn(u32) -> T + 'a>;
 
 /// Where each subject stood before and after the segment `at`, from its neighbours.
-pub(crate) fn neighbours<'a>(
+fn neighbours<'a>(
     segments: &'a [Arc<Segment>],
     at: usize,
     catalog: &'a Catalog,
 ) -> (Bound<'a, Option<u64>>, Bound<'a, u64>) {
-    let share = |segment: &Arc<Segment>, id: u32| {
-        let index = segment.sealed()?;
-        let region = index.region().ok()?;
-        index.share(&region, id).ok()?
+    let share = |segment: &Arc<Segment>, id: u32| -> Result<Option<Share>, IndexDamaged> {
+        let index = segment.sealed().ok_or(IndexDamaged)?;
+        let region = index.region().map_err(|_| IndexDamaged)?;
+        index.share(&region, id)
     };
     let before = move |id| {
         let previous = at.checked_sub(1).map(|previous| &segments[previous])?;
-        previous.sealed()?;
-        Some(share(previous, id).map_or(0, |share| share.end()))
+        // A subject without a share came later; where one stood that is damaged is not known.
+        let share = share(previous, id).ok()?;
+        Some(share.map_or(0, |share| share.end()))
     };
     let after = move |id| match segments.get(at + 1).filter(|next| next.sealed().is_some()) {
-        Some(next) => share(next, id).map_or(0, |share| share.first),
+        Some(next) => share(next, id)
+            .ok()
+            .flatten()
+            .map_or(0, |share| share.first),
         None => catalog.by_id(id).map_or(0, |subject| {
             let index = subject.index.lock();
             segments

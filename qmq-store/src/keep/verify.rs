@@ -162,7 +162,7 @@ fn verify_segment(
     Ok(())
 }
 
-/// Whether the index leads from a message's subject and sequence to its place.
+/// Whether the index leads from a message's subject and sequence to its place, and filters by its tags.
 fn is_indexed(
     index: &SealedIndex,
     catalog: &Catalog,
@@ -184,7 +184,8 @@ fn is_indexed(
     }
     let mut right = false;
     let walked = index.entries(&region, share, header.sequence, |_, entry| {
-        right = segment.base + u64::from(entry.position) * 8 == header.offset;
+        right = segment.base + u64::from(entry.position) * 8 == header.offset
+            && entry.tag_fingerprint == header.tag_fingerprint;
         false
     });
     walked.is_ok() && right

@@ -151,6 +151,7 @@ impl Log {
                 (segment, file)
             }
         };
+        segment.publish(start.end);
         file.sync()?;
         disk.sync_names()?;
         dirty.names = false;
@@ -315,18 +316,15 @@ impl Log {
 
     // ---- space
 
-    /// A file of `capacity` bytes of records under the name `name`: the spare if it fits, else a new one.
-    fn new_segment_file(&self, name: &str, capacity: u64) -> io::Result<Arc<dyn DiskFile>> {
-        let len = SEGMENT_HEADER_LEN + capacity;
+    /// A segment's file under the name `name`: the spare if it is ready, else a new one.
+    fn new_segment_file(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         if self.take_spare() {
             let file = self.disk.open(SPARE_FILE, Access::Write)?;
-            if file.len()? >= len {
-                self.disk.rename(SPARE_FILE, name)?;
-                return Ok(file);
-            }
-            self.disk.remove(SPARE_FILE)?;
+            self.disk.rename(SPARE_FILE, name)?;
+            return Ok(file);
         }
-        self.disk.create(name, len)
+        self.disk
+            .create(name, SEGMENT_HEADER_LEN + self.segment_bytes)
     }
 
     fn take_spare(&self) -> bool {

@@ -85,6 +85,8 @@ pub(crate) struct Segment {
     pub(crate) base: u64,
     /// End offset in the log; `u64::MAX` while the segment is active.
     end: AtomicU64,
+    /// While the segment is active: everything before this offset is whole records.
+    published: AtomicU64,
     /// Record time of the first and of the last record.
     pub(crate) first_time_ms: AtomicU64,
     pub(crate) last_time_ms: AtomicU64,
@@ -99,6 +101,7 @@ impl Segment {
         Self {
             base,
             end: AtomicU64::new(u64::MAX),
+            published: AtomicU64::new(base),
             first_time_ms: AtomicU64::new(0),
             last_time_ms: AtomicU64::new(0),
             data: maps.file(&log_name(base)),
@@ -117,6 +120,19 @@ impl Segment {
     /// The segment takes no more records.
     pub(crate) fn set_end(&self, end: u64) {
         self.end.store(end, Ordering::Release);
+    }
+
+    /// Records up to here are whole, and about to become visible.
+    #[inline]
+    pub(crate) fn publish(&self, end: u64) {
+        self.published.store(end, Ordering::Release);
+    }
+
+    /// Where reads through a mapping must end: sealing cuts the file, and a mapping from before reaches beyond.
+    #[inline]
+    pub(crate) fn published_end(&self) -> u64 {
+        self.end()
+            .unwrap_or_else(|| self.published.load(Ordering::Acquire))
     }
 
     /// Record times of the first and the last record.

@@ -134,20 +134,21 @@ impl Log {
 
     #[cold]
     fn rotate(&self, writer: &mut Writer, len: u64, purpose: Purpose) -> Result<(), Error> {
+        if len > self.segment_bytes {
+            return Err(Error::RecordTooLarge {
+                bytes: len,
+                max: self.segment_bytes,
+            });
+        }
         let base = writer.end;
         let name = log_name(base);
-        let capacity = self.segment_bytes.max(len);
-        let (file, on_reserve) = match self.new_segment_file(&name, capacity) {
+        let (file, on_reserve) = match self.new_segment_file(&name) {
             Ok(file) => (file, false),
-            Err(error)
-                if is_full(&error) && purpose == Purpose::Action && len <= self.segment_bytes =>
-            {
-                (
-                    self.take_reserve(&name)?
-                        .ok_or(Error::DiskFull { what: "action" })?,
-                    true,
-                )
-            }
+            Err(error) if is_full(&error) && purpose == Purpose::Action => (
+                self.take_reserve(&name)?
+                    .ok_or(Error::DiskFull { what: "action" })?,
+                true,
+            ),
             Err(error) if is_full(&error) => return Err(Error::DiskFull { what: "message" }),
             Err(error) => return Err(Error::io(format!("creating {name}"))(error)),
         };
@@ -374,6 +375,7 @@ impl Appender<'_> {
         let writer = &mut *self.writer;
         let end = writer.end;
         writer.segment.note_time(self.time_ms);
+        writer.segment.publish(end);
         self.log.commit.publish_written(end);
         writer
             .publisher

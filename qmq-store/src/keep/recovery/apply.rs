@@ -116,6 +116,7 @@ impl<'a> Replay<'a> {
         subject: &str,
         touched: &mut Vec<u32>,
     ) -> Result<(), &'static str> {
+        segment.publish(header.offset + header.record_len());
         let subject = self.subject(subject);
         let entry = Entry {
             position: ((header.offset - segment.base) / 8) as u32,

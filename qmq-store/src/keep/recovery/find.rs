@@ -10,8 +10,7 @@ use crate::error::OpenError;
 use crate::index::sealed::SealedIndex;
 use crate::keep::checkpoint::{self, SubjectState, Summary};
 use crate::keep::damage::{Damage, DamageKind};
-use crate::keep::files::write_index;
-use crate::keep::rebuild::{neighbours, rebuild_index};
+use crate::keep::rebuild::rebuild;
 use crate::log::segment::{
     HeaderProblem, SEGMENT_HEADER_LEN, SEGMENT_VERSION, Segment, SegmentHeader, index_base,
     log_base, log_name,
@@ -186,24 +185,8 @@ impl Recovery<'_> {
                 source: Arc::new(io::Error::from(io::ErrorKind::InvalidData)),
             });
         }
-        let (before, after) = neighbours(&self.segments, at, &self.catalog);
-        let bytes = rebuild_index(self.disk, &self.catalog, segment, &before, &after)
+        rebuild(self.disk, &self.catalog, &self.segments, at)
             .map_err(OpenError::io(format!("rebuilding {name}")))?;
-        write_index(self.disk, segment.base, &bytes)
-            .map_err(OpenError::io(format!("writing {name}")))?;
-        segment.index_file().forget();
-        let end = segment.end().unwrap_or(segment.base);
-        let index =
-            SealedIndex::open(segment.index_file().clone(), segment.base, end).map_err(|_| {
-                OpenError::Io {
-                    doing: format!("reading {name} back"),
-                    source: Arc::new(io::Error::from(io::ErrorKind::InvalidData)),
-                }
-            })?;
-        if let Ok((first, last)) = index.times() {
-            segment.set_times(first, last);
-        }
-        segment.set_sealed(Some(Arc::new(index)));
         self.report.rebuilt_indexes += 1;
         Ok(())
     }
