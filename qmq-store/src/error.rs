@@ -217,9 +217,9 @@ pub enum Error {
         /// Incarnation of the store.
         current: u32,
     },
-    /// The group has as many unacknowledged messages as `Options::unacked_max` allows.
+    /// The group has as many messages that are not settled as `Options::unacked_max` allows.
     #[error(
-        "group {group:?} on {subject:?} has {unacked} unacknowledged messages, the limit is {max} (Options::unacked_max); ack, nack or expire some"
+        "group {group:?} on {subject:?} has {unacked} unacknowledged messages and {waiting} that were refused, the limit is {max} (Options::unacked_max); ack or expire some, or pull again when the refused ones are due"
     )]
     TooManyUnacked {
         /// The subject.
@@ -228,6 +228,8 @@ pub enum Error {
         group: String,
         /// Unacknowledged now.
         unacked: u64,
+        /// Refused or left behind, and not handed out again yet.
+        waiting: u64,
         /// The limit.
         max: u64,
     },

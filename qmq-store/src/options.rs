@@ -86,7 +86,8 @@ pub struct Options {
     pub flush_interval: Duration,
     /// Most unsynced data in bytes; beyond it appends wait: 64 KiB to 4 GiB, default 8 MiB.
     pub flush_bytes: u64,
-    /// Most unacknowledged messages of a group: 1 to 10,000,000, default 100,000. Then pull says `TooManyUnacked`.
+    /// Most messages of a group that are unacknowledged or wait to be handed out again: 1 to 10,000,000, default 100,000. Then pull says
+    /// `TooManyUnacked`; one that waits goes on while time alone makes room.
     pub unacked_max: u64,
     /// A consumer that has not pulled or acked for so long is taken as gone by `Store::expire`: 100 ms to 7 days, default 30 s.
     pub lease: Duration,

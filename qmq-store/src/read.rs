@@ -13,7 +13,7 @@ use crate::log::segment::Segment;
 use crate::records::{Peeked, Records};
 use crate::store::{Inner, Store};
 
-/// Bytes of bodies that a read returns at most.
+/// A read ends with the message whose body reaches so many bytes: with one at least, and with up to one body more.
 const READ_BYTES_MAX: u64 = 16 << 20;
 /// Messages that the tailing iterator reads ahead.
 const TAIL_AHEAD: usize = 256;
@@ -59,6 +59,9 @@ pub(crate) fn read(
     from: u64,
     max: usize,
 ) -> Result<Records, Error> {
+    if max == 0 {
+        return Ok(Records::new(subject));
+    }
     let mut records = loop {
         let start = log_start(source);
         let (records, gap) = mending(source, || {
@@ -209,7 +212,8 @@ impl Inner {
 }
 
 impl Store {
-    /// Reads up to `max` messages of a subject, at most 16 MiB of bodies, from sequence `from` on (from the oldest kept, if that is later).
+    /// Reads up to `max` messages of a subject from sequence `from` on (from the oldest kept, if that is later). It stops at 16 MiB of
+    /// bodies: at least one message is read, and up to one body more than that.
     ///
     /// # Errors
     /// [`Error::UnknownSubject`], [`Error::Io`].

@@ -1,6 +1,6 @@
 //! The store's handle: open, append, close.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -256,19 +256,25 @@ impl Inner {
         Ok(())
     }
 
-    pub(crate) fn check_new_subject(&self, name: &str) -> Result<(), Error> {
-        self.check_new_subjects(name, 1)
-    }
-
-    /// Whether `name` may be the last of `count` new subjects.
-    fn check_new_subjects(&self, name: &str, count: usize) -> Result<(), Error> {
-        check_subject(name)?;
-        if self.catalog.len() + count > self.options.subjects_max as usize {
-            let max = self.options.subjects_max;
-            return Err(Error::TooManySubjects {
-                subject: name.to_owned(),
-                max,
-            });
+    /// Whether those of `names` that are no subjects yet, each named once, may all become some. Certain only with the append lock.
+    pub(crate) fn check_new_subjects<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), Error> {
+        let max = self.options.subjects_max;
+        let mut count = self.catalog.len();
+        for name in names {
+            if self.catalog.get(name).is_some() {
+                continue;
+            }
+            check_subject(name)?;
+            count += 1;
+            if count > max as usize {
+                return Err(Error::TooManySubjects {
+                    subject: name.to_owned(),
+                    max,
+                });
+            }
         }
         Ok(())
     }
@@ -279,7 +285,7 @@ impl Inner {
         self.check_message(message, &mut attributes)?;
         let mut subject = self.catalog.get(message.subject());
         if subject.is_none() {
-            self.check_new_subject(message.subject())?;
+            self.check_new_subjects([message.subject()])?;
         }
         let mut part = message_part(message, &attributes);
         // Where syncs follow closely, a store into the mapping would take a page fault after each of them.
@@ -293,7 +299,7 @@ impl Inner {
             // Somebody may have created it since, or as many others as there may be.
             subject = self.catalog.get(message.subject());
             if subject.is_none() {
-                self.check_new_subject(message.subject())?;
+                self.check_new_subjects([message.subject()])?;
             }
         }
         part.sequence = subject
@@ -334,6 +340,7 @@ impl Inner {
             });
         }
         let mut appender = self.log.lock(prepared.bytes, Purpose::Message)?;
+        self.check_new_subjects(prepared.new_subjects)?;
         appender.begin_batch();
         let mut sequences = Vec::with_capacity(messages.len());
         let mut subjects = Vec::new();
@@ -390,7 +397,7 @@ impl Inner {
     }
 
     /// Everything about a batch that needs no lock.
-    fn prepare_batch(&self, messages: &[Message]) -> Result<PreparedBatch, Error> {
+    fn prepare_batch<'a>(&self, messages: &'a [Message]) -> Result<PreparedBatch<'a>, Error> {
         if messages.is_empty() {
             return Err(Error::EmptyBatch);
         }
@@ -398,17 +405,15 @@ impl Inner {
             bytes: BATCH_OVERHEAD,
             attributes: Vec::new(),
             messages: Vec::with_capacity(messages.len()),
+            new_subjects: BTreeSet::new(),
         };
         let mut last_subject = "";
-        let mut new_subjects = HashSet::new();
         for message in messages {
             let start = prepared.attributes.len();
             self.check_message(message, &mut prepared.attributes)?;
             if message.subject() != last_subject {
-                if self.catalog.get(message.subject()).is_none()
-                    && new_subjects.insert(message.subject())
-                {
-                    self.check_new_subjects(message.subject(), new_subjects.len())?;
+                if self.catalog.get(message.subject()).is_none() {
+                    prepared.new_subjects.insert(message.subject());
                 }
                 last_subject = message.subject();
             }
@@ -420,6 +425,7 @@ impl Inner {
                 tag_fingerprint: tags::fingerprint(message.tags().iter().map(String::as_str)),
             });
         }
+        self.check_new_subjects(prepared.new_subjects.iter().copied())?;
         Ok(prepared)
     }
 
@@ -477,12 +483,14 @@ fn index_messages(appender: &mut Appender<'_>, subject: &Subject, messages: &[(u
 }
 
 /// A batch before the append lock is taken.
-struct PreparedBatch {
+struct PreparedBatch<'a> {
     /// Bytes that it takes in the log.
     bytes: u64,
     /// Attributes of all messages, one after the other.
     attributes: Vec<u8>,
     messages: Vec<PreparedMessage>,
+    /// Subjects that did not exist yet.
+    new_subjects: BTreeSet<&'a str>,
 }
 
 struct PreparedMessage {

@@ -5,11 +5,14 @@
 mod support;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use qmq_store::{Background, Durability, Error, Message, Options, PullRequest, Retention, Store};
-use support::{request, sequences, small_options};
+use qmq_store::{
+    Background, Batch, Clock, Durability, Error, Message, Options, PullRequest, Retention, Store,
+};
+use support::{House, NOON, pull_sequences, request, sequences, small_options};
 
 fn threaded() -> Options {
     Options {
@@ -265,7 +268,7 @@ fn every_message_is_settled_once_while_consumers_refuse_and_die() {
                     if batch.is_empty() {
                         continue;
                     }
-                    let numbers = support::pull_sequences(&batch);
+                    let numbers = pull_sequences(&batch);
                     let half = numbers[numbers.len() / 2];
                     let (member, level) = (batch.member(), Durability::Buffered);
                     let acked = store.ack_ranges(member, &[half..=u64::MAX], level);
@@ -339,4 +342,80 @@ fn a_close_beside_appenders_keeps_all_that_was_accepted() {
     assert!(next >= accepted.load(Ordering::SeqCst), "{next}");
     let read = store.read("s", 0, usize::MAX).unwrap();
     assert_eq!(sequences(&read), (0..next).collect::<Vec<_>>());
+}
+
+/// A clock that stands still, and once makes whoever looks at it wait. The log looks at it while it holds the append lock.
+#[derive(Debug, Default)]
+struct Hold {
+    armed: AtomicBool,
+    holding: AtomicBool,
+}
+
+impl Clock for Hold {
+    fn now_ms(&self) -> u64 {
+        if self.armed.swap(false, Ordering::SeqCst) {
+            self.holding.store(true, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        NOON
+    }
+}
+
+#[test]
+fn the_limit_of_subjects_holds_for_callers_that_race() {
+    type Call = fn(&House, &Batch) -> Result<(), Error>;
+    let batch: Call = |house, _| {
+        let messages = ["known", "more", "more", "still.more"].map(|name| Message::new(name, "x"));
+        let appended = house.store().append_batch(&messages, Durability::Buffered);
+        appended.map(drop)
+    };
+    let copy: Call = |house, held| {
+        let number = pull_sequences(held)[0];
+        let store = house.store();
+        let copied = store.copy_and_ack(held.member(), number, "more", Durability::Buffered);
+        copied.map(drop)
+    };
+    let group: Call = |house, _| {
+        let request = PullRequest::new("more", "g", "c");
+        house.store().pull(&request).map(drop)
+    };
+    let one: Call = |house, _| {
+        let message = Message::new("more", "x");
+        let appended = house.store().append_with(&message, Durability::Buffered);
+        appended.map(drop)
+    };
+    for call in [batch, copy, group, one] {
+        let clock = Arc::new(Hold::default());
+        let mut house = House::with(|options| {
+            options.subjects_max = 4;
+            options.clock = Arc::clone(&clock) as Arc<_>;
+        });
+        house.send_numbers("s", 0..3);
+        house.send("known", "x");
+        let held = house.pull("c", 1);
+        std::thread::scope(|scope| {
+            clock.armed.store(true, Ordering::SeqCst);
+            let first = ["first", "second"].map(|name| Message::new(name, "x"));
+            let store = house.store();
+            let first =
+                scope.spawn(move || store.append_batch(&first, Durability::Buffered).map(drop));
+            while !clock.holding.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            // It finds room, waits for the append lock, and finds none.
+            let refused = call(&house, &held);
+            assert!(
+                matches!(refused, Err(Error::TooManySubjects { max: 4, .. })),
+                "{refused:?}"
+            );
+            first.join().unwrap().unwrap();
+        });
+        assert_eq!(house.store().stats().subjects, 4);
+        // And it has left nothing half-way.
+        house.send("known", "y");
+        house.kill();
+        assert_eq!(house.store().open_report().damages, []);
+        assert_eq!(house.store().read("known", 0, 9).unwrap().len(), 2);
+        assert_eq!(house.rest("c"), [0, 1, 2]);
+    }
 }

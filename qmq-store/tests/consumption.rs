@@ -7,7 +7,8 @@ mod support;
 use std::time::{Duration, Instant};
 
 use qmq_store::{
-    Durability, Error, Message, Options, PollPull, PullRequest, ResetTo, Start, Store, TagFilter,
+    Batch, Durability, Error, Message, Options, PollPull, PullRequest, ResetTo, Start, Store,
+    TagFilter,
 };
 use support::{Bell, House, NOON, attempts, bodies, request, sequences, small_options};
 
@@ -167,6 +168,62 @@ fn a_group_holds_a_bounded_number_of_unacknowledged_messages() {
 }
 
 #[test]
+fn refused_messages_that_fill_the_limit_are_told_to_who_pulls_and_waited_for_by_who_waits() {
+    let mut house = House::with(|options| options.unacked_max = 4);
+    house.send_numbers("s", 0..4);
+    let delay = Duration::from_secs(10);
+    let all = [0..=u64::MAX];
+    let first = house.pull("c", 4);
+    let nack = |batch: &Batch| {
+        let outcome = house
+            .store()
+            .nack(batch.member(), &all, delay, Durability::Buffered);
+        assert_eq!(outcome.unwrap().acked, 4);
+    };
+    nack(&first);
+    // Nothing is held back: empty is the truth.
+    assert!(house.pull("c", 10).is_empty());
+    house.send("s", "new");
+    let refused = house.store().pull(&request("c"));
+    assert!(
+        matches!(
+            refused,
+            Err(Error::TooManyUnacked {
+                unacked: 0,
+                waiting: 4,
+                max: 4,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+    // Time alone makes room for it.
+    let (_bell, waker) = Bell::new();
+    let polled = house.store().poll_pull(&request("c"), &waker).unwrap();
+    assert!(matches!(polled, PollPull::Pending { next_due_ms: Some(at) } if at == NOON + 10_000));
+    house.clock.advance(10_000);
+    let again = house.pull("c", 10);
+    assert_eq!(sequences(&again), [0, 1, 2, 3]);
+    assert_eq!(house.store().ack(&again).unwrap().acked, 4);
+    assert_eq!(bodies(&house.pull("c", 10)), ["new"]);
+    house.kill();
+    assert_eq!(bodies(&house.pull("c", 10)), ["new"]);
+}
+
+#[test]
+fn a_pull_of_no_message_takes_none_and_its_group_is_there_all_the_same() {
+    let mut house = House::new();
+    house.send_numbers("s", 0..3);
+    assert!(house.pull("c", 0).is_empty());
+    assert_eq!(house.store().subject_stats("s").unwrap().groups.len(), 1);
+    assert_eq!(sequences(&house.pull("c", 2)), [0, 1]);
+    house.kill();
+    // Asking for none is not the pull in which a consumer is given again what it holds.
+    assert!(house.pull("c", 0).is_empty());
+    assert_eq!(sequences(&house.pull("c", 10)), [0, 1]);
+}
+
+#[test]
 fn a_filter_belongs_to_the_group() {
     let mut house = House::new();
     let any = |tag: &str| TagFilter::Any(vec![tag.into()]);
@@ -188,6 +245,32 @@ fn a_filter_belongs_to_the_group() {
         }
         house.kill();
     }
+}
+
+#[test]
+fn a_filter_belongs_to_a_broadcast_group_as_well() {
+    let mut house = House::new();
+    let any = |tag: &str| TagFilter::Any(vec![tag.into()]);
+    let pull = |house: &House, consumer: &str, filter| {
+        let request = request(consumer).broadcast(true).filter(filter);
+        house.store().pull(&request)
+    };
+    pull(&house, "one", any("pay")).unwrap();
+    for _ in 0..2 {
+        for other in [any("other"), TagFilter::All] {
+            for consumer in ["one", "two"] {
+                let refused = pull(&house, consumer, other.clone());
+                assert!(
+                    matches!(refused, Err(Error::FilterMismatch { .. })),
+                    "{refused:?}"
+                );
+            }
+        }
+        pull(&house, "three", any("pay")).unwrap();
+        house.kill();
+    }
+    house.store().drop_group("s", "g").unwrap();
+    pull(&house, "two", TagFilter::All).unwrap();
 }
 
 #[test]

@@ -19,6 +19,7 @@ fn a_read_begins_at_any_sequence_and_ends_at_the_newest_message() {
     assert_eq!(read(0, 3), [0, 1, 2]);
     assert_eq!(read(498, 100), [498, 499]);
     assert_eq!(read(500, 100), []);
+    assert_eq!(read(0, 0), []);
     assert_eq!(read(u64::MAX, 100), []);
     assert_eq!(read(0, usize::MAX).len(), 500);
     let unknown = house.store().read("nobody", 0, 1);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use qmq_store::disk::CrashImage;
 use qmq_store::{AckOutcome, Durability, Error, Message};
-use support::{House, NOON, attempts, pull_sequences, request, sequences};
+use support::{Bell, House, NOON, attempts, pull_sequences, request, sequences};
 
 #[test]
 fn acks_come_in_any_order_and_with_holes_and_survive_a_crash() {
@@ -356,4 +356,101 @@ fn an_action_that_no_segment_can_take_is_refused_and_changes_nothing() {
         house.store().subject_stats("s").unwrap().groups[0].unacked,
         5_000
     );
+}
+
+#[test]
+fn an_ack_of_a_batch_from_before_a_group_was_dropped_settles_nothing_of_the_new_group() {
+    for broadcast in [false, true] {
+        for checkpoint in [false, true] {
+            let mut house = House::new();
+            house.send_numbers("s", 0..10);
+            let request = request("c").broadcast(broadcast).max(4);
+            let pull = |house: &House| house.store().pull(&request).unwrap();
+            let old = pull(&house);
+            house.store().drop_group("s", "g").unwrap();
+            if checkpoint {
+                // The floor must not depend on the record of the drop.
+                house.store().checkpoint().unwrap();
+                house.restart();
+            }
+            let new = pull(&house);
+            assert_eq!(sequences(&new), [0, 1, 2, 3]);
+            let (olds, news) = (pull_sequences(&old), pull_sequences(&new));
+            assert!(olds[3] < news[0], "{olds:?} and {news:?}");
+            let late = house.store().ack(&old).unwrap();
+            assert_eq!((late.acked, late.not_owned), (0, 4));
+            house.kill();
+            // Under the same numbers, which a replay comes to as well.
+            let again = pull(&house);
+            assert_eq!(pull_sequences(&again), news);
+            assert_eq!(house.store().ack(&again).unwrap().acked, 4);
+        }
+    }
+}
+
+#[test]
+fn a_pull_sequence_is_not_given_again_however_often_its_group_is_dropped() {
+    let mut house = House::new();
+    house.send_numbers("s", 0..10);
+    let mut last = 0;
+    for round in 0..12 {
+        for consumer in ["a", "b"] {
+            let batch = house.store().pull(&request(consumer).max(3)).unwrap();
+            let numbers = pull_sequences(&batch);
+            if consumer == "a" {
+                assert!(last < numbers[0], "round {round}: {numbers:?} after {last}");
+                last = numbers[2];
+            }
+        }
+        match round % 4 {
+            0 => house
+                .store()
+                .consumer_gone("s", "g", "a")
+                .map(drop)
+                .unwrap(),
+            1 => house.restart(),
+            2 => house.store().checkpoint().unwrap(),
+            _ => house.kill(),
+        }
+        house.store().drop_group("s", "g").unwrap();
+    }
+}
+
+#[test]
+fn a_consumer_that_only_moves_messages_elsewhere_keeps_its_lease() {
+    let house = House::with(|options| options.lease = Duration::from_secs(30));
+    house.send_numbers("s", 0..3);
+    let batch = house.pull("c", 3);
+    for (step, number) in (1..).zip(pull_sequences(&batch)) {
+        house.clock.advance(20_000);
+        house
+            .store()
+            .copy_and_ack(batch.member(), number, "dead", Durability::Buffered)
+            .unwrap();
+        assert_eq!(house.store().expire(NOON + step * 20_000).unwrap(), []);
+    }
+    assert_eq!(house.store().read("dead", 0, 10).unwrap().len(), 3);
+}
+
+#[test]
+fn a_refusal_wakes_those_who_wait_even_if_it_does_not_become_durable() {
+    let house = House::new();
+    house.send("s", "x");
+    let batch = house.pull("c", 1);
+    let (bell, waker) = Bell::new();
+    house.store().poll_pull(&request("waits"), &waker).unwrap();
+    house.disk.faults(|faults| faults.fail_sync(1));
+    let refused = house.store().nack(
+        batch.member(),
+        &[0..=u64::MAX],
+        Duration::ZERO,
+        Durability::Synced,
+    );
+    assert!(
+        matches!(refused, Err(Error::Poisoned { .. })),
+        "{refused:?}"
+    );
+    let stats = house.store().subject_stats("s").unwrap();
+    assert_eq!(stats.groups[0].waiting, 1, "it was applied");
+    assert_eq!(bell.rung(), 1);
 }

@@ -11,7 +11,7 @@
 //! | 2 + n | consumer: length, UTF-8; empty where the action has none |
 //! | rest | see below |
 //!
-//! - create: kind u8 (0 shared, 1 broadcast), cursor u64, filter
+//! - create: kind u8 (0 shared, 1 broadcast), cursor u64, pull floor u64, filter
 //! - pull: first pull sequence, cursor before, cursor after (u64 each), count u32 and that many u64
 //!   (redelivered), count u32 and that many u64 + u32 (runs: first message sequence, length)
 //! - ack: count u32 and that many u64 + u64 (first and last pull sequence)
@@ -55,6 +55,8 @@ pub(crate) enum Action<'a> {
         kind: GroupKind,
         filter: Option<TagFilter>,
         cursor: u64,
+        /// Above all pull sequences of groups of the subject that were dropped.
+        pull_floor: u64,
     },
     /// Messages were handed out. Pull sequences are consecutive from `pull_first`: first
     /// `redelivered`, then `runs`.
@@ -141,10 +143,12 @@ impl<'a> Action<'a> {
                 kind,
                 filter,
                 cursor,
+                pull_floor,
                 ..
             } => {
                 put_kind(out, *kind);
                 put_u64(out, *cursor);
+                put_u64(out, *pull_floor);
                 put_filter(out, filter.as_ref());
             }
             Self::Pull {
@@ -196,13 +200,14 @@ impl<'a> Action<'a> {
         let consumer = input.str()?;
         let action = match kind {
             1 => {
-                let (kind, cursor) = (input.kind()?, input.u64()?);
+                let (kind, cursor, pull_floor) = (input.kind()?, input.u64()?, input.u64()?);
                 Self::Create {
                     group,
                     consumer,
                     kind,
                     filter: input.filter()?,
                     cursor,
+                    pull_floor,
                 }
             }
             2 => pull(&mut input, group, consumer)?,

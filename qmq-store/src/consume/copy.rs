@@ -39,9 +39,7 @@ impl Inner {
     ) -> Result<Appended, Error> {
         self.check_incarnation(member)?;
         let subject = self.known_subject(&member.subject)?;
-        if self.catalog.get(to).is_none() {
-            self.check_new_subject(to)?;
-        }
+        self.check_new_subjects([to])?;
         let not_held = || Error::NotHeld {
             consumer: member.consumer.clone(),
             pull_sequence,
@@ -49,11 +47,13 @@ impl Inner {
         let mut records;
         let (sequence, mut consumption) = loop {
             // All looked at again after the lock was let go: the message may be somebody else's by then.
-            let consumption = subject.consumption.lock();
+            let mut consumption = subject.consumption.lock();
             let at = consumption
                 .find(&member.group, &member.consumer)
                 .ok_or_else(|| unknown(&subject, &member.group))?;
-            let held = consumption.groups[at].sequence_of(&member.consumer, pull_sequence);
+            let group = &mut consumption.groups[at];
+            group.touch(&member.consumer, self.options.clock.now_ms());
+            let held = group.sequence_of(&member.consumer, pull_sequence);
             let sequence = held.ok_or_else(not_held)?;
             records = Records::new(&subject);
             match self.locate(
@@ -96,6 +96,7 @@ impl Inner {
         };
         let bytes = BATCH_OVERHEAD + copy.record_len() + ack.record_len();
         let mut appender = self.log.lock(bytes, Purpose::Message)?;
+        self.check_new_subjects([to])?;
         appender.begin_batch();
         let target = match self.catalog.get(to) {
             Some(target) => target,

@@ -39,7 +39,7 @@ pub(crate) struct Group {
     pub(super) cursor: u64,
     /// Log end offset of the last action applied.
     pub(super) applied: u64,
-    /// Pull sequences of new members start here, above those of all who went.
+    /// Pull sequences of new members start here, above those of all who went and of groups that were dropped.
     pub(super) pull_floor: u64,
     /// Sum over the members.
     pub(super) unacked: u64,
@@ -89,12 +89,14 @@ impl Group {
                 kind,
                 filter,
                 cursor,
+                pull_floor,
                 ..
             } => {
                 // A second one must not move the cursor of a group at work.
                 if self.applied == 0 {
                     self.kind = *kind;
                     self.cursor = *cursor;
+                    self.pull_floor = *pull_floor;
                 }
                 // By its member a broadcast group is told from those of other consumers.
                 if self.kind == GroupKind::Broadcast {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::pull::PullFailure;
+use super::settle::unknown;
 use super::write::action_part;
 use super::{Action, Consumption, GroupKind, PullRequest, Start};
 use crate::error::Error;
@@ -17,8 +18,8 @@ const MEMBERS_WORTH_PRUNING: usize = 256;
 impl Inner {
     /// A consumer may come before the first message: its group creates the subject.
     pub(super) fn create_with_group(&self, request: &PullRequest) -> Result<Arc<Subject>, Error> {
-        self.check_new_subject(&request.subject)?;
-        let action = create_action(request, 0);
+        self.check_new_subjects([&*request.subject])?;
+        let action = create_action(request, 0, 0);
         let mut body = Vec::new();
         action.encode(&mut body);
         let part = action_part(&request.subject, &body);
@@ -26,6 +27,7 @@ impl Inner {
         if let Some(subject) = self.catalog.get(&request.subject) {
             return Ok(subject);
         }
+        self.check_new_subjects([&*request.subject])?;
         appender.put(&part, How::Store)?;
         appender.subject_created();
         let subject = self.catalog.prepare(&request.subject, 0);
@@ -45,15 +47,22 @@ impl Inner {
         subject: &Subject,
         consumption: &mut Consumption,
     ) -> Result<usize, PullFailure> {
-        if let Some(kind) = consumption.kind_of(&request.group)
-            && kind != request.kind()
-        {
-            return Err(Error::KindMismatch {
-                subject: request.subject.clone(),
-                group: request.group.clone(),
-                broadcast: kind == GroupKind::Broadcast,
+        if let Some(group) = consumption.named(&request.group) {
+            if group.kind() != request.kind() {
+                return Err(Error::KindMismatch {
+                    subject: request.subject.clone(),
+                    group: request.group.clone(),
+                    broadcast: group.kind() == GroupKind::Broadcast,
+                }
+                .into());
             }
-            .into());
+            if group.filter() != request.filter_if_any() {
+                return Err(Error::FilterMismatch {
+                    subject: request.subject.clone(),
+                    group: request.group.clone(),
+                }
+                .into());
+            }
         }
         if consumption
             .find(&request.group, &request.consumer)
@@ -70,23 +79,12 @@ impl Inner {
                 Start::Earliest => floor(subject, &self.segments())?,
                 Start::Latest => subject.index.lock().next,
             };
-            self.act(subject, consumption, &create_action(request, cursor))?;
+            let action = create_action(request, cursor, consumption.pull_floor);
+            self.act(subject, consumption, &action)?;
         }
-        let Some(at) = consumption.find(&request.group, &request.consumer) else {
-            return Err(Error::UnknownGroup {
-                subject: request.subject.clone(),
-                group: request.group.clone(),
-            }
-            .into());
-        };
-        if consumption.groups[at].filter() != request.filter_if_any() {
-            return Err(Error::FilterMismatch {
-                subject: request.subject.clone(),
-                group: request.group.clone(),
-            }
-            .into());
-        }
-        Ok(at)
+        consumption
+            .find(&request.group, &request.consumer)
+            .ok_or_else(|| unknown(subject, &request.group).into())
     }
 
     /// Consumers come and go under new names: before a group gets too many, those that hold nothing and have been silent go.
@@ -114,12 +112,13 @@ impl Inner {
     }
 }
 
-fn create_action(request: &PullRequest, cursor: u64) -> Action<'_> {
+fn create_action(request: &PullRequest, cursor: u64, pull_floor: u64) -> Action<'_> {
     Action::Create {
         group: &request.group,
         consumer: request.part_of(),
         kind: request.kind(),
         filter: request.filter_if_any().cloned(),
         cursor,
+        pull_floor,
     }
 }

@@ -15,6 +15,8 @@ mod redelivery;
 mod request;
 pub(crate) mod settle;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 pub(crate) mod wakeup;
 mod write;
 
@@ -36,6 +38,8 @@ use wakeup::Waiters;
 #[derive(Debug, Default)]
 pub(crate) struct Consumption {
     pub(crate) groups: Vec<Group>,
+    /// Above all pull sequences of groups that were dropped: who holds one of them must not settle messages of a later group.
+    pub(crate) pull_floor: u64,
     pub(crate) waiters: Waiters,
 }
 
@@ -49,21 +53,22 @@ impl Consumption {
         })
     }
 
-    /// Whether a group of that name exists, and of which kind.
-    pub(crate) fn kind_of(&self, group: &str) -> Option<GroupKind> {
+    /// The group of that name; of a broadcast group any part, since they are of one kind and have one filter.
+    pub(crate) fn named(&self, group: &str) -> Option<&Group> {
         self.groups
             .iter()
             .find(|candidate| &**candidate.name() == group)
-            .map(Group::kind)
     }
 
     /// Makes an action's change, whose record ends at `end_offset`. Live work and recovery both come this way.
     pub(crate) fn apply(&mut self, action: &Action<'_>, end_offset: u64, names: &Names) {
         let mut intern = |name: &str| names.intern(name);
         if let Action::Drop { group } = action {
-            self.groups.retain(|candidate| {
-                &**candidate.name() != *group || candidate.applied() >= end_offset
+            let dropped = self.groups.extract_if(.., |candidate| {
+                &**candidate.name() == *group && candidate.applied() < end_offset
             });
+            let ends = dropped.map(|group| group.pull_end());
+            self.pull_floor = ends.fold(self.pull_floor, u64::max);
             return;
         }
         if let Action::Create {
@@ -72,6 +77,7 @@ impl Consumption {
             kind,
             filter,
             cursor,
+            ..
         } = action
             && self.find(group, consumer).is_none()
         {

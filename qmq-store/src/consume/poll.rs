@@ -78,17 +78,13 @@ impl Store {
     /// # Errors
     /// As [`Store::pull`].
     pub fn poll_pull(&self, request: &PullRequest, waker: &Waker) -> Result<PollPull, Error> {
-        let batch = self.inner.pull(request)?;
-        if !batch.is_empty() {
+        if let Some(batch) = self.pull_any(request)? {
             return Ok(PollPull::Ready(batch));
         }
-        let Some(subject) = self.inner.catalog.get(&request.subject) else {
-            return Ok(PollPull::Ready(batch));
-        };
+        let subject = self.inner.catalog.known(&request.subject)?;
         wakeup::enter(&subject, waker);
         // What came between the first look and the entry is seen now.
-        let batch = self.inner.pull(request)?;
-        if !batch.is_empty() {
+        if let Some(batch) = self.pull_any(request)? {
             return Ok(PollPull::Ready(batch));
         }
         let consumption = subject.consumption.lock();
@@ -98,5 +94,13 @@ impl Store {
         Ok(PollPull::Pending {
             next_due_ms: group.and_then(Group::next_due),
         })
+    }
+
+    /// A batch that is not empty. Where only refused messages are in the way, there will be one in time.
+    fn pull_any(&self, request: &PullRequest) -> Result<Option<Batch>, Error> {
+        match self.inner.pull(request) {
+            Err(Error::TooManyUnacked { unacked, max, .. }) if unacked < max => Ok(None),
+            pulled => Ok(Some(pulled?).filter(|batch| !batch.is_empty())),
+        }
     }
 }

@@ -117,6 +117,11 @@ impl Inner {
             consumer: request.consumer.clone(),
             incarnation: self.log.incarnation(),
         };
+        if request.max == 0 {
+            group.touch(&request.consumer, now);
+            let records = Records::new(subject);
+            return Ok(Batch { member, records });
+        }
         if let Some(records) = self.give_again(request, subject, group)? {
             group.touch(&request.consumer, now);
             return Ok(Batch { member, records });
@@ -125,13 +130,7 @@ impl Inner {
         let group = &consumption.groups[at];
         let room = group.room(self.options.unacked_max);
         if room == 0 {
-            return Err(Error::TooManyUnacked {
-                subject: request.subject.clone(),
-                group: request.group.clone(),
-                unacked: group.unacked(),
-                max: self.options.unacked_max,
-            }
-            .into());
+            return Err(self.too_many(request, group));
         }
         let max = request.max.min(usize::try_from(room).unwrap_or(usize::MAX));
         let mut taken = Taken::new(subject, group.cursor());
@@ -155,6 +154,12 @@ impl Inner {
         if taken.records.len() < max && bytes_left {
             self.take_new(request, subject, max, &mut taken)?;
         }
+        if taken.records.is_empty() && room_for_new == 0 && group.lag(subject.index.lock().next) > 0
+        {
+            let refused = self.too_many(request, group);
+            consumption.groups[at].touch_pulled(&request.consumer, now);
+            return Err(refused);
+        }
         let cursor_before = taken.cursor_before;
         let looked = taken.cursor_after - cursor_before;
         if !taken.records.is_empty() || looked >= LOOKED_WORTH_RECORDING {
@@ -176,6 +181,16 @@ impl Inner {
         Ok(Batch {
             member,
             records: taken.records,
+        })
+    }
+
+    fn too_many(&self, request: &PullRequest, group: &Group) -> PullFailure {
+        PullFailure::Error(Error::TooManyUnacked {
+            subject: request.subject.clone(),
+            group: request.group.clone(),
+            unacked: group.unacked(),
+            waiting: group.waiting() as u64,
+            max: self.options.unacked_max,
         })
     }
 

@@ -56,10 +56,10 @@ impl PullRequest {
         }
     }
 
-    /// At most so many messages: 1 to 10,000.
+    /// At most so many messages, and never more than 10,000. With 0 a pull hands out nothing; its group comes into being all the same.
     #[must_use]
     pub fn max(mut self, max: usize) -> Self {
-        self.max = max.clamp(1, MAX_LIMIT);
+        self.max = max.min(MAX_LIMIT);
         self
     }
 

@@ -119,7 +119,7 @@ impl Store {
     pub fn drop_group(&self, subject: &str, group: &str) -> Result<(), Error> {
         let subject = self.inner.known_subject(subject)?;
         let mut consumption = subject.consumption.lock();
-        if consumption.kind_of(group).is_none() {
+        if consumption.named(group).is_none() {
             return Err(unknown(&subject, group));
         }
         self.inner
@@ -162,11 +162,15 @@ impl Inner {
         ranges: &[(u64, u64)],
         durability: Durability,
     ) -> Result<AckOutcome, Error> {
-        self.settle(member, ranges, durability, |pending| Action::Ack {
+        let (_, outcome, end) = self.settle(member, ranges, |pending| Action::Ack {
             group: &member.group,
             consumer: &member.consumer,
             ranges: Cow::Owned(pending),
-        })
+        })?;
+        if let Some(end) = end {
+            self.after_append(end, durability)?;
+        }
+        Ok(outcome)
     }
 
     fn nack(
@@ -178,24 +182,27 @@ impl Inner {
     ) -> Result<AckOutcome, Error> {
         let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         let available_at_ms = self.options.clock.now_ms().saturating_add(delay);
-        let outcome = self.settle(member, ranges, durability, |pending| Action::Nack {
+        let (subject, outcome, end) = self.settle(member, ranges, |pending| Action::Nack {
             group: &member.group,
             consumer: &member.consumer,
             ranges: Cow::Owned(pending),
             available_at_ms,
         })?;
-        // Those who wait must learn when the message is due again.
-        wakeup::notify(&*self.known_subject(&member.subject)?);
+        if let Some(end) = end {
+            // Those who wait must learn when the message is due again, also if the wait for durability fails.
+            wakeup::notify(&subject);
+            self.after_append(end, durability)?;
+        }
         Ok(outcome)
     }
 
+    /// Settles what of `ranges` is pending. With the subject, and the end of the action's record if there was something to write.
     fn settle<'a>(
         &self,
         member: &'a Member,
         ranges: &[(u64, u64)],
-        durability: Durability,
         action: impl FnOnce(Vec<(u64, u64)>) -> Action<'a>,
-    ) -> Result<AckOutcome, Error> {
+    ) -> Result<(Arc<Subject>, AckOutcome, Option<u64>), Error> {
         self.check_incarnation(member)?;
         let subject = self.known_subject(&member.subject)?;
         let mut consumption = subject.consumption.lock();
@@ -206,13 +213,13 @@ impl Inner {
         let group = &mut consumption.groups[at];
         group.touch(&member.consumer, self.options.clock.now_ms());
         let outcome = group.settle(&member.consumer, ranges, &mut pending);
-        if pending.is_empty() {
-            return Ok(outcome);
-        }
-        let end = self.act(&subject, &mut consumption, &action(pending))?;
+        let end = if pending.is_empty() {
+            None
+        } else {
+            Some(self.act(&subject, &mut consumption, &action(pending))?)
+        };
         drop(consumption);
-        self.after_append(end, durability)?;
-        Ok(outcome)
+        Ok((subject, outcome, end))
     }
 
     /// Declares a consumer gone if the group still says so.
@@ -296,8 +303,9 @@ impl Inner {
         let next = subject.index.lock().next;
         let cursor = wanted.clamp(floor.min(next), next);
         let kind = consumption
-            .kind_of(group)
-            .ok_or_else(|| unknown(&subject, group))?;
+            .named(group)
+            .ok_or_else(|| unknown(&subject, group))?
+            .kind();
         let consumers: Vec<Arc<str>> = match kind {
             GroupKind::Shared => vec!["".into()],
             GroupKind::Broadcast => consumption

@@ -8,7 +8,7 @@
 //!  0 [u8;8] "QMQ-CKP\n"   8 u32 version   12 u32 crc of bytes 8..12 and 16..
 //! 16 u64 file length     24 u64 replay from   32 u64 synced end   40 u64 start of the log   48 u64 last record time
 //! 56 u32 incarnation     60 u32 count of sealed segments; each: u64 base, u64 end, u64 first and u64 last record time (ms)
-//!    u32 count of subjects; each: u16 length, name, u64 next sequence, u32 count of groups; each: see `consume::snapshot`
+//!    u32 count of subjects; each: u16 length, name, u64 next sequence, u64 pull floor, u32 count of groups; each: see `consume::snapshot`
 //! ```
 
 use std::io;
@@ -53,12 +53,16 @@ pub(crate) struct SealedSegment {
 
 /// Bytes of a [`SealedSegment`] in the file.
 const SEALED_LEN: usize = 32;
+/// The least bytes of a subject in the file.
+const SUBJECT_LEN_MIN: usize = 2 + 8 + 8 + 4;
 
 /// A subject in a checkpoint.
 #[derive(Debug)]
 pub(crate) struct SubjectState {
     pub(crate) name: String,
     pub(crate) next: u64,
+    /// Above all pull sequences of its groups that were dropped.
+    pub(crate) pull_floor: u64,
     pub(crate) groups: Vec<Group>,
 }
 
@@ -89,6 +93,7 @@ pub(crate) fn take(log: &Log, catalog: &Catalog) -> Result<u64, Error> {
         let next_at = subjects.len();
         subjects.extend_from_slice(&[0; 8]);
         let consumption = subject.consumption.lock();
+        subjects.extend_from_slice(&consumption.pull_floor.to_le_bytes());
         subjects.extend_from_slice(&(consumption.groups.len() as u32).to_le_bytes());
         for group in &consumption.groups {
             group.encode(&mut subjects);
@@ -233,7 +238,7 @@ pub(crate) fn decode(bytes: &[u8], interner: &Names) -> Option<(Summary, Vec<Sub
         });
     }
     let count = take_u32(&mut input)? as usize;
-    if count > input.len() / 14 {
+    if count > input.len() / SUBJECT_LEN_MIN {
         return None;
     }
     let mut subjects = Vec::with_capacity(count);
@@ -243,7 +248,7 @@ pub(crate) fn decode(bytes: &[u8], interner: &Names) -> Option<(Summary, Vec<Sub
         let (name, rest) = input.split_at_checked(name_len)?;
         input = rest;
         let name = std::str::from_utf8(name).ok()?.to_owned();
-        let next = take_u64(&mut input)?;
+        let (next, pull_floor) = (take_u64(&mut input)?, take_u64(&mut input)?);
         let group_count = take_u32(&mut input)? as usize;
         if group_count > input.len() {
             return None;
@@ -252,7 +257,12 @@ pub(crate) fn decode(bytes: &[u8], interner: &Names) -> Option<(Summary, Vec<Sub
         for _ in 0..group_count {
             groups.push(Group::decode(&mut input, &mut intern).ok()?);
         }
-        subjects.push(SubjectState { name, next, groups });
+        subjects.push(SubjectState {
+            name,
+            next,
+            pull_floor,
+            groups,
+        });
     }
     input.is_empty().then_some((summary, subjects))
 }

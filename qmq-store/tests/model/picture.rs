@@ -164,7 +164,7 @@ impl Picture {
         }
     }
 
-    /// Settles pull sequences; `until` says when refused ones may come again. Returns how many were held.
+    /// Settles pull sequences; `until` says when refused ones may come again. Returns how many were held; `None` without such a group.
     pub(crate) fn settle(
         &mut self,
         subject: &str,
@@ -173,13 +173,11 @@ impl Picture {
         numbers: &[u64],
         until: Option<u64>,
         now: u64,
-    ) -> u64 {
+    ) -> Option<u64> {
         let key = self.key(subject, group, consumer);
-        let Some(state) = self.groups.get_mut(&key) else {
-            return 0;
-        };
+        let state = self.groups.get_mut(&key)?;
         let Some(member) = state.members.get_mut(consumer) else {
-            return 0;
+            return Some(0);
         };
         member.seen = now;
         let taken: Vec<u64> = numbers
@@ -195,7 +193,7 @@ impl Picture {
                 }
             }
         }
-        count
+        Some(count)
     }
 
     /// Moves a held message to another subject; its sequence there.
@@ -206,10 +204,12 @@ impl Picture {
         consumer: &str,
         number: u64,
         to: &str,
+        now: u64,
     ) -> Option<u64> {
         let key = self.key(subject, group, consumer);
         let state = self.groups.get_mut(&key)?;
         let member = state.members.get_mut(consumer)?;
+        member.seen = now;
         let sequence = member.held.remove(&number)?;
         state.failures.remove(&sequence);
         let copy = self.subjects[subject][sequence as usize].clone();
@@ -271,9 +271,6 @@ impl Picture {
         let before = self.groups.len();
         self.groups
             .retain(|(of, name, _), _| of != subject || name != group);
-        // A group of that name is a new one, and counts anew.
-        self.numbers
-            .retain(|(of, name, ..), _| of != subject || name != group);
         self.groups.len() < before
     }
 

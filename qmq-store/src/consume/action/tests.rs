@@ -22,6 +22,7 @@ fn one_of_each() -> Vec<Action<'static>> {
             kind: GroupKind::Shared,
             filter: any,
             cursor: 7,
+            pull_floor: 0,
         },
         Action::Create {
             group,
@@ -29,6 +30,7 @@ fn one_of_each() -> Vec<Action<'static>> {
             kind: GroupKind::Broadcast,
             filter: every,
             cursor: 0,
+            pull_floor: 1 << 40,
         },
         Action::Create {
             group,
@@ -36,6 +38,7 @@ fn one_of_each() -> Vec<Action<'static>> {
             kind: GroupKind::Broadcast,
             filter: None,
             cursor: 0,
+            pull_floor: 0,
         },
         Action::Pull {
             group,

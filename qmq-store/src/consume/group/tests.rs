@@ -155,6 +155,7 @@ fn a_broadcast_consumer_finds_its_messages_when_it_comes_back_after_it_was_gone(
         kind,
         filter,
         cursor,
+        pull_floor: 0,
     };
     act(&mut group, &create);
     assert!(group.members().eq([MemberState {
@@ -447,6 +448,7 @@ fn a_second_creation_changes_the_filter_and_nothing_else() {
         kind: GroupKind::Shared,
         filter,
         cursor: 40,
+        pull_floor: 0,
     };
     let mut group = group();
     act(&mut group, &create(None));

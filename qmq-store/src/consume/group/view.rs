@@ -82,6 +82,12 @@ impl Group {
         next.max(incarnation << INCARNATION_SHIFT)
     }
 
+    /// Above all pull sequences given.
+    pub(crate) fn pull_end(&self) -> u64 {
+        let ends = self.members.iter().map(|member| member.next_pull);
+        ends.fold(self.pull_floor, u64::max)
+    }
+
     /// What a consumer holds behind `after_pull`, at most `max` messages: pull sequence, message
     /// sequence, attempt.
     pub(crate) fn pending_of(

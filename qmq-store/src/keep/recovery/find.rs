@@ -39,7 +39,9 @@ impl Recovery<'_> {
         self.catalog.reserve(subjects.len());
         for state in subjects {
             let subject = self.catalog.create(&state.name, state.next);
-            subject.consumption.lock().groups = state.groups;
+            let mut consumption = subject.consumption.lock();
+            consumption.pull_floor = state.pull_floor;
+            consumption.groups = state.groups;
         }
         self.synced = self.synced.max(summary.synced_end);
         self.last_time_ms = summary.last_time_ms;

@@ -344,7 +344,8 @@ proptest! {
         let mut world = World::new();
         let filter = Some(TagFilter::Every(vec!["pay".into()]));
         let (group, consumer, cursor) = ("ticket", "a", 0);
-        world.act(&Action::Create { group, consumer, kind, filter, cursor });
+        let pull_floor = 0;
+        world.act(&Action::Create { group, consumer, kind, filter, cursor, pull_floor });
         if kind == GroupKind::Broadcast {
             world.owned[0] = Some((0, 0));
         }
