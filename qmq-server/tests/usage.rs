@@ -24,6 +24,25 @@ fn a_wrong_command_line_exits_with_2() {
         ],
         &[
             "store",
+            "append",
+            "--dir",
+            "d",
+            "--subject",
+            "s",
+            "--segment-bytes",
+            "0",
+        ],
+        &[
+            "store",
+            "read",
+            "--dir",
+            "d",
+            "--subject",
+            "a/b",
+            "--follow",
+        ],
+        &[
+            "store",
             "read",
             "--dir",
             "d",
@@ -42,6 +61,15 @@ fn a_wrong_command_line_exits_with_2() {
         assert_eq!(code(&output), Some(2), "{args:?}: {}", stderr(&output));
         assert!(!stderr(&output).is_empty(), "{args:?}");
     }
+}
+
+#[test]
+fn more_subjects_than_threads_may_be_is_a_wrong_command_line() {
+    let mut args = vec!["store", "append", "--dir", "d"];
+    args.extend(["--subject", "s"].repeat(20_000));
+    let output = run(&args, b"x\n");
+    assert_eq!(code(&output), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("256"), "{}", stderr(&output));
 }
 
 #[test]
