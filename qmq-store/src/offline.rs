@@ -8,6 +8,7 @@ use crate::disk::{Access, Disk, MappedDisk};
 use crate::error::{Error, OpenError};
 use crate::keep::damage::Damage;
 use crate::keep::files::read_records;
+use crate::keep::folder::{check_finished, check_regular};
 use crate::keep::identity::Identity;
 use crate::keep::recovery::OpenReport;
 use crate::keep::stats::SubjectStats;
@@ -82,6 +83,8 @@ pub fn repair(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<RepairReport, Error> {
     let disk = folder(path.as_ref())?;
+    check_regular(&*disk)?;
+    check_finished(&*disk)?;
     let identity_rebuilt = repair_identity(&*disk)?;
     let store = Store::open_on(disk, quiet_options(Options::default().segment_bytes))?;
     let mut verified = store.verify(progress)?;
@@ -310,6 +313,7 @@ pub fn dump(
     sink: &mut dyn FnMut(&Dumped<'_>) -> bool,
 ) -> Result<(), Error> {
     let disk = folder(path.as_ref())?;
+    check_regular(&*disk)?;
     let bases = log_bases(&*disk)?;
     for (at, &base) in bases.iter().enumerate() {
         let ends_before = bases.get(at + 1).is_some_and(|&next| next <= from);
