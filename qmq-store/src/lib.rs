@@ -88,6 +88,7 @@
 //! The feature `simulation` adds a disk in memory that keeps after a crash only what a real one may keep. It changes nothing else, and is
 //! for the tests of this crate and of those built on it.
 
+mod append;
 mod clock;
 mod consume;
 pub mod disk;
@@ -97,6 +98,7 @@ mod error;
 pub mod fuzzing;
 mod index;
 mod keep;
+mod le;
 mod log;
 pub mod offline;
 mod options;
@@ -105,6 +107,7 @@ mod records;
 mod store;
 mod wait;
 
+pub use append::{Appended, AppendedBatch};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use consume::settle::{Expired, ResetTo};
 pub use consume::{AckOutcome, Batch, GroupKind, Member, PollPull, PullRequest, Start};
@@ -120,7 +123,7 @@ pub use options::{Background, Durability, Options, OptionsError, Retention, Visi
 pub use qmq_message::{self as message, Message, TagFilter};
 pub use read::Tail;
 pub use records::{Damaged, Delivered, MessageView, Records};
-pub use store::{Appended, AppendedBatch, Store};
+pub use store::Store;
 
 /// The example of the README is compiled with the documentation's.
 #[cfg(doctest)]

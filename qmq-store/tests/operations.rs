@@ -6,10 +6,10 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use qmq_store::offline::{self, DumpedKind};
-use qmq_store::{Durability, Error, Message, OpenError, Options, PullRequest, Store};
+use qmq_store::{Background, Durability, Error, Message, OpenError, Options, PullRequest, Store};
 use support::files_in;
 
 fn options() -> Options {
@@ -298,7 +298,7 @@ fn a_follower_keeps_up_with_retention_or_says_that_it_fell_behind() {
     };
     let keeping = Options {
         retention,
-        background: qmq_store::Background::Manual,
+        background: Background::Manual,
         ..options()
     };
     let store = Store::open(folder.path(), keeping).unwrap();
@@ -365,4 +365,37 @@ fn an_open_that_is_refused_changes_nothing() {
     );
     assert_eq!(fs::read(folder.path().join("store")).unwrap(), identity);
     assert_eq!(fs::read(&log).unwrap(), whole);
+}
+
+#[test]
+fn statistics_say_what_housekeeping_fails_at() {
+    for background in [Background::Manual, Background::Threads] {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options {
+            background,
+            ..options()
+        };
+        let store = Store::open(folder.path(), options).unwrap();
+        assert_eq!(store.stats().housekeeping_failures, 0);
+        assert_eq!(store.stats().last_housekeeping_error, None);
+        let in_the_way = folder.path().join(format!("index-{:020}.tmp", 0));
+        fs::create_dir(&in_the_way).unwrap();
+        for _ in 0..2000 {
+            let message = Message::new("s", vec![b'x'; 1000]);
+            store.append_with(&message, Durability::Buffered).unwrap();
+        }
+        let started = Instant::now();
+        while store.stats().housekeeping_failures == 0 {
+            assert!(started.elapsed() < Duration::from_secs(20));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let said = store.stats().last_housekeeping_error.unwrap();
+        assert!(said.contains("sealing a segment"), "{said}");
+        assert!(store.maintain().is_err());
+        fs::remove_dir(&in_the_way).unwrap();
+        store.maintain().unwrap();
+        let failures = store.stats().housekeeping_failures;
+        store.maintain().unwrap();
+        assert_eq!(store.stats().housekeeping_failures, failures);
+    }
 }

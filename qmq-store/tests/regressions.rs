@@ -292,3 +292,41 @@ fn a_flipped_header_length_does_not_lead_a_read_behind_the_end_of_a_sealed_segme
     let good: Vec<bool> = read.iter().map(|one| one.message().is_ok()).collect();
     assert_eq!(good, [true, true, true, true, false, true]);
 }
+
+/// What an open removes and cuts before it says that the store is open must be safe to lose the power in.
+#[test]
+fn an_open_after_a_kill_in_retention_may_lose_the_power_at_any_step() {
+    let run = |cut: Option<u64>| {
+        let disk = SimulatedDisk::new();
+        let store = open(&disk, keeping(128 << 10));
+        for _ in 0..300 {
+            let message = Message::new("s", vec![b'm'; 1 << 10]);
+            store.append_with(&message, Durability::Buffered).unwrap();
+        }
+        store.sync().unwrap();
+        let before = disk.operations();
+        disk.power_off_after(cut.unwrap_or(u64::MAX));
+        let _ = store.maintain();
+        (before..disk.operations(), disk.process_killed())
+    };
+    let mut opens = 0;
+    for cut in run(None).0 {
+        let (_, killed) = run(Some(cut));
+        let whole = killed.process_killed();
+        open(&whole, keeping(128 << 10));
+        for step in 0..whole.operations() {
+            let interrupted = killed.process_killed();
+            interrupted.power_off_after(step);
+            let _ = Store::open_on(Arc::new(interrupted.clone()), keeping(128 << 10));
+            for seed in 0..8 {
+                let store = open(&interrupted.crash(seed), keeping(128 << 10));
+                let report = store.open_report();
+                assert_eq!(report.damages, [], "cut {cut}, step {step}, seed {seed}");
+                let records = store.read("s", 299, 1).unwrap();
+                assert!(records.iter().next().unwrap().message().is_ok());
+                opens += 1;
+            }
+        }
+    }
+    println!("{opens} opens");
+}

@@ -374,3 +374,55 @@ fn what_is_no_regular_file_is_refused_by_name_and_waited_for_by_nobody() {
         }
     }
 }
+
+#[test]
+fn a_file_that_cannot_be_read_while_the_store_is_open_is_named_and_is_not_called_damaged() {
+    let folder = a_store(1, "alice");
+    let path = folder.path();
+    let away = tempfile::tempdir().unwrap();
+    let mut mapped_few = options(1);
+    mapped_few.mapped_files_max = 16;
+    for prefix in ["log-", "index-"] {
+        let store = Store::open(path, mapped_few.clone()).unwrap();
+        let file = files_in(path, prefix)[0].clone();
+        let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+        let moved = away.path().join(&name);
+        fs::rename(&file, &moved).unwrap();
+        fs::create_dir(&file).unwrap();
+        let said = match store.read("s", 0, 1) {
+            Ok(records) => records
+                .iter()
+                .next()
+                .unwrap()
+                .message()
+                .unwrap_err()
+                .to_string(),
+            Err(error) => error.to_string(),
+        };
+        assert!(said.contains(&name) && !said.contains("damaged"), "{said}");
+        assert!(file.is_dir(), "nothing was made anew");
+        fs::remove_dir(&file).unwrap();
+        fs::rename(&moved, &file).unwrap();
+        assert!(
+            store
+                .read("s", 0, 1)
+                .unwrap()
+                .iter()
+                .all(|one| one.message().is_ok())
+        );
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn a_published_end_that_is_cut_or_of_another_store_hinders_no_reader() {
+    let (alice, bobby) = (a_store(1, "alice"), a_store(2, "bobby"));
+    let path = alice.path().join("published");
+    let foreign = fs::read(bobby.path().join("published")).unwrap();
+    for bytes in [&[][..], &foreign[..10], &foreign] {
+        fs::write(&path, bytes).unwrap();
+        let store = Store::open_read_only(alice.path(), &options(1)).unwrap();
+        assert_eq!(store.bounds("s").unwrap(), (0, MESSAGES));
+        assert!(!store.refresh().unwrap());
+    }
+}

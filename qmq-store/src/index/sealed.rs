@@ -18,6 +18,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::active::{Entry, HOLE, Run};
 use crate::disk::{MappedFile, Region};
+use crate::le::{u32_at, u64_at};
 
 /// Version of the index format.
 pub(crate) const INDEX_VERSION: u32 = 1;
@@ -48,14 +49,6 @@ fn mix(a: u64, b: u64) -> u32 {
     let mut hash = (a ^ 0x9E37_79B9_7F4A_7C15).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     hash = (hash ^ (hash >> 29) ^ b).wrapping_mul(0x94D0_49BB_1331_11EB);
     (hash >> 32) as u32
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from(u32_at(bytes, at)) | (u64::from(u32_at(bytes, at + 4)) << 32)
 }
 
 impl IndexHeader {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::log::record::{Header, Kind};
+
 /// What kind of thing is damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -53,6 +55,15 @@ impl Damage {
             offset,
             len,
             message: None,
+        }
+    }
+
+    /// A record whose header is good and whose body is not.
+    pub(crate) fn of_body(file: &str, header: &Header, subject: &str) -> Self {
+        let body = |kind| Self::new(kind, file, header.offset, header.record_len());
+        match header.kind {
+            Kind::Message => body(DamageKind::MessageBody).of_message(subject, header.sequence),
+            Kind::Action | Kind::Batch => body(DamageKind::ActionBody),
         }
     }
 

@@ -20,6 +20,13 @@ use crate::store::Inner;
 /// How often `qmq-keep` looks around when nobody rings.
 const KEEP_INTERVAL: Duration = Duration::from_millis(500);
 
+/// Steps that failed, for the statistics: most are done where nobody gets an error.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Failures {
+    pub(crate) count: u64,
+    pub(crate) last: Option<String>,
+}
+
 /// What a thread does until the store closes.
 type Work = fn(&Inner);
 
@@ -57,12 +64,13 @@ fn flush_loop(inner: &Inner) {
 
 fn keep_loop(inner: &Inner) {
     while !inner.closed.load(Ordering::SeqCst) {
-        inner.log.housekeeping_wait(KEEP_INTERVAL);
+        inner.log.housekeeping.wait(KEEP_INTERVAL);
         if inner.closed.load(Ordering::SeqCst) || inner.log.commit.check().is_err() {
             continue;
         }
-        // What fails for want of space is tried again in the next round; what fails otherwise is found by the next append, sync or checkpoint.
-        let _ = inner.log.prepare_spare();
+        // What fails is counted, and tried again in the next round.
+        let prepared = inner.log.prepare_spare();
+        let _ = noted(inner, prepared.map_err(Error::io("preparing a segment")));
         let _ = maintain(inner);
     }
 }
@@ -74,7 +82,7 @@ pub(crate) fn maintain(inner: &Inner) -> Result<(), Error> {
     if inner.options.background == Background::Manual {
         inner.sync_to(inner.log.commit.written())?;
     }
-    one_step(inner, maintain_held)
+    noted(inner, one_step(inner, maintain_held))
 }
 
 fn maintain_held(inner: &Inner) -> Result<(), Error> {
@@ -116,13 +124,26 @@ pub(crate) fn seal_all(inner: &Inner) -> io::Result<()> {
 }
 
 /// Seals on behalf of an appender, unless somebody is at it.
-pub(crate) fn seal(inner: &Inner) -> io::Result<()> {
+pub(crate) fn seal(inner: &Inner) -> Result<(), Error> {
     let Some(held) = inner.housekeeping.try_lock() else {
         return Ok(());
     };
     let outcome = seal_all(inner);
     drop(held);
     tell_synced(inner);
+    noted(inner, outcome.map_err(Error::io("sealing a segment")))
+}
+
+/// Counts a failure; that of a store which is closed or takes no more writes is told to everybody anyway.
+fn noted<T>(inner: &Inner, outcome: Result<T, Error>) -> Result<T, Error> {
+    if let Err(error) = &outcome
+        && !matches!(error, Error::Closed)
+        && inner.log.commit.check().is_ok()
+    {
+        let mut failures = inner.failures.lock();
+        failures.count += 1;
+        failures.last = Some(error.to_string());
+    }
     outcome
 }
 

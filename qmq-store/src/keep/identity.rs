@@ -13,6 +13,7 @@ use std::io;
 use super::files::write_whole;
 use crate::disk::{Access, Disk};
 use crate::error::OpenError;
+use crate::le::{header_crc, u32_at, u64_at, u128_at};
 
 /// Name of the file.
 pub(crate) const IDENTITY_FILE: &str = "store";
@@ -43,13 +44,6 @@ pub(crate) fn is_begun(disk: &dyn Disk, name: &str) -> io::Result<bool> {
     Ok(bytes[..8] == MAGIC || bytes == [0; LEN])
 }
 
-fn crc(bytes: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&bytes[8..12]);
-    hasher.update(&bytes[16..]);
-    hasher.finalize()
-}
-
 impl Identity {
     pub(crate) fn encode(&self) -> [u8; LEN] {
         let mut out = [0; LEN];
@@ -59,7 +53,7 @@ impl Identity {
         out[32..40].copy_from_slice(&self.created_ms.to_le_bytes());
         out[40..48].copy_from_slice(&self.clean_end.unwrap_or(u64::MAX).to_le_bytes());
         out[48..52].copy_from_slice(&self.incarnation.to_le_bytes());
-        let crc = crc(&out);
+        let crc = header_crc(&out);
         out[12..16].copy_from_slice(&crc.to_le_bytes());
         out
     }
@@ -87,32 +81,22 @@ impl Identity {
         if bytes[..8] != MAGIC {
             return Err(damaged("its first bytes are not a store's"));
         }
-        let mut words = bytes[8..].chunks_exact(4).map(|word| {
-            let mut le = [0; 4];
-            le.copy_from_slice(word);
-            u64::from(u32::from_le_bytes(le))
-        });
-        let mut next = || words.next().unwrap_or(0);
-        let (version, stored_crc) = (next(), next());
-        if u64::from(crc(&bytes)) != stored_crc {
+        if header_crc(&bytes) != u32_at(&bytes, 12) {
             return Err(damaged("wrong checksum"));
         }
-        if version > u64::from(STORE_VERSION) {
+        let version = u32_at(&bytes, 8);
+        if version > STORE_VERSION {
             return Err(OpenError::NewerVersion {
                 file: format!("{}/{IDENTITY_FILE}", disk.describe()),
-                found: version as u32,
+                found: version,
                 known: STORE_VERSION,
             });
         }
-        let mut long = || next() | (next() << 32);
-        let store_id = u128::from(long()) | (u128::from(long()) << 64);
-        let created_ms = long();
-        let clean_end = Some(long()).filter(|&end| end != u64::MAX);
         Ok(Some(Self {
-            store_id,
-            created_ms,
-            clean_end,
-            incarnation: next() as u32,
+            store_id: u128_at(&bytes, 16),
+            created_ms: u64_at(&bytes, 32),
+            clean_end: Some(u64_at(&bytes, 40)).filter(|&end| end != u64::MAX),
+            incarnation: u32_at(&bytes, 48),
         }))
     }
 

@@ -88,7 +88,8 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, options: Options) -> Result<Inner, Open
         // A loss of power may have taken back what consumers have seen: nothing that they hold may settle other messages.
         identity.incarnation += 1;
     }
-    // From here on the folder is changed: the store is open, and durably says so.
+    // The store is open, and durably says so, before anything is appended. What the recovery has removed before, an open that starts over
+    // would remove again.
     identity.clean_end = None;
     identity
         .write(&**disk)
@@ -150,6 +151,7 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, options: Options) -> Result<Inner, Open
         retired: Mutex::new(Vec::new()),
         retention_held: AtomicUsize::new(0),
         last_checkpoint,
+        failures: Mutex::default(),
         housekeeping: Mutex::new(()),
         closed: AtomicBool::new(false),
         lock: Mutex::new(Some(FolderLock { _held: lock })),
@@ -257,7 +259,7 @@ pub(crate) fn close(inner: &Inner) -> Result<(), Error> {
     let end = inner.log.close_for_appends();
     inner.sync_to(end)?;
     if inner.log.active_bytes() > REPLAYED_AT_OPEN_MAX {
-        inner.log.finish_active()?;
+        inner.log.finish_active();
     }
     housekeeper::seal_all(inner).map_err(Error::io("sealing a segment"))?;
     housekeeper::checkpoint(inner)?;

@@ -37,6 +37,11 @@ pub struct StoreStats {
     pub since_checkpoint_bytes: u64,
     /// Free bytes of the disk.
     pub free_bytes: u64,
+    /// How often sealing, retention, a checkpoint or the preparation of a segment failed since the open. Each is tried again; a number that
+    /// goes on rising needs a person.
+    pub housekeeping_failures: u64,
+    /// What the last of these failures said.
+    pub last_housekeeping_error: Option<String>,
 }
 
 /// One subject.
@@ -134,6 +139,7 @@ impl Inner {
         let log = &self.log;
         let watermarks = log.commit.marks();
         let start_offset = log.start_offset();
+        let failures = self.failures.lock().clone();
         StoreStats {
             store_id: log.store_id,
             incarnation: log.incarnation(),
@@ -156,6 +162,8 @@ impl Inner {
                     .load(std::sync::atomic::Ordering::Relaxed),
             ),
             free_bytes: log.disk.free_bytes().unwrap_or(0),
+            housekeeping_failures: failures.count,
+            last_housekeeping_error: failures.last,
         }
     }
 }

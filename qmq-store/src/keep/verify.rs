@@ -124,18 +124,7 @@ fn verify_segment(
             }
             Found::BadBody { header, subject } => {
                 report.records += 1;
-                let is_message = header.kind == Kind::Message;
-                let kind = if is_message {
-                    DamageKind::MessageBody
-                } else {
-                    DamageKind::ActionBody
-                };
-                let damage = Damage::new(kind, name, header.offset, header.record_len());
-                report.damages.push(if is_message {
-                    damage.of_message(subject, header.sequence)
-                } else {
-                    damage
-                });
+                report.damages.push(Damage::of_body(name, &header, subject));
             }
             Found::Garbage { offset, len } => {
                 report

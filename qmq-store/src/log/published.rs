@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::disk::{Access, Disk, DiskFile, Region};
+use crate::le::{u32_at, u64_at};
 
 /// Name of the file.
 pub(crate) const PUBLISHED_FILE: &str = "published";
@@ -51,19 +52,13 @@ impl PublishedEnd {
     }
 
     fn decode(slot: &[u8], store_id: u128) -> Option<Self> {
-        let word = |at: usize| {
-            let mut word = [0; 8];
-            word.copy_from_slice(&slot[at..at + 8]);
-            u64::from_le_bytes(word)
-        };
-        let last = word(24);
         let end = Self {
-            written: word(0),
-            synced: word(8),
-            turn: word(16),
-            incarnation: last as u32,
+            written: u64_at(slot, 0),
+            synced: u64_at(slot, 8),
+            turn: u64_at(slot, 16),
+            incarnation: u32_at(slot, 24),
         };
-        (end.check(store_id) == (last >> 32) as u32).then_some(end)
+        (end.check(store_id) == u32_at(slot, 28)).then_some(end)
     }
 }
 

@@ -21,6 +21,8 @@
 
 use qmq_message::Message;
 
+use crate::le::{u16_at, u32_at, u64_at};
+
 /// Length of the fixed part of a header in bytes.
 pub(crate) const HEADER_LEN: usize = 64;
 /// Records start at multiples of this.
@@ -55,22 +57,6 @@ pub(crate) struct Header {
 
 pub(crate) fn align(len: u64) -> u64 {
     len.div_ceil(ALIGN) * ALIGN
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes([bytes[at], bytes[at + 1]])
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let mut word = [0; 4];
-    word.copy_from_slice(&bytes[at..at + 4]);
-    u32::from_le_bytes(word)
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let mut word = [0; 8];
-    word.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_le_bytes(word)
 }
 
 impl Header {

@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 
 use crate::disk::{DiskFile, MappedFile, Maps, Region};
 use crate::index::sealed::SealedIndex;
+use crate::le::{header_crc, u32_at, u64_at, u128_at};
 
 /// Bytes before the first record of a segment file.
 pub(crate) const SEGMENT_HEADER_LEN: u64 = 64;
@@ -49,39 +50,22 @@ impl SegmentHeader {
     }
 
     pub(crate) fn decode(bytes: &[u8; SEGMENT_HEADER_LEN as usize]) -> Result<Self, HeaderProblem> {
-        let word = |at: usize| {
-            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-        };
-        if bytes[..8] != MAGIC {
+        if bytes[..8] != MAGIC || header_crc(bytes) != u32_at(bytes, 12) {
             return Err(HeaderProblem::Damaged);
         }
-        if header_crc(bytes) != word(12) {
-            return Err(HeaderProblem::Damaged);
+        match u32_at(bytes, 8) {
+            ..=SEGMENT_VERSION => Ok(Self {
+                base: u64_at(bytes, 16),
+                store_id: u128_at(bytes, 24),
+            }),
+            newer => Err(HeaderProblem::Newer(newer)),
         }
-        if word(8) > SEGMENT_VERSION {
-            return Err(HeaderProblem::Newer(word(8)));
-        }
-        let mut base = [0; 8];
-        base.copy_from_slice(&bytes[16..24]);
-        let mut store_id = [0; 16];
-        store_id.copy_from_slice(&bytes[24..40]);
-        Ok(Self {
-            base: u64::from_le_bytes(base),
-            store_id: u128::from_le_bytes(store_id),
-        })
     }
 
     /// Whether this is the good header of a segment of another store than `store_id`.
     pub(crate) fn is_foreign(bytes: &[u8; SEGMENT_HEADER_LEN as usize], store_id: u128) -> bool {
         Self::decode(bytes).is_ok_and(|header| header.store_id != store_id)
     }
-}
-
-fn header_crc(bytes: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&bytes[8..12]);
-    hasher.update(&bytes[16..]);
-    hasher.finalize()
 }
 
 /// A segment of the log, active or sealed.

@@ -8,7 +8,7 @@ use qmq_message::Message;
 
 use super::record::{HEADER_LEN, Header, Kind, align};
 use super::segment::{ActiveFile, Segment, SegmentHeader, log_name};
-use super::{Dirty, Log, SealJob, ahead};
+use super::{Log, SealJob, ahead};
 use crate::error::{Error, is_full};
 
 /// What a record is for: the reserve on a full disk serves only actions.
@@ -183,7 +183,7 @@ impl Log {
         list.push(Arc::clone(&writer.segment));
         *segments = Arc::new(list);
         drop(segments);
-        self.ask_housekeeping();
+        self.housekeeping.ring();
         Ok(())
     }
 
@@ -213,17 +213,6 @@ impl Log {
         };
         file.store(&region, 0, &header.encode());
         Ok(ActiveFile { file, region })
-    }
-}
-
-impl Dirty {
-    /// The files that hold bytes below `end`.
-    pub(super) fn below(&self, end: u64) -> Vec<Arc<dyn crate::disk::DiskFile>> {
-        self.files
-            .iter()
-            .filter(|(segment, _)| segment.base < end)
-            .map(|(_, file)| Arc::clone(file))
-            .collect()
     }
 }
 

@@ -2,7 +2,9 @@
 
 mod lines;
 mod printer;
+mod room;
 
+use std::io::BufRead;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -17,6 +19,7 @@ use super::Level;
 use crate::cli::failure::{Failure, chain, complain};
 use lines::{Line, Lines};
 use printer::{Outcome, Printer};
+use room::{Room, Taken};
 
 /// Each subject has its thread.
 const SUBJECTS_MAX: usize = 256;
@@ -24,6 +27,8 @@ const SUBJECTS_MAX: usize = 256;
 const FULL_SAID_MAX: u64 = 20;
 /// Lines appended and not yet printed.
 const IN_FLIGHT_MAX: usize = 1_024;
+/// Bytes of lines read and not yet appended, of all subjects together.
+const BUFFERED_MAX: usize = 16 << 20;
 
 const EXAMPLES: &str = "\
 Prints `SUBJECT SEQUENCE` for each line, in order, once the message has the
@@ -86,10 +91,15 @@ impl Args {
     }
 }
 
+/// A line on its way to its lane: its number, its bytes, and the room that they take.
+type Dealt<'a> = (u64, Bytes, Taken<'a>);
+
 /// What the threads share.
 struct Shared<'a> {
     store: &'a Store,
     durability: Durability,
+    /// Where lines wait for their lane.
+    room: Room,
     /// Nothing more can be stored or printed.
     stop: AtomicBool,
     /// Lines refused.
@@ -98,7 +108,18 @@ struct Shared<'a> {
     full: AtomicU64,
 }
 
-impl Shared<'_> {
+impl<'a> Shared<'a> {
+    fn new(store: &'a Store, durability: Durability) -> Self {
+        Self {
+            store,
+            durability,
+            room: Room::new(BUFFERED_MAX),
+            stop: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
+            full: AtomicU64::new(0),
+        }
+    }
+
     fn refuse(&self, line: u64, why: &str) {
         complain(&format!("line {line}: {why}"));
         self.refused.fetch_add(1, Ordering::Relaxed);
@@ -160,13 +181,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             "`qmq store inspect --dir` shows what is there",
         )
     })?;
-    let shared = Shared {
-        store: &store,
-        durability: args.durability.into(),
-        stop: AtomicBool::new(false),
-        refused: AtomicU64::new(0),
-        full: AtomicU64::new(0),
-    };
+    let shared = Shared::new(&store, args.durability.into());
     let (tell, told) = crossbeam_channel::unbounded();
     // A place in this channel is a line under way: the lanes wait for room, the printer makes room.
     let (begin, end) = crossbeam_channel::bounded(IN_FLIGHT_MAX);
@@ -189,7 +204,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             })
             .collect();
         drop((begin, tell));
-        let read = deal(&shared, body_max, &lanes);
+        let read = deal(&shared, std::io::stdin().lock(), body_max, &lanes);
         drop(lanes);
         let printed = printer.join().unwrap_or(Err(Failure::Reported));
         read.and(printed)
@@ -212,13 +227,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-/// Reads standard input and deals its lines to the lanes in turn.
-fn deal(
-    shared: &Shared<'_>,
+/// Reads the input and deals its lines to the lanes in turn.
+fn deal<'a>(
+    shared: &'a Shared<'_>,
+    input: impl BufRead,
     body_max: usize,
-    lanes: &[Sender<(u64, Bytes)>],
+    lanes: &[Sender<Dealt<'a>>],
 ) -> Result<(), Failure> {
-    let mut lines = Lines::new(std::io::stdin().lock(), body_max);
+    let mut lines = Lines::new(input, body_max);
     let mut turn = lanes.iter().cycle();
     let mut number = 0;
     while !shared.stop.load(Ordering::Relaxed) {
@@ -239,7 +255,8 @@ fn deal(
             Line::Whole(body) => {
                 // The lane ends only after this function has.
                 let Some(lane) = turn.next() else { break };
-                let _ = lane.send((number, body));
+                let taken = shared.room.take(body.len());
+                let _ = lane.send((number, body, taken));
             }
         }
     }
@@ -251,12 +268,12 @@ fn append_lane(
     shared: &Shared<'_>,
     lane: usize,
     subject: &str,
-    lines: &Receiver<(u64, Bytes)>,
+    lines: &Receiver<Dealt<'_>>,
     begin: &Sender<()>,
     tell: &Sender<Outcome>,
 ) {
     let mut ticket = 0;
-    for (line, body) in lines {
+    for (line, body, _taken) in lines {
         if shared.stop.load(Ordering::Relaxed) || begin.send(()).is_err() {
             continue;
         }
@@ -289,5 +306,33 @@ fn append_lane(
             }
         }
         ticket += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn lines_that_are_read_and_not_yet_appended_take_a_bounded_number_of_bytes() {
+        const LINE: usize = 1 << 20;
+        const LINES: usize = 100;
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), Options::default()).unwrap();
+        let shared = Shared::new(&store, Durability::Buffered);
+        let input = [vec![b'x'; LINE], b"\n".to_vec()].concat().repeat(LINES);
+        let (give, take) = crossbeam_channel::bounded(IN_FLIGHT_MAX);
+        thread::scope(|scope| {
+            let deals = scope.spawn(|| deal(&shared, &input[..], LINE, &[give]).is_ok());
+            while take.len() < BUFFERED_MAX / LINE {
+                thread::sleep(Duration::from_millis(1));
+            }
+            thread::sleep(Duration::from_millis(200));
+            assert_eq!(take.len(), BUFFERED_MAX / LINE);
+            assert_eq!(take.iter().count(), LINES);
+            assert!(deals.join().unwrap());
+        });
     }
 }

@@ -232,22 +232,29 @@ impl Recovery<'_> {
             .disk
             .list()
             .map_err(OpenError::io("listing the folder"))?;
-        let strangers = listed.into_iter().filter(|file| {
-            log_base(&file.name)
-                .or_else(|| index_base(&file.name))
-                .is_some_and(|base| !bases.contains(&base))
-        });
-        let mut removed = false;
+        let strangers: Vec<FileEntry> = listed
+            .into_iter()
+            .filter(|file| {
+                log_base(&file.name)
+                    .or_else(|| index_base(&file.name))
+                    .is_some_and(|base| !bases.contains(&base))
+            })
+            .collect();
+        if strangers.is_empty() {
+            return Ok(());
+        }
+        // The checkpoint that does not count on them may have a name that is not durable yet: it must not go back alone.
+        self.sync_names()?;
         for file in strangers {
             discard(self.disk, &file.name, self.store_id)
                 .map_err(OpenError::io(format!("removing {}", file.name)))?;
-            removed = true;
         }
-        if removed {
-            self.disk
-                .sync_names()
-                .map_err(OpenError::io("syncing the folder"))?;
-        }
-        Ok(())
+        self.sync_names()
+    }
+
+    pub(super) fn sync_names(&self) -> Result<(), OpenError> {
+        self.disk
+            .sync_names()
+            .map_err(OpenError::io("syncing the folder"))
     }
 }

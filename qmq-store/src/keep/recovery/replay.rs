@@ -151,20 +151,7 @@ impl Recovery<'_> {
                     )
                 }
                 Found::BadBody { header, subject } => {
-                    let kind = if header.kind == Kind::Message {
-                        DamageKind::MessageBody
-                    } else {
-                        DamageKind::ActionBody
-                    };
-                    let damage = Damage::new(kind, &name, header.offset, header.record_len());
-                    (
-                        header.offset,
-                        if header.kind == Kind::Message {
-                            damage.of_message(subject, header.sequence)
-                        } else {
-                            damage
-                        },
-                    )
+                    (header.offset, Damage::of_body(&name, header, subject))
                 }
                 Found::Garbage { offset, len } => (
                     *offset,

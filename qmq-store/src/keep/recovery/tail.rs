@@ -84,9 +84,7 @@ impl Recovery<'_> {
             }
         }
         if self.extent.writable {
-            self.disk
-                .sync_names()
-                .map_err(OpenError::io("syncing the folder"))?;
+            self.sync_names()?;
         }
         if let Some(last) = self.segments.last() {
             // Open-ended again: records follow here.
