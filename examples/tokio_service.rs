@@ -4,7 +4,8 @@
 //!
 //! * [`Store::when`] calls back once an offset is durable, so an append can be awaited: a oneshot
 //!   channel carries the answer. Many tasks that wait share one sync.
-//! * [`Store::poll_pull`] takes a waker and returns at once, so a pull is a future.
+//! * [`Store::poll_pull`] takes a waker and returns at once, so a pull is a future. The waker's place
+//!   is kept in a [`Waiting`], and given up with it.
 //!
 //! What remains on the runtime's thread is short: copying a body into memory, and handing out
 //! messages that are in memory. Opening and closing do sync, and stay outside of the runtime.
@@ -22,7 +23,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use qmq_store::{
     Appended, Batch, Durability, Error as StoreError, Message, Options, PollPull, PullRequest,
-    Store,
+    Store, Waiting,
 };
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Sleep, sleep};
@@ -70,9 +71,14 @@ impl Service {
     /// Returns the next messages, however long that takes.
     async fn pull(&self, request: &PullRequest) -> Result<Batch, StoreError> {
         let mut timer: Option<Pin<Box<Sleep>>> = None;
+        // Goes with the future: one that is cancelled leaves no waker in the store.
+        let mut waiting = Waiting::default();
         poll_fn(|context| {
             loop {
-                match self.store.poll_pull(request, context.waker())? {
+                match self
+                    .store
+                    .poll_pull(request, context.waker(), &mut waiting)?
+                {
                     PollPull::Ready(batch) => return Poll::Ready(Ok(batch)),
                     PollPull::Pending { next_due_ms: None } => return Poll::Pending,
                     // A message that was refused becomes due by time. The store has no timers, so

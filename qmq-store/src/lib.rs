@@ -34,8 +34,8 @@
 //! * **Append**: [`Store::append`], [`Store::append_with`], and [`Store::append_batch`] for several messages, also of different subjects,
 //!   that survive and become visible together. [`Store::wait`] blocks until an offset has reached a [`Durability`]; [`Store::when`] calls
 //!   back instead.
-//! * **Pull**: [`Store::pull`] returns at once, [`Store::pull_wait`] blocks, [`Store::poll_pull`] takes a waker, for async shells. A group
-//!   comes into being with its first pull.
+//! * **Pull**: [`Store::pull`] returns at once, [`Store::pull_wait`] blocks, [`Store::poll_pull`] takes a waker, for async shells, and a
+//!   [`Waiting`] that gives it up when it is dropped. A group comes into being with its first pull.
 //! * **Settle**: [`Store::ack`], [`Store::nack`], [`Store::copy_and_ack`] (to a retry or dead-letter subject, both or neither),
 //!   [`Store::consumer_gone`], [`Store::reset`]. Nobody watches consumers behind the caller's back: [`Store::expire`], called on a timer,
 //!   declares those gone whose lease is over.
@@ -110,7 +110,7 @@ mod wait;
 pub use append::{Appended, AppendedBatch};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use consume::settle::{Expired, ResetTo};
-pub use consume::{AckOutcome, Batch, GroupKind, Member, PollPull, PullRequest, Start};
+pub use consume::{AckOutcome, Batch, GroupKind, Member, PollPull, PullRequest, Start, Waiting};
 pub use error::{Error, OpenError};
 pub use keep::backup::BackupReport;
 pub use keep::damage::{Damage, DamageKind};

@@ -1,11 +1,12 @@
 //! Reading without a group: by sequence, by time, by id, and as it comes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::consume::poll::park_until;
-use crate::consume::wakeup::{self, ThreadWaker};
+use crate::consume::wakeup::{ThreadWaker, Waiting};
 use crate::error::Error;
 use crate::index::active::Subject;
 use crate::index::catalog::{DamagedIndex, floor, walk};
@@ -282,13 +283,15 @@ impl Tail {
     /// As [`Store::read`]; [`Error::Closed`].
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Records, Error> {
         let deadline = Instant::now() + timeout;
+        let thread = ThreadWaker::current();
+        let waker = Waker::from(Arc::clone(&thread));
+        let mut waiting = Waiting::default();
         loop {
-            let thread = ThreadWaker::current();
-            let waker = Waker::from(Arc::clone(&thread));
+            thread.woken.store(false, Ordering::SeqCst);
             if let Some(records) = self.take()? {
                 return Ok(records);
             }
-            wakeup::enter(&self.subject, &waker);
+            waiting.enter(&self.subject, &waker);
             if let Some(records) = self.take()? {
                 return Ok(records);
             }
@@ -306,5 +309,28 @@ impl Tail {
         };
         self.next = next;
         Ok(Some(records))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::{Background, Options};
+    use qmq_message::Message;
+
+    #[test]
+    fn a_tail_whose_time_is_up_leaves_no_waker_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options {
+            background: Background::Manual,
+            ..Options::with_segment_bytes(64 << 10)
+        };
+        let store = Store::open(folder.path(), options).unwrap();
+        store.append(&Message::new("s", "x")).unwrap();
+        let mut tail = store.tail("s", 1).unwrap();
+        for _ in 0..10 {
+            assert!(tail.next_timeout(Duration::ZERO).unwrap().is_empty());
+        }
+        assert_eq!(tail.subject.consumption.lock().waiters.len(), 0);
     }
 }

@@ -1,16 +1,15 @@
-//! Consumer groups: who gets what, in which order, under which limits, and how those who wait are woken.
+//! Consumer groups: who gets what, in which order, and under which limits.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use qmq_store::{
-    Batch, Durability, Error, Message, Options, PollPull, PullRequest, ResetTo, Start, Store,
-    TagFilter,
+    Batch, Durability, Error, Message, PollPull, PullRequest, ResetTo, Start, TagFilter, Waiting,
 };
-use support::{Bell, House, NOON, attempts, bodies, request, sequences, small_options};
+use support::{Bell, House, NOON, attempts, bodies, request, sequences};
 
 #[test]
 fn a_pull_hands_out_at_most_the_count_asked_for() {
@@ -199,7 +198,11 @@ fn refused_messages_that_fill_the_limit_are_told_to_who_pulls_and_waited_for_by_
     );
     // Time alone makes room for it.
     let (_bell, waker) = Bell::new();
-    let polled = house.store().poll_pull(&request("c"), &waker).unwrap();
+    let mut waiting = Waiting::default();
+    let polled = house
+        .store()
+        .poll_pull(&request("c"), &waker, &mut waiting)
+        .unwrap();
     assert!(matches!(polled, PollPull::Pending { next_due_ms: Some(at) } if at == NOON + 10_000));
     house.clock.advance(10_000);
     let again = house.pull("c", 10);
@@ -217,6 +220,12 @@ fn a_pull_of_no_message_takes_none_and_its_group_is_there_all_the_same() {
     assert!(house.pull("c", 0).is_empty());
     assert_eq!(house.store().subject_stats("s").unwrap().groups.len(), 1);
     assert_eq!(sequences(&house.pull("c", 2)), [0, 1]);
+    let (_bell, waker) = Bell::new();
+    let none = request("c").max(0);
+    let polled = house
+        .store()
+        .poll_pull(&none, &waker, &mut Waiting::default());
+    assert!(matches!(polled.unwrap(), PollPull::Ready(batch) if batch.is_empty()));
     house.kill();
     // Asking for none is not the pull in which a consumer is given again what it holds.
     assert!(house.pull("c", 0).is_empty());
@@ -291,91 +300,6 @@ fn tags_are_matched_by_or_and_by_and() {
     assert_eq!(got("or", TagFilter::Any(tags())), [1, 2, 3, 4]);
     assert_eq!(got("and", TagFilter::Every(tags())), [3, 4]);
     assert_eq!(got("all", TagFilter::All), [0, 1, 2, 3, 4]);
-}
-
-#[test]
-fn a_task_is_woken_by_what_it_waits_for_and_by_nothing_else() {
-    let house = House::new();
-    let (bell, waker) = Bell::new();
-    let poll = || house.store().poll_pull(&request("c"), &waker).unwrap();
-    assert!(matches!(poll(), PollPull::Pending { next_due_ms: None }));
-    house.send("another", "x");
-    assert_eq!(bell.rung(), 0);
-    house.send("s", "x");
-    assert_eq!(bell.rung(), 1);
-    let PollPull::Ready(batch) = poll() else {
-        panic!("woken for nothing")
-    };
-    assert_eq!(batch.len(), 1);
-    // Once is once: who is not waiting is not woken.
-    house.send("s", "y");
-    assert_eq!(bell.rung(), 1);
-}
-
-#[test]
-fn a_task_is_told_when_a_refused_message_is_due_and_woken_when_one_is_left_behind() {
-    let house = House::new();
-    house.send_numbers("s", 0..2);
-    let batch = house.pull("c", 1);
-    let other = house.pull("other", 1);
-    let (bell, waker) = Bell::new();
-    let poll = || {
-        house
-            .store()
-            .poll_pull(&request("waiting"), &waker)
-            .unwrap()
-    };
-    assert!(matches!(poll(), PollPull::Pending { next_due_ms: None }));
-    let all = [0..=u64::MAX];
-    let delay = Duration::from_secs(5);
-    house
-        .store()
-        .nack(batch.member(), &all, delay, Durability::Buffered)
-        .unwrap();
-    assert_eq!(bell.rung(), 1, "the time to wait until has changed");
-    let due = NOON + 5_000;
-    assert!(matches!(poll(), PollPull::Pending { next_due_ms: Some(at) } if at == due));
-    house
-        .store()
-        .consumer_gone("s", "g", &other.member().consumer)
-        .unwrap();
-    assert_eq!(bell.rung(), 2);
-    assert!(matches!(poll(), PollPull::Ready(left) if sequences(&left) == [1]));
-}
-
-#[test]
-fn a_waiting_thread_wakes_up_when_a_refused_message_is_due() {
-    let folder = tempfile::tempdir().unwrap();
-    let options = Options {
-        clock: Options::default().clock,
-        ..small_options()
-    };
-    let store = Store::open(folder.path(), options).unwrap();
-    store.append(&Message::new("s", "x")).unwrap();
-    let batch = store.pull(&request("c")).unwrap();
-    let start = Instant::now();
-    let delay = Duration::from_millis(60);
-    store
-        .nack(batch.member(), &[0..=u64::MAX], delay, Durability::Buffered)
-        .unwrap();
-    let again = store
-        .pull_wait(&request("c"), Duration::from_secs(30))
-        .unwrap();
-    assert_eq!(attempts(&again), [1]);
-    assert!(start.elapsed() >= delay - Duration::from_millis(2));
-    assert!(start.elapsed() < Duration::from_secs(20));
-}
-
-#[test]
-fn a_waiting_thread_gives_up_after_its_time() {
-    let house = House::new();
-    let start = Instant::now();
-    let batch = house
-        .store()
-        .pull_wait(&request("c"), Duration::from_millis(30))
-        .unwrap();
-    assert!(batch.is_empty());
-    assert!(start.elapsed() >= Duration::from_millis(30));
 }
 
 #[test]

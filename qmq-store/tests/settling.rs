@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use qmq_store::disk::CrashImage;
-use qmq_store::{AckOutcome, Durability, Error, Message};
+use qmq_store::{AckOutcome, Durability, Error, Message, Waiting};
 use support::{Bell, House, NOON, attempts, pull_sequences, request, sequences};
 
 #[test]
@@ -438,7 +438,8 @@ fn a_refusal_wakes_those_who_wait_even_if_it_does_not_become_durable() {
     house.send("s", "x");
     let batch = house.pull("c", 1);
     let (bell, waker) = Bell::new();
-    house.store().poll_pull(&request("waits"), &waker).unwrap();
+    let mut waiting = Waiting::default();
+    assert!(house.poll("waits", &waker, &mut waiting).is_none());
     house.disk.faults(|faults| faults.fail_sync(1));
     let refused = house.store().nack(
         batch.member(),

@@ -4,7 +4,7 @@ use std::ops::Deref;
 
 use crate::records::Records;
 
-/// A consumer of a group on a subject, as of an incarnation of the store.
+/// A consumer of a group on a subject, as of an incarnation of the store: as whom a caller settles.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// The subject.

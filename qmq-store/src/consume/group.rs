@@ -19,8 +19,8 @@ use qmq_message::TagFilter;
 pub use view::AckOutcome;
 
 use super::action::{Action, GroupKind};
-use super::member::Member;
-use super::pull_log::Run;
+use super::member::MemberState;
+use super::pull_log::PullRun;
 use super::redelivery::Redelivery;
 
 /// What most groups do not have.
@@ -44,7 +44,7 @@ pub(crate) struct Group {
     /// Sum over the members.
     pub(super) unacked: u64,
     /// By name.
-    pub(super) members: Box<[Member]>,
+    pub(super) members: Box<[MemberState]>,
     /// None when it would be empty.
     pub(super) extra: Option<Box<Extra>>,
     pub(super) kind: GroupKind,
@@ -153,7 +153,7 @@ impl Group {
         self.find(consumer).unwrap_or_else(|at| {
             let mut members = std::mem::take(&mut self.members).into_vec();
             members.reserve_exact(1);
-            let member = Member {
+            let member = MemberState {
                 name: intern(consumer),
                 first_pull,
                 next_pull: first_pull,
@@ -204,7 +204,7 @@ impl Group {
         let before = member.unacked();
         member.change(|log| {
             for (sequence_first, len) in single.chain(runs) {
-                if log.push(Run {
+                if log.push(PullRun {
                     pull_first,
                     sequence_first,
                     len,
@@ -339,7 +339,7 @@ impl Group {
             .binary_search_by(|member| (*member.name).cmp(consumer))
     }
 
-    fn member(&self, consumer: &str) -> Option<&Member> {
+    fn member(&self, consumer: &str) -> Option<&MemberState> {
         self.find(consumer).ok().map(|at| &self.members[at])
     }
 }

@@ -6,7 +6,7 @@ use super::pull_log::PullLog;
 
 /// One consumer of a group, as statistics show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct MemberState<'a> {
+pub(crate) struct MemberView<'a> {
     pub(crate) name: &'a Arc<str>,
     /// The pull sequence behind its last.
     pub(crate) next_pull: u64,
@@ -16,9 +16,9 @@ pub(crate) struct MemberState<'a> {
     pub(crate) seen_ms: u64,
 }
 
-/// There is one for each consumer of each group of each subject, so bytes count.
+/// The group's own record of one consumer. There is one for each consumer of each group of each subject, so bytes count.
 #[derive(Debug)]
-pub(super) struct Member {
+pub(super) struct MemberState {
     pub(super) name: Arc<str>,
     /// Lower pull sequences are not this member's.
     pub(super) first_pull: u64,
@@ -30,7 +30,7 @@ pub(super) struct Member {
     pub(super) seen: u64,
 }
 
-impl Member {
+impl MemberState {
     pub(super) fn unacked(&self) -> u64 {
         self.pull_log.as_ref().map_or(0, |log| log.count())
     }
@@ -57,7 +57,7 @@ impl Member {
 }
 
 /// Equal when the persisted state is.
-impl PartialEq for Member {
+impl PartialEq for MemberState {
     fn eq(&self, other: &Self) -> bool {
         (&self.name, self.first_pull, self.next_pull, &self.pull_log)
             == (

@@ -33,6 +33,7 @@ pub(crate) use group::Group;
 pub use poll::PollPull;
 pub use request::{PullRequest, Start};
 use wakeup::Waiters;
+pub use wakeup::Waiting;
 
 /// The groups of a subject, and who waits for its messages.
 #[derive(Debug, Default)]

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::wakeup::{self, ThreadWaker};
-use super::{Batch, Group, PullRequest};
+use super::wakeup::ThreadWaker;
+use super::{Batch, Group, PullRequest, Waiting};
 use crate::error::Error;
 use crate::store::Store;
 
@@ -38,27 +38,15 @@ impl Store {
     /// As [`Store::pull`], and waits up to `timeout` for the first message.
     ///
     /// # Errors
-    /// As [`Store::pull`].
+    /// As [`Store::pull`]; [`Error::TooManyUnacked`] only when the time is up, if no more than refused messages is in the way.
     pub fn pull_wait(&self, request: &PullRequest, timeout: Duration) -> Result<Batch, Error> {
         let thread = ThreadWaker::current();
         let waker = Waker::from(Arc::clone(&thread));
-        let outcome = self.pull_woken(request, Instant::now() + timeout, &thread, &waker);
-        if let Some(subject) = self.inner.catalog.get(&request.subject) {
-            wakeup::leave(&subject, &waker);
-        }
-        outcome
-    }
-
-    fn pull_woken(
-        &self,
-        request: &PullRequest,
-        deadline: Instant,
-        thread: &ThreadWaker,
-        waker: &Waker,
-    ) -> Result<Batch, Error> {
+        let deadline = Instant::now() + timeout;
+        let mut waiting = Waiting::default();
         loop {
             thread.woken.store(false, Ordering::SeqCst);
-            let next_due_ms = match self.poll_pull(request, waker)? {
+            let next_due_ms = match self.poll_pull(request, &waker, &mut waiting)? {
                 PollPull::Ready(batch) => return Ok(batch),
                 PollPull::Pending { next_due_ms } => next_due_ms,
             };
@@ -66,25 +54,33 @@ impl Store {
             let due =
                 next_due_ms.map(|due| Duration::from_millis(due.saturating_sub(now_ms).max(1)));
             let wake_at = due.map_or(deadline, |due| deadline.min(Instant::now() + due));
-            park_until(thread, wake_at);
+            park_until(&thread, wake_at);
             if Instant::now() >= deadline {
                 return self.inner.pull(request);
             }
         }
     }
 
-    /// As [`Store::pull`]; if there is nothing, `waker` is woken once when there may be. For async shells and selectors: no thread waits.
+    /// As [`Store::pull`]; if there is nothing, `waker` is woken once when there may be, unless `waiting` is dropped or polled with another
+    /// waker before. For async shells and selectors: no thread waits.
     ///
     /// # Errors
     /// As [`Store::pull`].
-    pub fn poll_pull(&self, request: &PullRequest, waker: &Waker) -> Result<PollPull, Error> {
+    pub fn poll_pull(
+        &self,
+        request: &PullRequest,
+        waker: &Waker,
+        waiting: &mut Waiting,
+    ) -> Result<PollPull, Error> {
         if let Some(batch) = self.pull_any(request)? {
+            waiting.leave();
             return Ok(PollPull::Ready(batch));
         }
         let subject = self.inner.catalog.known(&request.subject)?;
-        wakeup::enter(&subject, waker);
+        waiting.enter(&subject, waker);
         // What came between the first look and the entry is seen now.
         if let Some(batch) = self.pull_any(request)? {
+            waiting.leave();
             return Ok(PollPull::Ready(batch));
         }
         let consumption = subject.consumption.lock();
@@ -96,11 +92,12 @@ impl Store {
         })
     }
 
-    /// A batch that is not empty. Where only refused messages are in the way, there will be one in time.
+    /// What need not be waited for: messages, or none where none were asked for. Where only refused messages are in the way, there will be
+    /// some in time.
     fn pull_any(&self, request: &PullRequest) -> Result<Option<Batch>, Error> {
         match self.inner.pull(request) {
             Err(Error::TooManyUnacked { unacked, max, .. }) if unacked < max => Ok(None),
-            pulled => Ok(Some(pulled?).filter(|batch| !batch.is_empty())),
+            pulled => Ok(Some(pulled?).filter(|batch| !batch.is_empty() || request.max == 0)),
         }
     }
 }

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 
 /// Consecutive pull sequences that stand for consecutive message sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Run {
+pub(crate) struct PullRun {
     pub(crate) pull_first: u64,
     pub(crate) sequence_first: u64,
     /// Messages, at least 1.
     pub(crate) len: u64,
 }
 
-impl Run {
+impl PullRun {
     /// The pull sequence behind its last. [`PullLog::push`] lets no run in for which it overflows.
     pub(crate) fn pull_end(&self) -> u64 {
         self.pull_first + self.len
@@ -68,7 +68,7 @@ impl PullLog {
 
     /// Adds a run behind all others. False, and nothing is added, when it is not behind them, is
     /// empty, or ends beyond what 64 bits hold.
-    pub(crate) fn push(&mut self, run: Run) -> bool {
+    pub(crate) fn push(&mut self, run: PullRun) -> bool {
         let ends = (
             run.pull_first.checked_add(run.len),
             run.sequence_first.checked_add(run.len),
@@ -94,10 +94,10 @@ impl PullLog {
     }
 
     /// All runs, by pull sequence.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Run> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = PullRun> + '_ {
         self.runs
             .iter()
-            .map(|(&pull_first, &(sequence_first, len))| Run {
+            .map(|(&pull_first, &(sequence_first, len))| PullRun {
                 pull_first,
                 sequence_first,
                 len,
@@ -105,7 +105,7 @@ impl PullLog {
     }
 
     /// What is unacked among pull sequences `first..=last`, cut to that range.
-    pub(crate) fn overlaps(&self, first: u64, last: u64) -> impl Iterator<Item = Run> + '_ {
+    pub(crate) fn overlaps(&self, first: u64, last: u64) -> impl Iterator<Item = PullRun> + '_ {
         let before = self.runs.range(..first).next_back();
         let from = self
             .runs
@@ -115,7 +115,7 @@ impl PullLog {
             .into_iter()
             .chain(from)
             .filter_map(move |(&pull_first, &(sequence_first, len))| {
-                Run {
+                PullRun {
                     pull_first,
                     sequence_first,
                     len,
@@ -133,7 +133,7 @@ impl PullLog {
 
     /// Takes pull sequences `first..=last` out and shows each piece taken. Returns the number of
     /// messages taken.
-    pub(crate) fn remove(&mut self, first: u64, last: u64, mut taken: impl FnMut(Run)) -> u64 {
+    pub(crate) fn remove(&mut self, first: u64, last: u64, mut taken: impl FnMut(PullRun)) -> u64 {
         let before = self.count;
         let mut from = self
             .runs
@@ -143,7 +143,7 @@ impl PullLog {
         while let Some((&pull_first, &(sequence_first, len))) = self.runs.range(from..).next()
             && pull_first <= last
         {
-            let run = Run {
+            let run = PullRun {
                 pull_first,
                 sequence_first,
                 len,
@@ -188,7 +188,7 @@ impl PullLog {
             let kept_end = run.sequence_end().min(end);
             if first < kept_end {
                 let pull_first = run.pull_first + (first - run.sequence_first);
-                self.push(Run {
+                self.push(PullRun {
                     pull_first,
                     sequence_first: first,
                     len: kept_end - first,
@@ -232,15 +232,15 @@ mod tests {
 
     use super::*;
 
-    fn run(pull_first: u64, sequence_first: u64, len: u64) -> Run {
-        Run {
+    fn run(pull_first: u64, sequence_first: u64, len: u64) -> PullRun {
+        PullRun {
             pull_first,
             sequence_first,
             len,
         }
     }
 
-    fn log(runs: &[Run]) -> PullLog {
+    fn log(runs: &[PullRun]) -> PullLog {
         let mut log = PullLog::default();
         for run in runs {
             assert!(log.push(*run));
@@ -248,7 +248,7 @@ mod tests {
         log
     }
 
-    fn pieces(log: &PullLog) -> Vec<Run> {
+    fn pieces(log: &PullLog) -> Vec<PullRun> {
         log.iter().collect()
     }
 
@@ -380,7 +380,7 @@ mod tests {
         }
     }
 
-    fn flat(runs: impl Iterator<Item = Run>) -> BTreeMap<u64, u64> {
+    fn flat(runs: impl Iterator<Item = PullRun>) -> BTreeMap<u64, u64> {
         runs.flat_map(|run| (0..run.len).map(move |i| (run.pull_first + i, run.sequence_first + i)))
             .collect()
     }

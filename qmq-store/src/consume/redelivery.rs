@@ -3,7 +3,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::pull_log::Run;
+use super::pull_log::PullRun;
 
 /// Messages of one group that were handed out, failed, and wait for another consumer; each once.
 /// How often each failed is kept until it is settled, also while another consumer holds it.
@@ -41,7 +41,7 @@ impl Redelivery {
     }
 
     /// The messages of `run` failed once more, and wait.
-    pub(crate) fn failed(&mut self, run: Run, available_at_ms: u64) {
+    pub(crate) fn failed(&mut self, run: PullRun, available_at_ms: u64) {
         for sequence in run.sequence_first..run.sequence_end() {
             let attempts = self.attempts.entry(sequence).or_default();
             *attempts = attempts.saturating_add(1);
@@ -50,7 +50,7 @@ impl Redelivery {
     }
 
     /// The messages of `run` are done.
-    pub(crate) fn settled(&mut self, run: Run) {
+    pub(crate) fn settled(&mut self, run: PullRun) {
         let sequences = run.sequence_first..run.sequence_end();
         self.attempts
             .extract_if(sequences, |_, _| true)
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_counted_until_the_message_is_settled() {
-        let run = |sequence_first, len| Run {
+        let run = |sequence_first, len| PullRun {
             pull_first: 0,
             sequence_first,
             len,

@@ -56,7 +56,8 @@ impl PullRequest {
         }
     }
 
-    /// At most so many messages, and never more than 10,000. With 0 a pull hands out nothing; its group comes into being all the same.
+    /// At most so many messages, and never more than 10,000. With 0 a pull hands out nothing and waits for nothing; its
+    /// group comes into being all the same.
     #[must_use]
     pub fn max(mut self, max: usize) -> Self {
         self.max = max.min(MAX_LIMIT);

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use super::bytes::{ActionError, Input, put_count, put_filter, put_kind, put_str, put_u64};
 use super::group::{Extra, Group};
-use super::member::Member;
-use super::pull_log::{PullLog, Run};
+use super::member::MemberState;
+use super::pull_log::{PullLog, PullRun};
 use super::redelivery::Redelivery;
 
 /// The least bytes of a member, a run, a waiting message and a failed one.
@@ -79,7 +79,7 @@ impl Group {
             let member = member(&mut input, intern)?;
             if members
                 .last()
-                .is_some_and(|last: &Member| last.name >= member.name)
+                .is_some_and(|last: &MemberState| last.name >= member.name)
             {
                 return Err(ActionError::Impossible("its members are not in order"));
             }
@@ -112,7 +112,7 @@ impl Group {
 fn member(
     input: &mut Input<'_>,
     intern: &mut dyn FnMut(&str) -> Arc<str>,
-) -> Result<Member, ActionError> {
+) -> Result<MemberState, ActionError> {
     let name = intern(input.str()?);
     let (first_pull, next_pull) = (input.u64()?, input.u64()?);
     let count = input.count(RUN_BYTES)?;
@@ -120,7 +120,7 @@ fn member(
     for _ in 0..count {
         let log: &mut Box<PullLog> = pull_log.get_or_insert_default();
         let (pull_first, sequence_first, len) = (input.u64()?, input.u64()?, input.u64()?);
-        let run = Run {
+        let run = PullRun {
             pull_first,
             sequence_first,
             len,
@@ -131,7 +131,7 @@ fn member(
             ));
         }
     }
-    Ok(Member {
+    Ok(MemberState {
         name,
         first_pull,
         next_pull,

@@ -15,49 +15,89 @@ use std::task::{Wake, Waker};
 use crate::index::active::Subject;
 use sync::{AtomicBool, Ordering, Thread, current, fence};
 
-/// Wakers of one subject.
+/// Those who wait for messages of one subject.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     // Boxed, since few of many subjects have waiters at a time.
     #[expect(clippy::box_collection, reason = "16 bytes a subject")]
-    wakers: Option<Box<Vec<Waker>>>,
+    entered: Option<Box<Vec<(Place, Waker)>>>,
 }
+
+/// Tells one who waits from the others, also from one with the same waker.
+type Place = Arc<()>;
 
 impl Waiters {
-    fn enter(&mut self, waker: &Waker) {
-        let wakers = self.wakers.get_or_insert_default();
-        if !wakers.iter().any(|entered| entered.will_wake(waker)) {
-            wakers.push(waker.clone());
+    /// Returns the waker that had this place.
+    fn enter(&mut self, place: &Place, waker: Waker) -> Option<Waker> {
+        let entered = self.entered.get_or_insert_default();
+        if let Some((_, before)) = entered.iter_mut().find(|(at, _)| Arc::ptr_eq(at, place)) {
+            return Some(std::mem::replace(before, waker));
         }
+        entered.push((Arc::clone(place), waker));
+        None
     }
 
-    fn leave(&mut self, waker: &Waker) {
-        if let Some(wakers) = &mut self.wakers {
-            wakers.retain(|entered| !entered.will_wake(waker));
-            if wakers.is_empty() {
-                self.wakers = None;
-            }
+    fn leave(&mut self, place: &Place) -> Option<Waker> {
+        let entered = self.entered.as_mut()?;
+        let at = entered.iter().position(|(at, _)| Arc::ptr_eq(at, place))?;
+        let (_, waker) = entered.swap_remove(at);
+        if entered.is_empty() {
+            self.entered = None;
         }
+        Some(waker)
     }
 
-    fn take(&mut self) -> Vec<Waker> {
-        self.wakers.take().map(|wakers| *wakers).unwrap_or_default()
+    fn take(&mut self) -> Vec<(Place, Waker)> {
+        self.entered
+            .take()
+            .map(|entered| *entered)
+            .unwrap_or_default()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.entered.as_ref().map_or(0, |entered| entered.len())
     }
 }
 
-/// Enters a waker. The caller looks for messages again afterwards.
-pub(crate) fn enter(subject: &Subject, waker: &Waker) {
-    {
-        let mut consumption = subject.consumption.lock();
-        consumption.waiters.enter(waker);
-        subject.has_waiters.store(true, Ordering::SeqCst);
-    }
-    fence(Ordering::SeqCst);
+/// The place of one who waits for messages, with one waker at a time. Dropping it gives the place up, so a future that polls
+/// ([`Store::poll_pull`](crate::Store::poll_pull)) keeps it as long as itself.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    at: Option<(Arc<Subject>, Place)>,
 }
 
-/// Takes a waker out again whose owner waits no more.
-pub(crate) fn leave(subject: &Subject, waker: &Waker) {
-    subject.consumption.lock().waiters.leave(waker);
+impl Waiting {
+    /// Enters a waker in place of the one before. The caller looks for messages again afterwards.
+    pub(crate) fn enter(&mut self, subject: &Arc<Subject>, waker: &Waker) {
+        if matches!(&self.at, Some((at, _)) if !Arc::ptr_eq(at, subject)) {
+            self.leave();
+        }
+        let (_, place) = self
+            .at
+            .get_or_insert_with(|| (Arc::clone(subject), Place::default()));
+        let waker = waker.clone();
+        // Dropped where no lock is held: the last of its kind may take a whole task along, and what that waits with.
+        let _before = {
+            let mut consumption = subject.consumption.lock();
+            subject.has_waiters.store(true, Ordering::SeqCst);
+            consumption.waiters.enter(place, waker)
+        };
+        fence(Ordering::SeqCst);
+    }
+
+    /// Waits no more.
+    pub(crate) fn leave(&mut self) {
+        if let Some((subject, place)) = self.at.take() {
+            let _waker = subject.consumption.lock().waiters.leave(&place);
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.leave();
+    }
 }
 
 /// Wakes all who wait for a message of the subject. Called after publishing.
@@ -71,12 +111,12 @@ pub(crate) fn notify(subject: &Subject) {
 
 #[cold]
 fn wake_all(subject: &Subject) {
-    let wakers = {
+    let entered = {
         let mut consumption = subject.consumption.lock();
         subject.has_waiters.store(false, Ordering::SeqCst);
         consumption.waiters.take()
     };
-    for waker in wakers {
+    for (_, waker) in entered {
         waker.wake();
     }
 }

@@ -9,6 +9,7 @@ mod strong;
 mod turns;
 #[allow(
     dead_code,
+    unreachable_pub,
     reason = "the file of the crate, of which the models use a part"
 )]
 pub(crate) mod wakeup;

@@ -8,13 +8,13 @@ use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 
 use super::check;
-use super::wakeup::{self, ThreadWaker};
+use super::wakeup::{self, ThreadWaker, Waiting};
 use crate::index::active::Subject;
 
 #[derive(Default)]
 struct World {
     written: AtomicU64,
-    subject: Subject,
+    subject: Arc<Subject>,
 }
 
 impl World {
@@ -25,10 +25,12 @@ impl World {
     }
 
     fn wait_for(&self, messages: u64) {
+        let thread = ThreadWaker::current();
+        let waker = Waker::from(Arc::clone(&thread));
+        let mut waiting = Waiting::default();
         while self.written.load(Ordering::Acquire) < messages {
-            let thread = ThreadWaker::current();
-            let waker = Waker::from(Arc::clone(&thread));
-            wakeup::enter(&self.subject, &waker);
+            thread.woken.store(false, Ordering::SeqCst);
+            waiting.enter(&self.subject, &waker);
             if self.written.load(Ordering::Acquire) >= messages {
                 return;
             }
@@ -75,4 +77,28 @@ fn all_waiters_are_woken() {
 #[test]
 fn a_waiter_that_enters_while_another_is_woken_is_woken_by_the_next_message() {
     run(2, 2, 2);
+}
+
+#[test]
+fn a_waiter_that_gives_up_takes_no_other_along() {
+    check(3, || {
+        let world = Arc::new(World::default());
+        let threads = [
+            thread::spawn({
+                let world = Arc::clone(&world);
+                move || world.wait_for(1)
+            }),
+            thread::spawn({
+                let world = Arc::clone(&world);
+                move || {
+                    let waker = Waker::from(ThreadWaker::current());
+                    Waiting::default().enter(&world.subject, &waker);
+                }
+            }),
+        ];
+        world.append();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    });
 }

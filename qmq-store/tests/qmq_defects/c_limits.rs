@@ -5,7 +5,7 @@ use std::time::Duration;
 use qmq_store::disk::{Disk, SimulatedDisk};
 use qmq_store::{
     Background, Durability, Error, Message, Options, PollPull, PullRequest, Retention, Start,
-    Store, TagFilter,
+    Store, TagFilter, Waiting,
 };
 
 use crate::support::{Bell, House, bodies, files, request, sequences, small_options};
@@ -75,10 +75,11 @@ fn c5_what_waits_for_the_disk_is_bounded_and_who_waits_is_entered_once() {
         house.store().maintain().unwrap();
         assert_eq!(house.store().stats().unsealed_segments, 0);
         let (bell, waker) = Bell::new();
-        let waiting = PullRequest::new("s", "late", "c").start(Start::Latest);
+        let late = PullRequest::new("s", "late", "c").start(Start::Latest);
+        let mut waiting = Waiting::default();
         for _ in 0..1_000 {
-            let polled = house.store().poll_pull(&waiting, &waker).unwrap();
-            assert!(matches!(polled, PollPull::Pending { .. }));
+            let polled = house.store().poll_pull(&late, &waker, &mut waiting);
+            assert!(matches!(polled.unwrap(), PollPull::Pending { .. }));
         }
         house.send("s", "x");
         assert_eq!(bell.rung(), 1);

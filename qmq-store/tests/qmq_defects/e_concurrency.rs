@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use qmq_store::disk::{Access, Disk, DiskFile, FileEntry, SimulatedDisk};
 use qmq_store::{
-    Background, Durability, Message, Options, PollPull, PullRequest, Store, TagFilter,
+    Background, Durability, Message, Options, PollPull, PullRequest, Store, TagFilter, Waiting,
 };
 
 use crate::support::{Bell, House, pull_sequences, request, sequences, small_options};
@@ -59,9 +59,9 @@ fn e1_who_waits_holds_up_nobody() {
 fn e2_a_message_is_visible_and_its_waiters_are_woken_before_the_append_returns() {
     let house = House::new();
     let (bell, waker) = Bell::new();
+    let mut waiting = Waiting::default();
     for round in 1..=100 {
-        let polled = house.store().poll_pull(&request("c"), &waker).unwrap();
-        assert!(matches!(polled, PollPull::Pending { .. }));
+        assert!(house.poll("c", &waker, &mut waiting).is_none());
         let sequence = house.send("s", "x").sequence;
         assert_eq!(bell.rung(), round);
         let batch = house.pull("c", 10);
@@ -149,8 +149,8 @@ fn e6_who_waits_stands_in_nobodys_way() {
     house.send_numbers("s", 0..10);
     let held = house.pull("a", 10);
     let (bell, waker) = Bell::new();
-    let polled = house.store().poll_pull(&request("waits"), &waker).unwrap();
-    assert!(matches!(polled, PollPull::Pending { .. }));
+    let mut waiting = Waiting::default();
+    assert!(house.poll("waits", &waker, &mut waiting).is_none());
     // Another of the group that comes back for what it holds.
     let again = house.store().pull(&request("a").returning(true)).unwrap();
     assert_eq!(sequences(&again), sequences(&held));
@@ -170,7 +170,9 @@ fn e6_who_waits_stands_in_nobodys_way() {
     assert_eq!(sequences(&house.pull("b", 10)), [0, 1, 2, 3]);
     // A group with a filter that nothing passes, and one with none.
     let nothing = PullRequest::new("s", "tagged", "c").filter(TagFilter::Any(vec!["x".into()]));
-    let polled = house.store().poll_pull(&nothing, &waker).unwrap();
+    let mut waiting = Waiting::default();
+    let polled = house.store().poll_pull(&nothing, &waker, &mut waiting);
+    let polled = polled.unwrap();
     assert!(matches!(polled, PollPull::Pending { .. }));
     let plain = PullRequest::new("s", "plain", "c");
     assert_eq!(house.store().pull(&plain).unwrap().len(), 10);
@@ -199,6 +201,7 @@ fn e6_who_waits_stands_in_nobodys_way() {
 struct Eager {
     store: Store,
     got: AtomicU64,
+    waiting: Mutex<Waiting>,
 }
 
 impl Wake for Eager {
@@ -208,8 +211,11 @@ impl Wake for Eager {
         self.store.append(&Message::new("answers", "x")).unwrap();
         self.got.fetch_add(batch.len() as u64, Ordering::SeqCst);
         let waker = Waker::from(Arc::clone(&self));
-        let polled = self.store.poll_pull(&request("eager"), &waker).unwrap();
-        assert!(matches!(polled, PollPull::Pending { .. }));
+        let mut waiting = self.waiting.lock().unwrap();
+        let polled = self
+            .store
+            .poll_pull(&request("eager"), &waker, &mut waiting);
+        assert!(matches!(polled.unwrap(), PollPull::Pending { .. }));
     }
 }
 
@@ -223,9 +229,14 @@ fn e7_who_is_woken_is_told_outside_of_all_locks() {
         let eager = Arc::new(Eager {
             store: store.clone(),
             got: AtomicU64::new(0),
+            waiting: Mutex::default(),
         });
         let waker = Waker::from(Arc::clone(&eager));
-        store.poll_pull(&request("eager"), &waker).unwrap();
+        let mut waiting = eager.waiting.lock().unwrap();
+        store
+            .poll_pull(&request("eager"), &waker, &mut waiting)
+            .unwrap();
+        drop(waiting);
         for _ in 0..200 {
             store.append(&Message::new("s", "x")).unwrap();
             // Of the same group.

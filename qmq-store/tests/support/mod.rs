@@ -15,8 +15,8 @@ use std::task::{Wake, Waker};
 pub(crate) use files::{contents, everything, files, files_in};
 use qmq_store::disk::SimulatedDisk;
 use qmq_store::{
-    Appended, Background, Batch, Durability, ManualClock, Message, Options, PullRequest, Records,
-    Store,
+    Appended, Background, Batch, Durability, ManualClock, Message, Options, PollPull, PullRequest,
+    Records, Store, Waiting,
 };
 
 /// Where the clocks of the tests start.
@@ -173,6 +173,22 @@ pub(crate) fn bodies(records: &Records) -> Vec<String> {
         .iter()
         .map(|one| text(one.message().unwrap().body()))
         .collect()
+}
+
+impl House {
+    /// Polls for a consumer of group "g" on "s"; `None` if it waits now.
+    pub(crate) fn poll(
+        &self,
+        consumer: &str,
+        waker: &Waker,
+        waiting: &mut Waiting,
+    ) -> Option<Batch> {
+        let polled = self.store().poll_pull(&request(consumer), waker, waiting);
+        match polled.unwrap() {
+            PollPull::Ready(batch) => Some(batch),
+            PollPull::Pending { .. } => None,
+        }
+    }
 }
 
 /// Counts how often it was woken.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Group, GroupKind};
-use crate::consume::member::Member;
+use crate::consume::member::MemberState;
 
 impl Group {
     /// What a consumer that came back holds and was not given again yet, at most `max` messages, as
@@ -79,7 +79,7 @@ impl Group {
     }
 
     fn silent(&self, now_ms: u64, for_ms: u64, holding: bool) -> Vec<Arc<str>> {
-        let silent = |member: &&Member| now_ms.saturating_sub(member.seen_ms()) > for_ms;
+        let silent = |member: &&MemberState| now_ms.saturating_sub(member.seen_ms()) > for_ms;
         let members = self
             .members
             .iter()

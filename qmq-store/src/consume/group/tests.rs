@@ -3,7 +3,7 @@
 mod model;
 
 use super::*;
-use crate::consume::member::MemberState;
+use crate::consume::member::MemberView;
 
 fn group() -> Group {
     Group::new("ticket".into(), GroupKind::Shared, None, 0)
@@ -158,7 +158,7 @@ fn a_broadcast_consumer_finds_its_messages_when_it_comes_back_after_it_was_gone(
         pull_floor: 0,
     };
     act(&mut group, &create);
-    assert!(group.members().eq([MemberState {
+    assert!(group.members().eq([MemberView {
         name: &"host-1".into(),
         next_pull: 0,
         unacked: 0,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use qmq_message::TagFilter;
 
 use super::{Group, GroupKind};
-use crate::consume::member::MemberState;
+use crate::consume::member::MemberView;
 use crate::consume::pull_log::disjoint;
 
 /// Pull sequences of one incarnation: 2^40, at a million a second for one consumer twelve days.
@@ -203,8 +203,8 @@ impl Group {
     }
 
     /// Its members, by name.
-    pub(crate) fn members(&self) -> impl Iterator<Item = MemberState<'_>> + '_ {
-        self.members.iter().map(|member| MemberState {
+    pub(crate) fn members(&self) -> impl Iterator<Item = MemberView<'_>> + '_ {
+        self.members.iter().map(|member| MemberView {
             name: &member.name,
             next_pull: member.next_pull,
             unacked: member.unacked(),
