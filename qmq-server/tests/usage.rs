@@ -150,7 +150,7 @@ fn what_may_not_be_read_is_named_and_is_not_called_damaged_or_unwritable() {
     use std::os::unix::process::CommandExt;
     let dir = tempfile::tempdir().unwrap();
     let open = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(dir.path(), open.clone()).unwrap();
+    std::fs::set_permissions(dir.path(), open).unwrap();
     let path = dir.path().join("store");
     let options = ["--subject", "s", "--segment-bytes", "65536"];
     let lines = numbers(0, 2_000);
@@ -191,7 +191,7 @@ fn what_may_not_be_read_is_named_and_is_not_called_damaged_or_unwritable() {
         first("published"),
     ] {
         let before = hidden.metadata().unwrap().permissions();
-        std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o000)).unwrap();
         for (command, more) in [("verify", &[][..]), ("read", &["--subject", "s"])] {
             let output = as_another(command, more).unwrap();
             assert_eq!(code(&output), Some(1), "{command} {hidden:?}");

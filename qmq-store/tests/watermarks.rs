@@ -12,6 +12,7 @@ use std::time::Duration;
 use qmq_store::disk::SimulatedDisk;
 use qmq_store::{
     Background, Durability, Error, ManualClock, Message, Options, PollPull, Store, VisibleAt,
+    Waiting,
 };
 use support::{Bell, House, request};
 
@@ -194,7 +195,12 @@ fn who_waits_for_a_sync_is_woken_by_that_of_a_seal_and_of_a_checkpoint() {
     let house = House::with(|options| options.visible_at = VisibleAt::Synced);
     let (bell, waker) = Bell::new();
     let store = house.store();
-    let poll = || store.poll_pull(&request("c"), &waker).unwrap();
+    let mut waiting = Waiting::default();
+    let mut poll = || {
+        store
+            .poll_pull(&request("c"), &waker, &mut waiting)
+            .unwrap()
+    };
     let called = Arc::new(AtomicU64::new(0));
     // More than a segment takes: the append that begins the next one seals it.
     let seal: &dyn Fn() = &|| house.send_kilobytes("t", 70);

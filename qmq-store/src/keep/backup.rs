@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::checkpoint;
 use super::files::{is_foreign, write_whole};
-use super::folder::{UNFINISHED_FILE, check_empty};
+use super::folder::{UNFINISHED_FILE, check_empty, check_finished};
 use super::housekeeper;
 use super::identity::{IDENTITY_FILE, Identity};
 use super::opening::new_store_id;
@@ -94,6 +94,7 @@ impl Inner {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<BackupReport, Error> {
         self.check_open()?;
+        check_finished(to)?;
         check_empty(to)?;
         let _held = self.hold_retention();
         let (checkpoint_name, mut checkpoint_bytes) = {
