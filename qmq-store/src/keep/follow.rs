@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::files::is_foreign;
 use super::folder::check_folder;
 use super::identity::Identity;
 use super::recovery::{Extent, OpenReport, Replay, recover};
@@ -235,7 +236,17 @@ impl ReadOnlyStore {
         if until <= from {
             return Ok(());
         }
-        let file = self.disk.open(segment.data().name(), Access::Read)?;
+        let name = segment.data().name();
+        if is_foreign(&*self.disk, name, self.maps.store_id())? {
+            let foreign = io::Error::other(format!("{name} belongs to another store"));
+            return Err(foreign);
+        }
+        let file = self.disk.open(name, Access::Read)?;
+        if file.len()? < segment.position(until) {
+            // Before memory is taken for it.
+            let short = io::ErrorKind::UnexpectedEof;
+            return Err(io::Error::new(short, format!("{name} is too short")));
+        }
         let mut bytes = vec![0; (until - from) as usize];
         file.read_at(&mut bytes, segment.position(from))?;
         let mut replay = Replay::new(&self.catalog, &self.names, 0);
