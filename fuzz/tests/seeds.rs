@@ -157,8 +157,8 @@ fn write_the_seeds() {
     let checkpoint = file(&disk, "checkpoint-");
     write_both("checkpoint", "checkpoint", &checkpoint);
     // After the fixed part and the sealed segments: one subject "s", its next sequence, its pull floor, and its groups up to the end.
-    let sealed = u32::from_le_bytes(checkpoint[60..64].try_into().unwrap()) as usize;
-    let groups = 64 + sealed * 32 + 4 + 2 + 1 + 8 + 8 + 4;
+    let sealed = u32::from_le_bytes(checkpoint[76..80].try_into().unwrap()) as usize;
+    let groups = 80 + sealed * 32 + 4 + 2 + 1 + 8 + 8 + 4;
     write_both("group", "groups", &checkpoint[groups..]);
     for seed in 1..=6_u8 {
         let mut value = u32::from(seed).wrapping_mul(2_654_435_761);

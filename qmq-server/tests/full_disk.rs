@@ -151,6 +151,23 @@ fn inside_a_small_file_system() {
         stdout(&output),
         stderr(&output)
     );
+
+    // Many lines that find the disk full are counted, not told one by one.
+    let mut fill = fs::File::create(&ballast).unwrap();
+    while fill.write_all(&[1; 4096]).is_ok() {}
+    let len = fill.metadata().unwrap().len();
+    fill.set_len(len - (256 << 10)).unwrap();
+    let many = b"x\n".repeat(60_000);
+    let output = store(
+        "append",
+        &dir,
+        &["--subject", "s", "--segment-bytes", "1048576"],
+        &many,
+    );
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    assert!(said.lines().count() <= 21, "{said}");
+    assert!(said.contains("lines more were refused"), "{said}");
 }
 
 /// Feeds a line and gives what was printed for it, or the error.

@@ -10,7 +10,7 @@ mod files;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{code, json_lines, numbers, stderr, stdout, store};
+use common::{code, json_lines, numbers, qmq, stderr, stdout, store};
 use files::files_in;
 use serde_json::Value;
 
@@ -183,6 +183,55 @@ fn a_backup_opens_and_holds_the_same() {
     let output = store("backup", &from, &["--to", to_text], b"");
     assert_eq!(code(&output), Some(1));
     assert!(stderr(&output).contains("--to") || stderr(&output).contains("empty"));
+}
+
+/// A clock that is four days behind.
+#[derive(Debug)]
+struct Earlier;
+
+impl qmq_store::Clock for Earlier {
+    fn now_ms(&self) -> u64 {
+        qmq_store::SystemClock.now_ms() - 4 * 86_400_000
+    }
+}
+
+#[test]
+fn appending_to_an_old_store_retires_nothing_unless_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = qmq_store::Options {
+        clock: std::sync::Arc::new(Earlier),
+        ..qmq_store::Options::with_segment_bytes(64 << 10)
+    };
+    let opened = qmq_store::Store::open(dir.path(), options).unwrap();
+    for _ in 0..1_000 {
+        let message = qmq_store::Message::new("s", vec![b'x'; 200]);
+        opened
+            .append_with(&message, qmq_store::Durability::Buffered)
+            .unwrap();
+    }
+    opened.close().unwrap();
+    let first = || {
+        let output = store("read", dir.path(), &["--subject", "s", "--json"], b"");
+        json_lines(&output)[0]["sequence"].as_u64().unwrap()
+    };
+    let append = |more: &[&str]| {
+        let mut append = qmq(["store", "append", "--subject", "s", "--dir"]);
+        let mut append = append
+            .arg(dir.path())
+            .args(["--segment-bytes", "65536"])
+            .args(more)
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // The house is kept every 500 ms.
+        std::thread::sleep(std::time::Duration::from_millis(1_500));
+        drop(append.stdin.take());
+        assert!(append.wait().unwrap().success());
+    };
+    append(&[]);
+    assert_eq!(first(), 0);
+    append(&["--retention-hours", "72"]);
+    assert!(first() > 0);
 }
 
 #[test]

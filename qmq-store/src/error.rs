@@ -31,6 +31,22 @@ pub enum OpenError {
         /// One of the files found.
         found: String,
     },
+    /// What has the name of a store's file is a link, a folder, a pipe or a device.
+    #[error(
+        "{file} in {folder} is no regular file; put the file itself there, links are not followed"
+    )]
+    NotAFile {
+        /// The folder.
+        folder: String,
+        /// The name.
+        file: String,
+    },
+    /// A backup was interrupted, and some of it is missing.
+    #[error("{folder} holds an unfinished backup; remove the folder and make the backup again")]
+    UnfinishedBackup {
+        /// The folder.
+        folder: String,
+    },
     /// There is nothing to open read-only.
     #[error("{folder} holds no store; open it for writing once to create one")]
     NoStore {
@@ -68,13 +84,23 @@ pub enum OpenError {
     /// The disk has no room for what an open store needs. The store is marked as open by then, under a raised incarnation if it had not been
     /// closed in order, and some of its files are created; an open with more room takes them over.
     #[error(
-        "{folder} has no room: {needed} bytes are reserved at open, for a segment and two more that keep acks working on a full disk"
+        "{folder} has no room: {needed} bytes are reserved at open, for a segment and two more that keep acks working on a full disk; free some space, or ask for smaller segments (Options::segment_bytes, --segment-bytes)"
     )]
     NoRoom {
         /// The folder.
         folder: String,
         /// Bytes that open reserves.
         needed: u64,
+    },
+    /// A file that is there does not give its bytes. It may be good, so nothing is done without it.
+    #[error(
+        "{file} cannot be read ({source}); mend that, or move the file away to go on without it"
+    )]
+    Unreadable {
+        /// The file.
+        file: String,
+        /// The cause.
+        source: Arc<io::Error>,
     },
     /// The operating system refused. By then a torn tail may have been cut, files that belong to no log removed and indexes rebuilt; the
     /// store may be marked as open, under a raised incarnation if it had not been closed in order, and files be created.
@@ -88,6 +114,18 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// As [`OpenError::Io`] for a file that is gone: who was replacing it may be about to be done.
+    pub(crate) fn unreadable(file: &str) -> impl FnOnce(io::Error) -> Self {
+        let file = file.to_owned();
+        |source| match source.kind() {
+            io::ErrorKind::NotFound => Self::io(format!("reading {file}"))(source),
+            _ => Self::Unreadable {
+                file,
+                source: Arc::new(source),
+            },
+        }
+    }
+
     pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let doing = doing.into();
         |source| Self::Io {
@@ -309,6 +347,22 @@ impl Error {
             source: Arc::new(source),
         }
     }
+}
+
+/// Whether an I/O error says that the medium does not give the bytes back; not who may read them, or how many files may be open.
+pub(crate) fn is_of_the_medium(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let of_the_medium = [Errno::IO, Errno::NODATA, Errno::ILSEQ, Errno::BADMSG];
+    let code = error.raw_os_error();
+    of_the_medium
+        .iter()
+        .any(|errno| code == Some(errno.raw_os_error()))
+        || error.kind() == io::ErrorKind::UnexpectedEof
+}
+
+/// The error with the name of the file that it is about.
+pub(crate) fn named(error: &io::Error, file: &str) -> io::Error {
+    io::Error::new(error.kind(), format!("{file}: {error}"))
 }
 
 /// Whether an I/O error says that there is no room.

@@ -140,15 +140,16 @@ pub fn checkpoint(bytes: &[u8]) {
 /// The index file of a sealed segment.
 pub fn index(bytes: &[u8]) {
     let mut sealed = bytes.to_vec();
-    seal(&mut sealed, 64, false);
+    seal(&mut sealed, 80, false);
     for bytes in [bytes, &sealed] {
         // A segment knows where it begins and ends; an index that says otherwise is not its own.
         let (base, end) = (u64_at(bytes, 16), u64_at(bytes, 24));
         if end < base {
             continue;
         }
+        let store_id = u128::from(u64_at(bytes, 56)) | (u128::from(u64_at(bytes, 64)) << 64);
         let name = index_name(base);
-        let maps = Maps::new(Arc::new(disk_with(&name, bytes)), 16);
+        let maps = Maps::new(Arc::new(disk_with(&name, bytes)), store_id, 16);
         if let Ok(index) = SealedIndex::open(maps.file(&name), base, end) {
             let _ = index.verify();
         }
@@ -179,7 +180,7 @@ pub fn identity(bytes: &[u8]) {
 /// The slots in which a writer publishes its end.
 pub fn published_slot(bytes: &[u8]) {
     let disk = disk_with(PUBLISHED_FILE, bytes);
-    let _ = published::read(&disk);
+    let _ = published::read(&disk, 0);
     let readable = disk.open(PUBLISHED_FILE, Access::Read).is_ok();
     assert!(readable);
 }

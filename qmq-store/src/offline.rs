@@ -1,5 +1,6 @@
 //! What an operator does to a folder when no program has the store open: look, verify, repair, dump.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use crate::disk::{Access, Disk, MappedDisk};
 use crate::error::{Error, OpenError};
 use crate::keep::damage::Damage;
 use crate::keep::files::read_records;
+use crate::keep::folder::{check_finished, check_regular};
 use crate::keep::identity::Identity;
 use crate::keep::recovery::OpenReport;
 use crate::keep::stats::SubjectStats;
@@ -82,6 +84,8 @@ pub fn repair(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<RepairReport, Error> {
     let disk = folder(path.as_ref())?;
+    check_regular(&*disk)?;
+    check_finished(&*disk)?;
     let identity_rebuilt = repair_identity(&*disk)?;
     let store = Store::open_on(disk, quiet_options(Options::default().segment_bytes))?;
     let mut verified = store.verify(progress)?;
@@ -131,9 +135,10 @@ fn repair_identity(disk: &dyn Disk) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// The store id in the newest segment whose header can be read.
+/// The store id that most segments have whose headers can be read: one may be another store's.
 fn store_id_of_log(disk: &dyn Disk) -> Result<u128, Error> {
-    for base in log_bases(disk)?.into_iter().rev() {
+    let mut found: BTreeMap<u128, usize> = BTreeMap::new();
+    for base in log_bases(disk)? {
         let name = log_name(base);
         let mut bytes = [0; SEGMENT_HEADER_LEN as usize];
         let file = disk
@@ -142,8 +147,11 @@ fn store_id_of_log(disk: &dyn Disk) -> Result<u128, Error> {
         if file.read_at(&mut bytes, 0).is_ok()
             && let Ok(header) = SegmentHeader::decode(&bytes)
         {
-            return Ok(header.store_id);
+            *found.entry(header.store_id).or_default() += 1;
         }
+    }
+    if let Some((store_id, _)) = found.into_iter().max_by_key(|(_, segments)| *segments) {
+        return Ok(store_id);
     }
     let folder = disk.describe();
     let listed = disk.list().map_err(Error::io("listing the folder"))?;
@@ -310,6 +318,7 @@ pub fn dump(
     sink: &mut dyn FnMut(&Dumped<'_>) -> bool,
 ) -> Result<(), Error> {
     let disk = folder(path.as_ref())?;
+    check_regular(&*disk)?;
     let bases = log_bases(&*disk)?;
     for (at, &base) in bases.iter().enumerate() {
         let ends_before = bases.get(at + 1).is_some_and(|&next| next <= from);

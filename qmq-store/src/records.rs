@@ -1,5 +1,7 @@
 //! Messages on their way out: borrowed from the log, verified, never copied.
 
+use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,13 +13,40 @@ use crate::log::record::{Attributes, Header, Kind, Record};
 use crate::log::segment::{SEGMENT_HEADER_LEN, Segment};
 
 /// A message that cannot be read back. It keeps its place: it is neither skipped nor does it stop those behind it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("message {sequence} is damaged (record at offset {offset:?} of the log)")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damaged {
+    /// Its subject.
+    pub subject: Arc<str>,
     /// Position in its subject.
     pub sequence: u64,
     /// Offset of its record in the log, if that is still known.
     pub offset: Option<u64>,
+    /// Why its file cannot be read, if it cannot: the message may be good.
+    pub cause: Option<Arc<str>>,
+}
+
+impl std::error::Error for Damaged {}
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            subject, sequence, ..
+        } = self;
+        match (&self.cause, self.offset) {
+            (Some(cause), _) => write!(
+                f,
+                "message {sequence} of {subject:?} cannot be read: {cause}"
+            ),
+            (None, Some(offset)) => write!(
+                f,
+                "message {sequence} of {subject:?} is damaged: its record at offset {offset} of the log is not what was written"
+            ),
+            (None, None) => write!(
+                f,
+                "message {sequence} of {subject:?} is lost: its record is not in the log any more"
+            ),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +74,8 @@ pub struct Records {
     subject: Arc<str>,
     pieces: Vec<Piece>,
     items: Vec<Item>,
+    /// Segments whose files could not be read, by their bases.
+    unreadable: Vec<(u64, Arc<str>)>,
 }
 
 impl Records {
@@ -53,6 +84,7 @@ impl Records {
             subject: Arc::clone(&subject.name),
             pieces: Vec::new(),
             items: Vec::new(),
+            unreadable: Vec::new(),
         }
     }
 
@@ -109,7 +141,10 @@ impl Records {
                     end: segment.base,
                     region,
                 }),
-                Err(_) => return peeked,
+                Err(error) => {
+                    self.cannot_read(segment, &error);
+                    return peeked;
+                }
             }
         }
         if let Some(piece) = self.pieces.last_mut() {
@@ -125,6 +160,18 @@ impl Records {
                 && header.subject(bytes) == Some(self.subject.as_bytes())
         });
         peeked
+    }
+
+    /// A file that is gone is damage like any other.
+    #[cold]
+    fn cannot_read(&mut self, segment: &Segment, error: &io::Error) {
+        let known = self.unreadable.last();
+        if error.kind() != io::ErrorKind::NotFound
+            && known.is_none_or(|(base, _)| *base != segment.base)
+        {
+            let cause = format!("{}: {error}", segment.data().name());
+            self.unreadable.push((segment.base, cause.into()));
+        }
     }
 
     fn bytes_at(&self, region: u32, offset: u64) -> Option<&[u8]> {
@@ -239,18 +286,35 @@ impl<'a> Delivered<'a> {
     /// # Errors
     /// [`Damaged`] if its record does not fit its checksums.
     pub fn message(&self) -> Result<MessageView<'a>, Damaged> {
-        let damaged = Damaged {
-            sequence: self.item.sequence,
-            offset: Some(self.item.offset).filter(|&offset| offset != u64::MAX),
-        };
-        let header = self.item.header.ok_or(damaged)?;
-        let bytes = self
-            .records
-            .bytes_at(self.item.region, self.item.offset)
-            .ok_or(damaged)?;
-        let record = Record::assemble(bytes, header).ok_or(damaged)?;
+        self.view().ok_or_else(|| self.damaged())
+    }
+
+    fn view(&self) -> Option<MessageView<'a>> {
+        let bytes = self.records.bytes_at(self.item.region, self.item.offset)?;
+        let record = Record::assemble(bytes, self.item.header?)?;
         let region = &self.records.pieces[self.item.region as usize].region;
-        Ok(MessageView { record, region })
+        Some(MessageView { record, region })
+    }
+
+    #[cold]
+    fn damaged(&self) -> Damaged {
+        let Item {
+            sequence,
+            offset,
+            region,
+            ..
+        } = *self.item;
+        // Its segment is the last that begins before it.
+        let unreadable = self.records.unreadable.iter();
+        let cause = unreadable
+            .filter(|(base, _)| region == u32::MAX && offset != u64::MAX && *base <= offset)
+            .max_by_key(|(base, _)| *base);
+        Damaged {
+            subject: Arc::clone(&self.records.subject),
+            sequence,
+            offset: Some(offset).filter(|&offset| offset != u64::MAX),
+            cause: cause.map(|(_, cause)| Arc::clone(cause)),
+        }
     }
 }
 

@@ -183,6 +183,7 @@ impl Inner {
 
     /// Rebuilds a damaged index file from its segment, so that the caller can try again.
     pub(crate) fn heal(&self, damaged: &DamagedIndex) -> Result<(), Error> {
+        damaged.check_readable()?;
         housekeeper::rebuild(self, &damaged.0)
     }
 }

@@ -337,6 +337,10 @@ fn a_folder_that_another_process_has_open_is_refused_until_that_process_is_gone(
     let error = refused(folder.path());
     assert!(matches!(error, OpenError::Locked { .. }), "{error:?}");
     assert!(Store::open_read_only(folder.path(), &small_options()).is_ok());
+    // The lock is the folder's: a file can be removed and made anew.
+    std::fs::remove_file(folder.path().join("lock")).unwrap();
+    let error = refused(folder.path());
+    assert!(matches!(error, OpenError::Locked { .. }), "{error:?}");
     other.kill().unwrap();
     other.wait().unwrap();
     let store = Store::open(folder.path(), small_options()).unwrap();

@@ -16,7 +16,7 @@ use qmq_store::{
     Retention, Store,
 };
 
-use support::{bodies, request, sequences, small_options};
+use support::{bodies, files_in, request, sequences, small_options};
 
 fn threaded() -> Options {
     Options {
@@ -202,12 +202,11 @@ fn check_progress(copy: &Store, acked: &BTreeSet<u64>, begun: &BTreeSet<u64>) {
 
 /// Flips a bit of the body that ends so, in the folder of an open store.
 fn damage(folder: &Path, body: &[u8]) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    // Other files come and go meanwhile.
+    for path in files_in(folder, "log-") {
         let bytes = std::fs::read(&path).unwrap();
-        let name = path.file_name().unwrap().to_str().unwrap();
         let place = bytes.windows(body.len()).position(|window| window == body);
-        if let Some(at) = place.filter(|_| name.starts_with("log-")) {
+        if let Some(at) = place {
             let file = std::fs::OpenOptions::new().write(true).open(&path);
             let flipped = [bytes[at] ^ 0x10];
             file.unwrap().write_all_at(&flipped, at as u64).unwrap();

@@ -41,13 +41,17 @@ fn count(store: &Store) -> u64 {
 }
 
 #[test]
-fn an_open_without_room_says_how_much_it_needs() {
+fn an_open_without_room_says_how_much_it_needs_and_what_needs_less() {
     let options = common::small_options().0;
     for capacity in [0, 1_000, SEGMENT_FILE, 2 * SEGMENT_FILE] {
         let disk = SimulatedDisk::with_capacity(capacity);
         let error = common::open(&disk, &options).expect_err("there is no room");
         let full = matches!(error, OpenError::NoRoom { .. } | OpenError::Io { .. });
         assert!(full, "{capacity}: {error}");
+        if let OpenError::NoRoom { needed, .. } = error {
+            assert_eq!(needed, 3 * SEGMENT_FILE);
+            assert!(error.to_string().contains("segment_bytes"), "{error}");
+        }
         disk.set_capacity(ROOMY);
         let store = common::open(&disk, &options).expect("there is room now");
         store.append(&Message::new("s", "a")).expect("an append");

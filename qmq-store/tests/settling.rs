@@ -316,6 +316,49 @@ fn pull_sequences_whose_pulls_a_loss_of_power_took_are_not_given_again() {
 }
 
 #[test]
+fn an_action_that_no_segment_can_take_is_refused_and_changes_nothing() {
+    let mut house = House::with(|options| options.segment_bytes = 8 << 20);
+    for _ in 0..10_000 {
+        house.send("s", vec![b'm'; 200]);
+    }
+    let batch = house.pull("c", 10_000);
+    assert_eq!(batch.len(), 10_000);
+    // More than is replayed at an open: the close seals it, and the next open begins with an empty segment.
+    house.options.segment_bytes = 64 << 10;
+    house.restart();
+    let numbers = pull_sequences(&batch);
+    let holes: Vec<_> = numbers.iter().step_by(2).map(|&one| one..=one).collect();
+    let ack = |holes: &[_]| {
+        house
+            .store()
+            .ack_ranges(batch.member(), holes, Durability::Buffered)
+    };
+    let before = house.store().watermarks();
+    let error = ack(&holes).unwrap_err();
+    assert!(
+        matches!(error, Error::RecordTooLarge { bytes, max: 65_536 } if bytes > 80_000),
+        "{error:?}"
+    );
+    assert_eq!(house.store().watermarks(), before);
+    assert_eq!(
+        house.store().subject_stats("s").unwrap().groups[0].unacked,
+        10_000
+    );
+    // Nor is it taken behind others, where a segment of its own would be long enough.
+    assert_eq!(ack(&holes[..1]).unwrap().acked, 1);
+    assert!(matches!(ack(&holes), Err(Error::RecordTooLarge { .. })));
+    for piece in holes.chunks(1_000) {
+        ack(piece).unwrap();
+    }
+    house.kill();
+    assert_eq!(house.store().open_report().damages, []);
+    assert_eq!(
+        house.store().subject_stats("s").unwrap().groups[0].unacked,
+        5_000
+    );
+}
+
+#[test]
 fn an_ack_of_a_batch_from_before_a_group_was_dropped_settles_nothing_of_the_new_group() {
     for broadcast in [false, true] {
         for checkpoint in [false, true] {
@@ -411,47 +454,4 @@ fn a_refusal_wakes_those_who_wait_even_if_it_does_not_become_durable() {
     let stats = house.store().subject_stats("s").unwrap();
     assert_eq!(stats.groups[0].waiting, 1, "it was applied");
     assert_eq!(bell.rung(), 1);
-}
-
-#[test]
-fn an_action_that_no_segment_can_take_is_refused_and_changes_nothing() {
-    let mut house = House::with(|options| options.segment_bytes = 8 << 20);
-    for _ in 0..10_000 {
-        house.send("s", vec![b'm'; 200]);
-    }
-    let batch = house.pull("c", 10_000);
-    assert_eq!(batch.len(), 10_000);
-    // More than is replayed at an open: the close seals it, and the next open begins with an empty segment.
-    house.options.segment_bytes = 64 << 10;
-    house.restart();
-    let numbers = pull_sequences(&batch);
-    let holes: Vec<_> = numbers.iter().step_by(2).map(|&one| one..=one).collect();
-    let ack = |holes: &[_]| {
-        house
-            .store()
-            .ack_ranges(batch.member(), holes, Durability::Buffered)
-    };
-    let before = house.store().watermarks();
-    let error = ack(&holes).unwrap_err();
-    assert!(
-        matches!(error, Error::RecordTooLarge { bytes, max: 65_536 } if bytes > 80_000),
-        "{error:?}"
-    );
-    assert_eq!(house.store().watermarks(), before);
-    assert_eq!(
-        house.store().subject_stats("s").unwrap().groups[0].unacked,
-        10_000
-    );
-    // Nor is it taken behind others, where a segment of its own would be long enough.
-    assert_eq!(ack(&holes[..1]).unwrap().acked, 1);
-    assert!(matches!(ack(&holes), Err(Error::RecordTooLarge { .. })));
-    for piece in holes.chunks(1_000) {
-        ack(piece).unwrap();
-    }
-    house.kill();
-    assert_eq!(house.store().open_report().damages, []);
-    assert_eq!(
-        house.store().subject_stats("s").unwrap().groups[0].unacked,
-        5_000
-    );
 }

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memmap2::{MmapOptions, MmapRaw};
-use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom};
+use rustix::fs::{FallocateFlags, FlockOperation, OFlags, SeekFrom};
 
 use super::{Access, Disk, DiskFile, FileEntry, LOCK_FILE};
 
@@ -159,6 +159,26 @@ impl MappedDisk {
     fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
+
+    /// Opens what must be a regular file: a link is not followed, and a pipe or a device is not waited for.
+    fn open_file(&self, name: &str, options: &mut OpenOptions) -> io::Result<File> {
+        let not_a_file = || io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let opened = options
+            .custom_flags(flags.bits().cast_signed())
+            .open(self.path(name));
+        let file = opened.map_err(|error| match rustix::io::Errno::from_io_error(&error) {
+            Some(rustix::io::Errno::LOOP | rustix::io::Errno::ISDIR | rustix::io::Errno::NXIO) => {
+                not_a_file()
+            }
+            _ => error,
+        })?;
+        if file.metadata()?.is_file() {
+            Ok(file)
+        } else {
+            Err(not_a_file())
+        }
+    }
 }
 
 impl Disk for MappedDisk {
@@ -214,7 +234,7 @@ impl Disk for MappedDisk {
     }
 
     fn write_zeros(&self, name: &str) -> io::Result<()> {
-        let file = OpenOptions::new().write(true).open(self.path(name))?;
+        let file = self.open_file(name, OpenOptions::new().write(true))?;
         let zeros = vec![0; ZEROS_LEN];
         let len = file.metadata()?.len();
         for at in (0..len).step_by(ZEROS_LEN) {
@@ -228,10 +248,7 @@ impl Disk for MappedDisk {
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>> {
         let writable = access == Access::Write;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(writable)
-            .open(self.path(name))?;
+        let file = self.open_file(name, OpenOptions::new().read(true).write(writable))?;
         if !writable {
             // Held as long as the file is open or mapped: see `unshared`. Some file systems have no locks; then the writer takes
             // the file for unshared, and the last unmapping gives the blocks back all the same.
@@ -262,18 +279,37 @@ impl Disk for MappedDisk {
     }
 
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(self.path(LOCK_FILE))?;
+        // The folder itself, since a file can be removed and made anew; the file too, for file systems that lock no folders.
+        let folder = File::open(&self.folder)?;
+        let held = rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive);
+        if held == Err(rustix::io::Errno::WOULDBLOCK) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let file = self.open_file(
+            LOCK_FILE,
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false),
+        )?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Box::new(file))
+        Ok(Box::new(Locked([folder, file])))
     }
 
     fn describe(&self) -> String {
         self.folder.display().to_string()
+    }
+}
+
+/// What is locked. Unlocked in so many words: a child that is just being forked has the descriptors too.
+struct Locked([File; 2]);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        for file in &self.0 {
+            let _ = rustix::fs::flock(file, FlockOperation::Unlock);
+        }
     }
 }
 

@@ -12,6 +12,8 @@ use super::{Access, Disk, Region};
 #[derive(Debug)]
 pub(crate) struct Maps {
     disk: Arc<dyn Disk>,
+    /// Whose files these are: headers must name it.
+    store_id: u128,
     limit: usize,
     clock: AtomicU64,
     mapped: AtomicUsize,
@@ -33,9 +35,10 @@ pub(crate) struct MappedFile {
 }
 
 impl Maps {
-    pub(crate) fn new(disk: Arc<dyn Disk>, limit: usize) -> Arc<Self> {
+    pub(crate) fn new(disk: Arc<dyn Disk>, store_id: u128, limit: usize) -> Arc<Self> {
         Arc::new(Self {
             disk,
+            store_id,
             limit,
             clock: AtomicU64::new(0),
             mapped: AtomicUsize::new(0),
@@ -53,6 +56,11 @@ impl Maps {
             maps: Arc::clone(self),
             slot: Arc::new(slot),
         }
+    }
+
+    /// The store whose files these are.
+    pub(crate) fn store_id(&self) -> u128 {
+        self.store_id
     }
 
     /// Files mapped at the moment.
@@ -80,6 +88,11 @@ impl Maps {
 impl MappedFile {
     pub(crate) fn name(&self) -> &str {
         &self.slot.name
+    }
+
+    /// The store that the file should be of.
+    pub(crate) fn store_id(&self) -> u128 {
+        self.maps.store_id
     }
 
     /// The file's bytes; maps it if need be.

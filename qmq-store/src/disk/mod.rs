@@ -64,7 +64,7 @@ pub trait Disk: Send + Sync + fmt::Debug {
         Ok(())
     }
 
-    /// Opens an existing file.
+    /// Opens an existing regular file. Anything else under its name is refused at once: a link is not followed, a pipe not waited for.
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>>;
 
     /// Renames a file, replacing `to` if it exists.

@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
+use std::io;
 use std::sync::Arc;
 
 use foldhash::quality::RandomState;
@@ -104,9 +105,26 @@ impl Catalog {
     }
 }
 
-/// The index of a segment does not say what it should.
+/// The index of a segment does not say what it should, or its file says nothing.
 #[derive(Clone, Debug)]
-pub(crate) struct DamagedIndex(pub(crate) Arc<Segment>);
+pub(crate) struct DamagedIndex(pub(crate) Arc<Segment>, Option<Arc<io::Error>>);
+
+impl DamagedIndex {
+    fn unreadable(segment: &Arc<Segment>, error: io::Error) -> Self {
+        Self(Arc::clone(segment), Some(Arc::new(error)))
+    }
+
+    /// Whether it is the file's content that is at fault, which can be made anew.
+    pub(crate) fn check_readable(&self) -> Result<(), Error> {
+        match &self.1 {
+            Some(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::Io {
+                doing: format!("reading {}", self.0.index_file().name()),
+                source: Arc::clone(error),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
 
 /// Entries copied out of the memory index at a time, so that the subject's lock is held briefly.
 const COPY_ENTRIES: usize = 256;
@@ -170,7 +188,7 @@ pub(crate) fn walk(
                 from = from.max(share.first);
                 let region = index
                     .region()
-                    .map_err(|_| DamagedIndex(Arc::clone(&segment)))?;
+                    .map_err(|error| DamagedIndex::unreadable(&segment, error))?;
                 let mut more = true;
                 let mut next = from;
                 index
@@ -180,7 +198,7 @@ pub(crate) fn walk(
                         next = sequence + 1;
                         more
                     })
-                    .map_err(|IndexDamaged| DamagedIndex(Arc::clone(&segment)))?;
+                    .map_err(|IndexDamaged| DamagedIndex(Arc::clone(&segment), None))?;
                 if !more {
                     return Ok(());
                 }
@@ -205,10 +223,10 @@ fn share_of(
     let Some(index) = segment.sealed() else {
         return Ok(None);
     };
-    let damaged = |_| DamagedIndex(Arc::clone(segment));
+    let damaged = |_| DamagedIndex(Arc::clone(segment), None);
     let region = index
         .region()
-        .map_err(|_| DamagedIndex(Arc::clone(segment)))?;
+        .map_err(|error| DamagedIndex::unreadable(segment, error))?;
     let share = index.share(&region, subject).map_err(damaged)?;
     Ok(share.map(|share| (index, share)))
 }

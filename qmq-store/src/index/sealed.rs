@@ -1,12 +1,12 @@
 //! The index of one sealed segment: an immutable file, sorted by subject.
 //!
 //! ```text
-//!  0 [u8;8] "QMQ-IDX\n"    8 u32 version      12 u32 crc of bytes 16..64
+//!  0 [u8;8] "QMQ-IDX\n"    8 u32 version      12 u32 crc of bytes 16..80
 //! 16 u64 base             24 u64 end          (of the segment)
 //! 32 u32 subjects         36 u32 entries
 //! 40 u64 first_time_ms    48 u64 last_time_ms
-//! 56 u64 zero
-//! 64 (subjects + 1) rows of 16 bytes: u64 first sequence, u32 first entry, u32 check
+//! 56 u128 store id        72 u64 zero
+//! 80 (subjects + 1) rows of 16 bytes: u64 first sequence, u32 first entry, u32 check
 //!    entries of 12 bytes: u32 position, u32 tag fingerprint, u32 check
 //! ```
 //!
@@ -23,13 +23,14 @@ use crate::le::{u32_at, u64_at};
 /// Version of the index format.
 pub(crate) const INDEX_VERSION: u32 = 1;
 const MAGIC: [u8; 8] = *b"QMQ-IDX\n";
-const HEADER_LEN: usize = 64;
+pub(crate) const HEADER_LEN: usize = 80;
 const ROW_LEN: usize = 16;
 const ENTRY_LEN: usize = 12;
 
 /// What the header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IndexHeader {
+    pub(crate) store_id: u128,
     pub(crate) base: u64,
     pub(crate) end: u64,
     pub(crate) subjects: u32,
@@ -61,6 +62,7 @@ impl IndexHeader {
         out[36..40].copy_from_slice(&self.entries.to_le_bytes());
         out[40..48].copy_from_slice(&self.first_time_ms.to_le_bytes());
         out[48..56].copy_from_slice(&self.last_time_ms.to_le_bytes());
+        out[56..72].copy_from_slice(&self.store_id.to_le_bytes());
         let crc = crc32fast::hash(&out[16..]);
         out[12..16].copy_from_slice(&crc.to_le_bytes());
         out
@@ -75,6 +77,7 @@ impl IndexHeader {
             return Err(IndexDamaged);
         }
         Ok(Self {
+            store_id: u128::from(u64_at(fixed, 56)) | (u128::from(u64_at(fixed, 64)) << 64),
             base: u64_at(fixed, 16),
             end: u64_at(fixed, 24),
             subjects: u32_at(fixed, 32),
@@ -89,8 +92,19 @@ impl IndexHeader {
     }
 }
 
+/// The header of an index of the store `from` for its copy in the store `to`; `None` if these bytes are none.
+pub(crate) fn handed_over(head: &[u8], from: u128, to: u128) -> Option<[u8; HEADER_LEN]> {
+    let header = IndexHeader::decode(head).ok()?;
+    let copied = IndexHeader {
+        store_id: to,
+        ..header
+    };
+    (header.store_id == from).then(|| copied.encode())
+}
+
 /// Builds an index file in memory, subject by subject in the order of their numbers.
 pub(crate) struct IndexBuilder {
+    store_id: u128,
     base: u64,
     rows: Vec<u8>,
     entries: Vec<u8>,
@@ -99,8 +113,9 @@ pub(crate) struct IndexBuilder {
 }
 
 impl IndexBuilder {
-    pub(crate) fn new(base: u64, subjects: usize) -> Self {
+    pub(crate) fn new(store_id: u128, base: u64, subjects: usize) -> Self {
         Self {
+            store_id,
             base,
             rows: Vec::with_capacity((subjects + 1) * ROW_LEN),
             entries: Vec::new(),
@@ -135,6 +150,7 @@ impl IndexBuilder {
     pub(crate) fn finish(mut self, end: u64, first_time_ms: u64, last_time_ms: u64) -> Vec<u8> {
         self.row(0);
         let header = IndexHeader {
+            store_id: self.store_id,
             base: self.base,
             end,
             subjects: self.subjects,
@@ -212,7 +228,11 @@ impl SealedIndex {
             return Ok(header);
         }
         let header = IndexHeader::decode(region.bytes(0, HEADER_LEN).ok_or(IndexDamaged)?)?;
-        if header.base != self.base || header.end != self.end || header.file_len() != region.len() {
+        if header.store_id != self.file.store_id()
+            || header.base != self.base
+            || header.end != self.end
+            || header.file_len() != region.len()
+        {
             return Err(IndexDamaged);
         }
         Ok(self.header.get_or_init(|| header))

@@ -8,14 +8,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::checkpoint;
-use super::files::write_whole;
-use super::folder::check_empty;
+use super::files::{is_foreign, write_whole};
+use super::folder::{UNFINISHED_FILE, check_empty, check_finished};
 use super::housekeeper;
-use super::identity::Identity;
+use super::identity::{IDENTITY_FILE, Identity};
 use super::opening::new_store_id;
 use super::verify::VerifyReport;
 use crate::disk::{Access, Disk, MappedDisk};
 use crate::error::Error;
+use crate::index::sealed::{HEADER_LEN as INDEX_HEADER_LEN, handed_over};
 use crate::log::segment::{SEGMENT_HEADER_LEN, Segment, SegmentHeader};
 use crate::options::{Background, Options};
 use crate::store::{Inner, Store};
@@ -93,9 +94,10 @@ impl Inner {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<BackupReport, Error> {
         self.check_open()?;
+        check_finished(to)?;
         check_empty(to)?;
         let _held = self.hold_retention();
-        let (checkpoint_name, checkpoint_bytes) = {
+        let (checkpoint_name, mut checkpoint_bytes) = {
             let _step = self.housekeeping.lock();
             housekeeper::checkpoint(self)?;
             newest_checkpoint(&*self.log.disk).map_err(Error::io("reading the checkpoint"))?
@@ -119,8 +121,8 @@ impl Inner {
             incarnation: self.log.incarnation() + 1,
             clean_end: None,
         };
-        identity
-            .write(to)
+        write_whole(to, UNFINISHED_FILE, &identity.encode())
+            .and_then(|()| to.sync_names())
             .map_err(Error::io("writing the copy's identity"))?;
         for segment in &segments {
             let name = segment.data().name();
@@ -128,9 +130,14 @@ impl Inner {
                 .map_err(Error::io(format!("copying {name}")))?;
             progress(segment.end().unwrap_or(end).min(end) - start, end - start);
         }
+        checkpoint::hand_over(&mut checkpoint_bytes, identity.store_id);
         write_whole(to, &checkpoint_name, &checkpoint_bytes)
             .and_then(|()| to.sync_names())
             .map_err(Error::io("writing the copy's checkpoint"))?;
+        // Only now is the copy a store.
+        to.rename(UNFINISHED_FILE, IDENTITY_FILE)
+            .and_then(|()| to.sync_names())
+            .map_err(Error::io("naming the copy's identity"))?;
         Ok(BackupReport {
             segments: segments.len() as u64,
             bytes: end - start,
@@ -145,9 +152,8 @@ fn newest_checkpoint(disk: &dyn Disk) -> io::Result<(String, Vec<u8>)> {
     let name = checkpoint::names(disk)?
         .pop()
         .ok_or(io::ErrorKind::NotFound)?;
-    let file = disk.open(&name, Access::Read)?;
-    let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
-    file.read_at(&mut bytes, 0)?;
+    let damaged = || io::Error::new(io::ErrorKind::InvalidData, format!("{name} is damaged"));
+    let bytes = checkpoint::read_bytes(disk, &name)?.ok_or_else(damaged)?;
     Ok((name, bytes))
 }
 
@@ -165,11 +171,20 @@ fn copy_segment(
         store_id,
     }
     .encode();
-    copy_file(from, to, segment.data().name(), len, &header)?;
+    // What is another store's stays so, and is not made to look like ours.
+    let foreign = is_foreign(from, segment.data().name(), segment.data().store_id())?;
+    let head: &[u8] = if foreign { &[] } else { &header };
+    copy_file(from, to, segment.data().name(), len, head)?;
     if segment.sealed().is_some() && end == segment.end().unwrap_or(u64::MAX) {
         let index = from.open(segment.index_file().name(), Access::Read)?;
         let len = index.len()?;
-        copy_file(from, to, segment.index_file().name(), len, &[])?;
+        let mut head = [0; INDEX_HEADER_LEN];
+        let head = match index.read_at(&mut head, 0) {
+            Ok(()) => handed_over(&head, segment.data().store_id(), store_id),
+            Err(_) => None,
+        };
+        let head = head.as_ref().map_or(&[][..], |head| &head[..]);
+        copy_file(from, to, segment.index_file().name(), len, head)?;
     }
     Ok(())
 }

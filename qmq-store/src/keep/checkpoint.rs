@@ -6,8 +6,8 @@
 //!
 //! ```text
 //!  0 [u8;8] "QMQ-CKP\n"   8 u32 version   12 u32 crc of bytes 8..12 and 16..
-//! 16 u64 file length     24 u64 replay from   32 u64 synced end   40 u64 start of the log   48 u64 last record time
-//! 56 u32 incarnation     60 u32 count of sealed segments; each: u64 base, u64 end, u64 first and u64 last record time (ms)
+//! 16 u64 file length     24 u128 store id   40 u64 replay from   48 u64 synced end   56 u64 start of the log   64 u64 last record time
+//! 72 u32 incarnation     76 u32 count of sealed segments; each: u64 base, u64 end, u64 first and u64 last record time (ms)
 //!    u32 count of subjects; each: u16 length, name, u64 next sequence, u64 pull floor, u32 count of groups; each: see `consume::snapshot`
 //! ```
 
@@ -27,13 +27,14 @@ use crate::log::segment::numbered;
 pub(crate) const CHECKPOINT_VERSION: u32 = 1;
 const MAGIC: [u8; 8] = *b"QMQ-CKP\n";
 const PREFIX: &str = "checkpoint-";
-const FIXED_LEN: usize = 60;
+const FIXED_LEN: usize = 76;
 /// Checkpoints kept: the newest, and the one before in case the newest is damaged.
 const KEPT: usize = 2;
 
 /// The part of a checkpoint that is not about subjects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Summary {
+    pub(crate) store_id: u128,
     pub(crate) replay_from: u64,
     pub(crate) synced_end: u64,
     pub(crate) start: u64,
@@ -123,6 +124,7 @@ pub(crate) fn take(log: &Log, catalog: &Catalog) -> Result<u64, Error> {
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&CHECKPOINT_VERSION.to_le_bytes());
     out.extend_from_slice(&[0; 12]);
+    out.extend_from_slice(&log.store_id.to_le_bytes());
     for word in [
         replay_from,
         log.commit.synced(),
@@ -147,8 +149,7 @@ pub(crate) fn take(log: &Log, catalog: &Catalog) -> Result<u64, Error> {
     out.append(&mut subjects);
     let len = out.len() as u64;
     out[16..24].copy_from_slice(&len.to_le_bytes());
-    let crc = crc(&out);
-    out[12..16].copy_from_slice(&crc.to_le_bytes());
+    finish(&mut out);
 
     let name = checkpoint_name(replay_from);
     let write = || {
@@ -161,6 +162,17 @@ pub(crate) fn take(log: &Log, catalog: &Catalog) -> Result<u64, Error> {
     log.with_reserve(write)
         .map_err(Error::io(format!("writing {name}")))?;
     Ok(replay_from)
+}
+
+fn finish(bytes: &mut [u8]) {
+    let crc = crc(bytes);
+    bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// Makes a copy of a checkpoint one of the store `store_id`.
+pub(crate) fn hand_over(bytes: &mut [u8], store_id: u128) {
+    bytes[24..40].copy_from_slice(&store_id.to_le_bytes());
+    finish(bytes);
 }
 
 fn put_name(out: &mut Vec<u8>, name: &str) {
@@ -190,17 +202,50 @@ pub(crate) fn names(disk: &dyn Disk) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Reads a checkpoint; `None` if it is not what was written.
+/// A checkpoint as it was found.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Good(Summary, Vec<SubjectState>),
+    /// Its bytes are not what was written.
+    Damaged,
+    /// Another store's.
+    Foreign,
+}
+
+/// Reads a checkpoint. A file that does not give its bytes is an error, and says nothing about them.
 pub(crate) fn read(
     disk: &dyn Disk,
     name: &str,
+    store_id: u128,
     interner: &Names,
-) -> io::Result<Option<(Summary, Vec<SubjectState>)>> {
+) -> io::Result<Found> {
+    Ok(
+        match read_bytes(disk, name)?.map(|bytes| decode(&bytes, interner)) {
+            Some(Some((summary, _))) if summary.store_id != store_id => Found::Foreign,
+            Some(Some((summary, subjects))) => Found::Good(summary, subjects),
+            Some(None) | None => Found::Damaged,
+        },
+    )
+}
+
+/// All bytes of a checkpoint, if it is as long as it says: no memory is taken for what a length alone promises.
+pub(crate) fn read_bytes(disk: &dyn Disk, name: &str) -> io::Result<Option<Vec<u8>>> {
     let file = disk.open(name, Access::Read)?;
     let len = file.len()?;
-    let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+    let mut fixed = [0; FIXED_LEN];
+    if len < FIXED_LEN as u64 {
+        return Ok(None);
+    }
+    file.read_at(&mut fixed, 0)?;
+    if take_u64(&mut &fixed[16..]) != Some(len) {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    let len = usize::try_from(len).map_err(io::Error::other)?;
+    bytes.try_reserve_exact(len).map_err(io::Error::other)?;
+    bytes.resize(len, 0);
     file.read_at(&mut bytes, 0)?;
-    Ok(decode(&bytes, interner))
+    Ok(Some(bytes))
 }
 
 /// Decodes the bytes of a checkpoint. Everything is checked against the bytes that are there before memory is taken for it.
@@ -217,6 +262,7 @@ pub(crate) fn decode(bytes: &[u8], interner: &Names) -> Option<(Summary, Vec<Sub
         return None;
     }
     let mut summary = Summary {
+        store_id: u128::from(take_u64(&mut input)?) | (u128::from(take_u64(&mut input)?) << 64),
         replay_from: take_u64(&mut input)?,
         synced_end: take_u64(&mut input)?,
         start: take_u64(&mut input)?,

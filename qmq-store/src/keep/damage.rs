@@ -28,6 +28,8 @@ pub enum DamageKind {
     Checkpoint,
     /// Synced records at the end of the log are gone.
     LostTail,
+    /// A log segment or a checkpoint of another store: nothing of it is used, and it is not removed.
+    Foreign,
 }
 
 /// A damaged stretch.
@@ -84,6 +86,7 @@ impl fmt::Display for Damage {
             DamageKind::Index => "index",
             DamageKind::Checkpoint => "checkpoint",
             DamageKind::LostTail => "synced records lost at the end",
+            DamageKind::Foreign => "belongs to another store",
         };
         write!(
             f,

@@ -4,7 +4,7 @@
 use std::io;
 
 use crate::disk::{Access, Disk};
-use crate::log::segment::{SEGMENT_HEADER_LEN, Segment, index_name, log_name};
+use crate::log::segment::{SEGMENT_HEADER_LEN, Segment, SegmentHeader, index_name, log_name};
 
 /// Ends the name of a file that is being written.
 const TEMPORARY: &str = ".tmp";
@@ -37,6 +37,40 @@ pub(crate) fn write_whole(disk: &dyn Disk, name: &str, bytes: &[u8]) -> io::Resu
         return Err(error);
     }
     disk.rename(&temporary, name)
+}
+
+/// Whether the file of this name is a segment of another store than `store_id`.
+pub(crate) fn is_foreign(disk: &dyn Disk, name: &str, store_id: u128) -> io::Result<bool> {
+    let mut head = [0; SEGMENT_HEADER_LEN as usize];
+    let read = disk
+        .open(name, Access::Read)
+        .and_then(|file| file.read_at(&mut head, 0));
+    match read {
+        Ok(()) => Ok(SegmentHeader::is_foreign(&head, store_id)),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => Ok(false),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Gives a file of another store a name that is no store's: it may be the only one of its kind.
+pub(crate) fn set_aside(disk: &dyn Disk, name: &str) -> io::Result<()> {
+    let mut aside = format!("{name}.foreign");
+    while disk.open(&aside, Access::Read).is_ok() {
+        aside.push('~');
+    }
+    disk.rename(name, &aside)
+}
+
+/// Removes a file of the log, or sets it aside if it is another store's.
+pub(crate) fn discard(disk: &dyn Disk, name: &str, store_id: u128) -> io::Result<()> {
+    // A header that cannot be read says nothing.
+    if is_foreign(disk, name, store_id).unwrap_or(false) {
+        set_aside(disk, name)
+    } else {
+        disk.remove(name)
+    }
 }
 
 /// Bytes of a segment, and offset and length in the log of what could not be read of it (zero in the bytes).

@@ -5,7 +5,6 @@ use std::io;
 use super::checkpoint::is_checkpoint;
 use super::files::temporary_of;
 use super::identity::{IDENTITY_FILE, is_begun};
-use super::opening::not_writable;
 use crate::disk::{Disk, LOCK_FILE};
 use crate::error::OpenError;
 use crate::log::published::PUBLISHED_FILE;
@@ -13,9 +12,13 @@ use crate::log::segment::{SEGMENT_HEADER_LEN, index_base, log_base};
 use crate::log::{RESERVE_FILES, SPARE_FILE};
 use crate::options::Options;
 
+/// The identity of a backup until everything else of it is there.
+pub(crate) const UNFINISHED_FILE: &str = "store.unfinished";
+
 /// Whether a file of this name may stand beside a log.
 fn is_ours(name: &str) -> bool {
     name == IDENTITY_FILE
+        || name == UNFINISHED_FILE
         || name == PUBLISHED_FILE
         || name == SPARE_FILE
         || name == LOCK_FILE
@@ -32,16 +35,49 @@ fn is_log(name: &str) -> bool {
 /// A file that was being written when its writer stopped.
 fn is_temporary(name: &str) -> bool {
     temporary_of(name).is_some_and(|whole| {
-        whole == IDENTITY_FILE || index_base(whole).is_some() || is_checkpoint(whole)
+        whole == IDENTITY_FILE
+            || whole == UNFINISHED_FILE
+            || index_base(whole).is_some()
+            || is_checkpoint(whole)
     })
+}
+
+/// Refuses a folder whose files are not files: opening a pipe would wait for ever, and behind a link others may be at work.
+pub(crate) fn check_regular(disk: &dyn Disk) -> Result<(), OpenError> {
+    let others = disk
+        .others()
+        .map_err(|error| not_readable(&disk.describe(), error))?;
+    match others.into_iter().find(|name| is_ours(name)) {
+        Some(file) => Err(OpenError::NotAFile {
+            folder: disk.describe(),
+            file,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Refuses what a backup left that was interrupted.
+pub(crate) fn check_finished(disk: &dyn Disk) -> Result<(), OpenError> {
+    let files = disk
+        .list()
+        .map_err(|error| not_readable(&disk.describe(), error))?;
+    let has = |name| files.iter().any(|file| file.name == name);
+    if has(UNFINISHED_FILE) && !has(IDENTITY_FILE) {
+        return Err(OpenError::UnfinishedBackup {
+            folder: disk.describe(),
+        });
+    }
+    Ok(())
 }
 
 /// Refuses a folder of another program before anything in it is touched. Without an identity only what a crash can have left while the identity
 /// was first written is taken for ours.
 pub(crate) fn check_folder(disk: &dyn Disk) -> Result<(), OpenError> {
+    check_regular(disk)?;
+    check_finished(disk)?;
     let files = disk
         .list()
-        .map_err(|error| not_writable(&disk.describe(), error))?;
+        .map_err(|error| not_readable(&disk.describe(), error))?;
     if files.iter().any(|file| file.name == IDENTITY_FILE) {
         return Ok(());
     }
@@ -92,6 +128,10 @@ fn check_others(disk: &dyn Disk) -> Result<(), OpenError> {
     }
 }
 
+fn not_readable(folder: &str, error: io::Error) -> OpenError {
+    OpenError::io(format!("listing {folder}"))(error)
+}
+
 fn not_a_store(disk: &dyn Disk, found: &str) -> OpenError {
     OpenError::NotAStore {
         folder: disk.describe(),
@@ -105,7 +145,11 @@ pub(crate) fn tidy(disk: &dyn Disk, clean: bool, options: &Options) -> io::Resul
         let reserve = RESERVE_FILES.contains(&file.name.as_str());
         let reserve_kept = clean && file.len == SEGMENT_HEADER_LEN + options.segment_bytes;
         // After a crash these may be segments whose new name was lost, and hold records.
-        if file.name == SPARE_FILE || is_temporary(&file.name) || (reserve && !reserve_kept) {
+        if file.name == SPARE_FILE
+            || file.name == UNFINISHED_FILE
+            || is_temporary(&file.name)
+            || (reserve && !reserve_kept)
+        {
             disk.remove(&file.name)?;
         }
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::files::is_foreign;
 use super::folder::check_folder;
 use super::identity::Identity;
 use super::recovery::{Extent, OpenReport, Replay, recover};
@@ -22,7 +23,7 @@ use crate::disk::{Access, Disk, MappedDisk, Maps};
 use crate::error::{Error, OpenError};
 use crate::index::catalog::{Catalog, DamagedIndex};
 use crate::index::sealed::SealedIndex;
-use crate::log::published;
+use crate::log::published::{self, PUBLISHED_FILE};
 use crate::log::scan::{Found, Scan};
 use crate::log::segment::{Segment, log_base};
 use crate::options::Options;
@@ -95,21 +96,27 @@ impl ReadOnlyStore {
         let identity = Identity::read(&**disk)?.ok_or_else(|| OpenError::NoStore {
             folder: disk.describe(),
         })?;
-        let published = match published::read(&**disk) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            outcome => outcome.map_err(OpenError::io("reading the published end"))?,
-        };
-        let published = published.filter(|end| end.incarnation == identity.incarnation);
-        let until = identity.clean_end.or(published.map(|end| end.written));
+        let published = published::read(&**disk, identity.store_id)
+            .map_err(OpenError::unreadable(PUBLISHED_FILE))?
+            .filter(|end| end.incarnation >= identity.incarnation);
+        // An identity from before what is published is an older one that was put back, or a writer has opened the store meanwhile.
+        let older =
+            published.is_some_and(|end| identity.clean_end.is_some_and(|clean| clean < end.synced));
+        let clean_end = identity.clean_end.filter(|_| !older);
+        let until = clean_end.or(published.map(|end| end.written));
         let extent = Extent {
-            known_synced: identity.clean_end.unwrap_or(0),
+            known_synced: clean_end.unwrap_or(0),
             until: until.unwrap_or(u64::MAX),
             writable: false,
         };
-        let maps = Maps::new(Arc::clone(disk), options.mapped_files_max);
+        let maps = Maps::new(
+            Arc::clone(disk),
+            identity.store_id,
+            options.mapped_files_max,
+        );
         let recovered = recover(&**disk, &maps, identity.store_id, extent)?;
         let mut report = recovered.report;
-        report.clean = identity.clean_end == Some(recovered.end);
+        report.clean = clean_end == Some(recovered.end);
         report.incarnation = identity.incarnation;
         Ok(Self {
             disk: Arc::clone(disk),
@@ -118,7 +125,7 @@ impl ReadOnlyStore {
             names: recovered.names,
             segments: RwLock::new(Arc::new(recovered.segments)),
             end: AtomicU64::new(recovered.end),
-            incarnation: identity.incarnation,
+            incarnation: published.map_or(identity.incarnation, |end| end.incarnation),
             report,
             refreshing: Mutex::new(()),
         })
@@ -144,7 +151,8 @@ impl ReadOnlyStore {
     pub fn refresh(&self) -> Result<bool, Error> {
         let _one = self.refreshing.lock();
         let doing = "following the writer";
-        let published = published::read(&*self.disk).map_err(Error::io(doing))?;
+        let published = published::read(&*self.disk, self.maps.store_id())
+            .map_err(Error::io(format!("reading {PUBLISHED_FILE}")))?;
         let Some(published) = published else {
             return Ok(false);
         };
@@ -228,7 +236,17 @@ impl ReadOnlyStore {
         if until <= from {
             return Ok(());
         }
-        let file = self.disk.open(segment.data().name(), Access::Read)?;
+        let name = segment.data().name();
+        if is_foreign(&*self.disk, name, self.maps.store_id())? {
+            let foreign = io::Error::other(format!("{name} belongs to another store"));
+            return Err(foreign);
+        }
+        let file = self.disk.open(name, Access::Read)?;
+        if file.len()? < segment.position(until) {
+            // Before memory is taken for it.
+            let short = io::ErrorKind::UnexpectedEof;
+            return Err(io::Error::new(short, format!("{name} is too short")));
+        }
         let mut bytes = vec![0; (until - from) as usize];
         file.read_at(&mut bytes, segment.position(from))?;
         let mut replay = Replay::new(&self.catalog, &self.names, 0);
@@ -354,7 +372,8 @@ impl ReadOnlyStore {
             progress,
         )
         .map_err(Error::io(doing))?;
-        verify_checkpoints(&*self.disk, &mut report).map_err(Error::io(doing))?;
+        verify_checkpoints(&*self.disk, self.maps.store_id(), &mut report)
+            .map_err(Error::io(doing))?;
         Ok(report)
     }
 }
@@ -369,6 +388,7 @@ impl Source for ReadOnlyStore {
     }
 
     fn mend(&self, damaged: &DamagedIndex) -> Result<(), Error> {
+        damaged.check_readable()?;
         let name = damaged.0.index_file().name();
         Err(Error::io(format!(
             "{name} is damaged, and only a writer can rebuild it"

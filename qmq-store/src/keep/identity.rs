@@ -45,7 +45,7 @@ pub(crate) fn is_begun(disk: &dyn Disk, name: &str) -> io::Result<bool> {
 }
 
 impl Identity {
-    fn encode(&self) -> [u8; LEN] {
+    pub(crate) fn encode(&self) -> [u8; LEN] {
         let mut out = [0; LEN];
         out[..8].copy_from_slice(&MAGIC);
         out[8..12].copy_from_slice(&STORE_VERSION.to_le_bytes());

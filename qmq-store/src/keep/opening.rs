@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use super::checkpoint::is_checkpoint;
 use super::damage::DamageKind;
+use super::files::set_aside;
 use super::folder::{check_folder, tidy};
 use super::housekeeper;
 use super::identity::Identity;
@@ -17,6 +19,7 @@ use super::recovery::{Extent, OpenReport, Recovered, make_durable, recover};
 use crate::consume::later::Later;
 use crate::disk::{Access, Disk, Maps};
 use crate::error::{Error, OpenError, is_full};
+use crate::log::published::{self, PUBLISHED_FILE};
 use crate::log::segment::SEGMENT_HEADER_LEN;
 use crate::log::{Log, LogStart, SealJob};
 use crate::options::Options;
@@ -64,15 +67,23 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, options: Options) -> Result<Inner, Open
     })?;
     let found = Identity::read(&**disk)?;
     let mut identity = identity_of(&options, found);
-    let clean_end = identity.clean_end;
-    let maps = Maps::new(Arc::clone(disk), options.mapped_files_max);
+    let (clean_end, known_synced) = believed(&**disk, &identity)?;
+    let maps = Maps::new(
+        Arc::clone(disk),
+        identity.store_id,
+        options.mapped_files_max,
+    );
     let extent = Extent {
-        known_synced: clean_end.unwrap_or(0),
+        known_synced,
         until: clean_end.unwrap_or(u64::MAX),
         writable: true,
     };
     let mut recovered = recover(&**disk, &maps, identity.store_id, extent)?;
-    recovered.report.clean = clean_end == Some(recovered.end);
+    // The checkpoint may have proved the same as what is published.
+    let clean_end = clean_end.filter(|&end| end >= recovered.synced);
+    recovered.report.clean = clean_end == Some(recovered.end) && !recovered.lost_tail;
+    // An older identity that was put back has an older one.
+    identity.incarnation = identity.incarnation.max(recovered.incarnation);
     if !recovered.report.clean {
         // A loss of power may have taken back what consumers have seen: nothing that they hold may settle other messages.
         identity.incarnation += 1;
@@ -148,6 +159,17 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, options: Options) -> Result<Inner, Open
     })
 }
 
+/// The clean end, unless more was synced since: then the identity is an older one that was put back. And how far the log is known to be synced.
+fn believed(disk: &dyn Disk, identity: &Identity) -> Result<(Option<u64>, u64), OpenError> {
+    let published =
+        published::read(disk, identity.store_id).map_err(OpenError::unreadable(PUBLISHED_FILE))?;
+    let synced = published.map_or(0, |end| end.synced);
+    Ok(match identity.clean_end {
+        Some(end) if end < synced => (None, synced),
+        clean_end => (clean_end, clean_end.unwrap_or(0)),
+    })
+}
+
 /// The identity of the store that is being opened; of a new one if there was none.
 fn identity_of(options: &Options, found: Option<Identity>) -> Identity {
     found.unwrap_or_else(|| Identity {
@@ -158,14 +180,14 @@ fn identity_of(options: &Options, found: Option<Identity>) -> Identity {
     })
 }
 
-/// A damaged checkpoint is of no use, and its name could outlive that of a good one.
+/// A damaged checkpoint is of no use, and its name could outlive that of a good one; so could another store's.
 fn remove_damaged_checkpoints(disk: &dyn Disk, report: &OpenReport) -> io::Result<()> {
-    for damage in report
-        .damages
-        .iter()
-        .filter(|damage| damage.kind == DamageKind::Checkpoint)
-    {
-        disk.remove(&damage.file)?;
+    for damage in &report.damages {
+        match damage.kind {
+            DamageKind::Checkpoint => disk.remove(&damage.file)?,
+            DamageKind::Foreign if is_checkpoint(&damage.file) => set_aside(disk, &damage.file)?,
+            _ => {}
+        }
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use super::files::{read_segment, write_index};
+use super::files::{is_foreign, read_segment, write_index};
 use crate::disk::Disk;
 use crate::index::active::{Entry, HOLE, Run};
 use crate::index::catalog::Catalog;
@@ -45,7 +45,10 @@ fn rebuild_index(
         return Err(io::Error::other("the segment is still being written"));
     };
     let (bytes, _) = match read_segment(log_disk, segment, end) {
-        // A lost segment: all its messages are holes.
+        // A segment that is lost, or not ours: all its messages are holes.
+        Ok(_) if is_foreign(log_disk, segment.data().name(), segment.data().store_id())? => {
+            (Vec::new(), Vec::new())
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), Vec::new()),
         read => read?,
     };
@@ -76,7 +79,7 @@ fn rebuild_index(
         }
     }
     let subjects = catalog.len() as u32;
-    let mut builder = IndexBuilder::new(segment.base, subjects as usize);
+    let mut builder = IndexBuilder::new(segment.data().store_id(), segment.base, subjects as usize);
     for id in 0..subjects {
         let entries = found.remove(&id).unwrap_or_default();
         let end = entries

@@ -59,6 +59,10 @@ pub(crate) struct Recovered {
     pub(crate) end: u64,
     /// Up to here something says that the log was synced.
     pub(crate) synced: u64,
+    /// Synced records at the end are gone.
+    pub(crate) lost_tail: bool,
+    /// The highest that wrote any of it.
+    pub(crate) incarnation: u32,
     pub(crate) last_time_ms: u64,
     pub(crate) report: OpenReport,
 }
@@ -74,6 +78,7 @@ pub(crate) struct Extent {
 struct Recovery<'a> {
     disk: &'a dyn Disk,
     maps: &'a Arc<Maps>,
+    store_id: u128,
     extent: Extent,
     report: OpenReport,
     catalog: Catalog,
@@ -89,6 +94,7 @@ struct Recovery<'a> {
     incarnation: u32,
     /// A bad record has been met and the rest of the log has been searched for higher synced ends.
     searched: bool,
+    lost_tail: bool,
     last_time_ms: u64,
 }
 
@@ -102,6 +108,7 @@ pub(crate) fn recover(
     let mut recovery = Recovery {
         disk,
         maps,
+        store_id,
         extent,
         report: OpenReport::default(),
         catalog: Catalog::default(),
@@ -113,10 +120,11 @@ pub(crate) fn recover(
         synced: extent.known_synced,
         incarnation: 0,
         searched: false,
+        lost_tail: false,
         last_time_ms: 0,
     };
     recovery.load_checkpoint()?;
-    recovery.find_segments(store_id)?;
+    recovery.find_segments()?;
     let (sealed, damaged) = recovery.open_sealed();
     let end = recovery.replay(sealed)?;
     // Only now is it known where the subjects stood when the segment behind the last sealed one began.
@@ -132,6 +140,8 @@ pub(crate) fn recover(
         touched: recovery.touched,
         end,
         synced: recovery.synced.min(end),
+        lost_tail: recovery.lost_tail,
+        incarnation: recovery.incarnation.max(recovery.summary.incarnation),
         last_time_ms: recovery.last_time_ms,
         report: recovery.report,
     })

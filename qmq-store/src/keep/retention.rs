@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::files::{is_foreign, set_aside};
 use crate::disk::{Access, DiskFile};
 use crate::error::Error;
 use crate::index::catalog::floor;
@@ -91,6 +92,11 @@ pub(crate) fn retire(inner: &Inner) -> Result<(), Error> {
 
 fn remove(inner: &Inner, segment: &Segment) -> io::Result<()> {
     let mut retired = inner.retired.lock();
+    let name = segment.data().name();
+    if is_foreign(&*inner.log.disk, name, inner.log.store_id).unwrap_or(false) {
+        segment.data().forget();
+        set_aside(&*inner.log.disk, name)?;
+    }
     for file in [segment.data(), segment.index_file()] {
         let open = match inner.log.disk.open(file.name(), Access::Write) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -196,6 +202,7 @@ fn oldest_needed(inner: &Inner, segments: &[Arc<Segment>]) -> Result<u64, Error>
         let first = match floor(&subject, segments) {
             Ok(first) => first,
             Err(damaged) => {
+                damaged.check_readable()?;
                 super::housekeeper::rebuild_held(inner, &damaged.0)?;
                 return Ok(0);
             }

@@ -41,7 +41,7 @@ fn seal(log: &Log, catalog: &Catalog, job: &SealJob) -> io::Result<()> {
     touched.sort_unstable();
     let mut touched = touched.into_iter().peekable();
     let subjects = catalog.all();
-    let mut builder = IndexBuilder::new(base, job.subjects as usize);
+    let mut builder = IndexBuilder::new(log.store_id, base, job.subjects as usize);
     for subject in subjects.iter().take(job.subjects as usize) {
         let index = subject.index.lock();
         if touched.next_if_eq(&subject.id).is_some() {

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::checkpoint;
 use super::damage::{Damage, DamageKind};
-use super::files::read_segment;
+use super::files::{is_foreign, read_segment};
 use crate::consume::{Action, Names};
 use crate::disk::Disk;
-use crate::error::Error;
+use crate::error::{Error, is_of_the_medium, named};
 use crate::index::catalog::Catalog;
 use crate::index::sealed::SealedIndex;
 use crate::log::record::{Header, Kind};
@@ -48,7 +48,8 @@ pub(crate) fn verify_segments(
         if end < segment.base {
             break;
         }
-        verify_segment(disk, catalog, segment, end, &mut report)?;
+        verify_segment(disk, catalog, segment, end, &mut report)
+            .map_err(|error| named(&error, segment.data().name()))?;
         progress(end - start, until - start);
     }
     Ok(report)
@@ -62,6 +63,11 @@ fn verify_segment(
     report: &mut VerifyReport,
 ) -> io::Result<()> {
     let name = segment.data().name();
+    if is_foreign(disk, name, segment.data().store_id())? {
+        let foreign = Damage::new(DamageKind::Foreign, name, segment.base, end - segment.base);
+        report.damages.push(foreign);
+        return Ok(());
+    }
     let (bytes, unreadable) = match read_segment(disk, segment, end) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), Vec::new()),
         outcome => outcome?,
@@ -83,16 +89,8 @@ fn verify_segment(
     report.segments += 1;
     report.bytes += bytes.len() as u64;
     let index = segment.sealed();
-    if index.as_ref().is_some_and(|index| index.verify().is_err()) {
-        report.damages.push(Damage::new(
-            DamageKind::Index,
-            segment.index_file().name(),
-            0,
-            0,
-        ));
-    }
+    let mut indexed = index.as_ref().is_none_or(|index| index.verify().is_ok());
     let mut scan = Scan::new(&bytes, segment.base);
-    let mut indexed = true;
     while let Some(found) = scan.next() {
         match found {
             Found::Record { record, batch_ok } => {
@@ -181,18 +179,22 @@ fn is_indexed(
 }
 
 /// Verifies the checkpoints of a folder.
-pub(crate) fn verify_checkpoints(disk: &dyn Disk, report: &mut VerifyReport) -> io::Result<()> {
+pub(crate) fn verify_checkpoints(
+    disk: &dyn Disk,
+    store_id: u128,
+    report: &mut VerifyReport,
+) -> io::Result<()> {
     for name in checkpoint::names(disk)? {
-        match checkpoint::read(disk, &name, &Names::default()) {
-            Ok(Some(_)) => {}
+        let kind = match checkpoint::read(disk, &name, store_id, &Names::default()) {
+            Ok(checkpoint::Found::Good(..)) => continue,
+            Ok(checkpoint::Found::Damaged) => DamageKind::Checkpoint,
+            Ok(checkpoint::Found::Foreign) => DamageKind::Foreign,
             // A live store may have replaced it meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Ok(None) | Err(_) => {
-                report
-                    .damages
-                    .push(Damage::new(DamageKind::Checkpoint, name, 0, 0));
-            }
-        }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if is_of_the_medium(&error) => DamageKind::Unreadable,
+            Err(error) => return Err(named(&error, &name)),
+        };
+        report.damages.push(Damage::new(kind, name, 0, 0));
     }
     Ok(())
 }
@@ -242,7 +244,7 @@ impl Inner {
             };
             let end = segment.end().unwrap_or(until).min(until);
             verify_segment(&*self.log.disk, &self.catalog, segment, end, &mut report)
-                .map_err(Error::io(doing))?;
+                .map_err(Error::io(format!("{doing}: {}", segment.data().name())))?;
             drop(held);
             next = segment.base + 1;
             if let Some(pace) = pace {
@@ -250,7 +252,8 @@ impl Inner {
             }
             progress(end.saturating_sub(start), until - start);
         }
-        verify_checkpoints(&*self.log.disk, &mut report).map_err(Error::io(doing))?;
+        verify_checkpoints(&*self.log.disk, self.log.store_id, &mut report)
+            .map_err(Error::io(doing))?;
         Ok(report)
     }
 }

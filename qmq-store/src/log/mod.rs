@@ -78,7 +78,7 @@ impl Log {
         options: &Options,
         start: LogStart,
     ) -> io::Result<Self> {
-        let publisher = published::Publisher::open(&*disk)?;
+        let publisher = published::Publisher::open(&*disk, start.store_id)?;
         let mut segments = start.segments;
         let mut dirty = Dirty {
             names: true,

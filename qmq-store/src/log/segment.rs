@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
@@ -61,6 +61,11 @@ impl SegmentHeader {
             newer => Err(HeaderProblem::Newer(newer)),
         }
     }
+
+    /// Whether this is the good header of a segment of another store than `store_id`.
+    pub(crate) fn is_foreign(bytes: &[u8; SEGMENT_HEADER_LEN as usize], store_id: u128) -> bool {
+        Self::decode(bytes).is_ok_and(|header| header.store_id != store_id)
+    }
 }
 
 /// A segment of the log, active or sealed.
@@ -75,6 +80,8 @@ pub(crate) struct Segment {
     pub(crate) first_time_ms: AtomicU64,
     pub(crate) last_time_ms: AtomicU64,
     data: MappedFile,
+    /// The header has been looked at and is not another store's.
+    ours: AtomicBool,
     index_file: MappedFile,
     /// `None` while the entries are in memory.
     index: RwLock<Option<Arc<SealedIndex>>>,
@@ -89,6 +96,7 @@ impl Segment {
             first_time_ms: AtomicU64::new(0),
             last_time_ms: AtomicU64::new(0),
             data: maps.file(&log_name(base)),
+            ours: AtomicBool::new(false),
             index_file: maps.file(&index_name(base)),
             index: RwLock::new(None),
         }
@@ -140,7 +148,19 @@ impl Segment {
     }
 
     pub(crate) fn region(&self) -> io::Result<Arc<Region>> {
-        self.data.region()
+        let region = self.data.region()?;
+        if !self.ours.load(Ordering::Relaxed) {
+            let head = region.bytes(0, SEGMENT_HEADER_LEN as usize);
+            let head = head.and_then(|head| head.try_into().ok());
+            if head.is_some_and(|head| SegmentHeader::is_foreign(head, self.data.store_id())) {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "it belongs to another store",
+                ));
+            }
+            self.ours.store(true, Ordering::Relaxed);
+        }
+        Ok(region)
     }
 
     pub(crate) fn data(&self) -> &MappedFile {

@@ -8,11 +8,12 @@ use std::io::BufRead;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use qmq_store::message::check_subject;
-use qmq_store::{Durability, Error, Message, Options, Store};
+use qmq_store::{Durability, Error, Message, Options, Retention, Store};
 
 use super::Level;
 use crate::cli::failure::{Failure, chain, complain};
@@ -20,6 +21,10 @@ use lines::{Line, Lines};
 use printer::{Outcome, Printer};
 use room::{Room, Taken};
 
+/// Each subject has its thread.
+const SUBJECTS_MAX: usize = 256;
+/// So many lines in a row are refused one by one while the disk is full; the others are counted.
+const FULL_SAID_MAX: u64 = 20;
 /// Lines appended and not yet printed.
 const IN_FLIGHT_MAX: usize = 1_024;
 /// Bytes of lines read and not yet appended, of all subjects together.
@@ -30,6 +35,9 @@ Prints `SUBJECT SEQUENCE` for each line, in order, once the message has the
 durability asked for: from then on it survives a kill -9 (buffered) or a loss
 of power (synced). A line that is refused is an error on standard error; the
 others go on, and the exit code is 1 at the end.
+
+Nothing that is stored already is retired, however old it is, unless
+--retention-hours is given.
 
 With several --subject, lines are dealt to them in turn, each subject has its
 own thread, and the order of what is printed is kept within each subject.
@@ -46,7 +54,7 @@ pub(crate) struct Args {
     /// The store's folder; made if there is none
     #[arg(long)]
     dir: PathBuf,
-    /// Subject to append to; may be given several times
+    /// Subject to append to; may be given several times, 256 at most
     #[arg(long, required = true)]
     subject: Vec<String>,
     /// What a message survives once its line is printed
@@ -55,9 +63,32 @@ pub(crate) struct Args {
     /// Size of the log's files in bytes; three are allocated at once [default: 64 MiB]
     #[arg(long, value_name = "BYTES")]
     segment_bytes: Option<u64>,
+    /// Retire what is older, whole files at a time [default: nothing is retired]
+    #[arg(long, value_name = "HOURS")]
+    retention_hours: Option<u64>,
     /// Print JSON, one object a line
     #[arg(long)]
     json: bool,
+}
+
+impl Args {
+    fn options(&self) -> Result<Options, Failure> {
+        let options = Options {
+            retention: Retention {
+                max_age: self
+                    .retention_hours
+                    .map(|hours| Duration::from_secs(hours.saturating_mul(3_600))),
+                ..Retention::default()
+            },
+            ..self
+                .segment_bytes
+                .map_or_else(Options::default, Options::with_segment_bytes)
+        };
+        options
+            .check()
+            .map_err(|e| Failure::usage(e.to_string(), "give another --segment-bytes"))?;
+        Ok(options)
+    }
 }
 
 /// A line on its way to its lane: its number, its bytes, and the room that they take.
@@ -73,6 +104,8 @@ struct Shared<'a> {
     stop: AtomicBool,
     /// Lines refused.
     refused: AtomicU64,
+    /// Lines in a row that a full disk refused.
+    full: AtomicU64,
 }
 
 impl<'a> Shared<'a> {
@@ -83,6 +116,7 @@ impl<'a> Shared<'a> {
             room: Room::new(BUFFERED_MAX),
             stop: AtomicBool::new(false),
             refused: AtomicU64::new(0),
+            full: AtomicU64::new(0),
         }
     }
 
@@ -91,7 +125,27 @@ impl<'a> Shared<'a> {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A line was taken, or there are no more: says how many a full disk refused in silence.
+    fn room(&self) {
+        if self.full.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let full = self.full.swap(0, Ordering::Relaxed);
+        if full > FULL_SAID_MAX {
+            let silent = full - FULL_SAID_MAX;
+            complain(&format!(
+                "{silent} lines more were refused: the disk was full"
+            ));
+        }
+    }
+
     fn refuse_for(&self, line: u64, error: &Error) {
+        if matches!(error, Error::DiskFull { .. })
+            && self.full.fetch_add(1, Ordering::Relaxed) >= FULL_SAID_MAX
+        {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         if matches!(error, Error::Poisoned { .. } | Error::Closed)
             && self.stop.swap(true, Ordering::Relaxed)
         {
@@ -109,9 +163,16 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         check_subject(subject)
             .map_err(|e| Failure::usage(e.to_string(), "give another --subject"))?;
     }
-    let options = args
-        .segment_bytes
-        .map_or_else(Options::default, Options::with_segment_bytes);
+    if args.subject.len() > SUBJECTS_MAX {
+        return Err(Failure::usage(
+            format!(
+                "{} subjects; each has a thread, and {SUBJECTS_MAX} may be given",
+                args.subject.len()
+            ),
+            "give fewer --subject, and run the command again for the others",
+        ));
+    }
+    let options = args.options()?;
     let body_max = usize::try_from(options.body_bytes_max).unwrap_or(usize::MAX);
     let store = Store::open(&args.dir, options).map_err(|e| {
         Failure::of(
@@ -148,6 +209,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         let printed = printer.join().unwrap_or(Err(Failure::Reported));
         read.and(printed)
     });
+    shared.room();
     let refused = shared.refused.load(Ordering::Relaxed);
     let closed = store.close();
     printed?;
@@ -218,6 +280,7 @@ fn append_lane(
         let message = Message::new(subject, body);
         match shared.store.append_with(&message, Durability::Buffered) {
             Ok(at) => {
+                shared.room();
                 let tell = tell.clone();
                 let sequence = at.sequence;
                 shared

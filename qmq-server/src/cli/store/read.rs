@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use qmq_store::message::check_subject;
 use qmq_store::{Error, MessageView, Options, ReadOnlyStore, Records, Store};
 use serde::Serialize;
 
@@ -67,6 +68,8 @@ struct Line<'a> {
 
 /// Prints and, if asked, follows.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    check_subject(&args.subject)
+        .map_err(|e| Failure::usage(e.to_string(), "give another --subject"))?;
     let mut reader = Reader {
         args,
         out: Output::new(),

@@ -10,6 +10,7 @@ use crate::error::OpenError;
 use crate::index::sealed::SealedIndex;
 use crate::keep::checkpoint::{self, SubjectState, Summary};
 use crate::keep::damage::{Damage, DamageKind};
+use crate::keep::files::{discard, is_foreign, set_aside};
 use crate::keep::rebuild::rebuild;
 use crate::log::segment::{
     HeaderProblem, SEGMENT_HEADER_LEN, SEGMENT_VERSION, Segment, SegmentHeader, index_base,
@@ -20,17 +21,17 @@ impl Recovery<'_> {
     pub(super) fn load_checkpoint(&mut self) -> Result<(), OpenError> {
         let names = checkpoint::names(self.disk).map_err(OpenError::io("listing the folder"))?;
         for name in names.iter().rev() {
-            match checkpoint::read(self.disk, name, &self.names) {
-                Ok(Some((summary, subjects))) => {
+            let found = checkpoint::read(self.disk, name, self.store_id, &self.names)
+                .map_err(OpenError::unreadable(name))?;
+            let kind = match found {
+                checkpoint::Found::Good(summary, subjects) => {
                     self.adopt(summary, subjects);
                     return Ok(());
                 }
-                Ok(None) | Err(_) => {
-                    self.report
-                        .damages
-                        .push(Damage::new(DamageKind::Checkpoint, name, 0, 0));
-                }
-            }
+                checkpoint::Found::Damaged => DamageKind::Checkpoint,
+                checkpoint::Found::Foreign => DamageKind::Foreign,
+            };
+            self.report.damages.push(Damage::new(kind, name, 0, 0));
         }
         Ok(())
     }
@@ -43,13 +44,17 @@ impl Recovery<'_> {
             consumption.pull_floor = state.pull_floor;
             consumption.groups = state.groups;
         }
+        if self.extent.until == self.extent.known_synced && self.extent.until < summary.synced_end {
+            // The clean end is an older one that was put back.
+            self.extent.until = u64::MAX;
+        }
         self.synced = self.synced.max(summary.synced_end);
         self.last_time_ms = summary.last_time_ms;
         self.summary = summary;
     }
 
     /// Lists the segments and checks their names, headers and lengths against each other and the checkpoint.
-    pub(super) fn find_segments(&mut self, store_id: u128) -> Result<(), OpenError> {
+    pub(super) fn find_segments(&mut self) -> Result<(), OpenError> {
         let listed = self
             .disk
             .list()
@@ -71,6 +76,11 @@ impl Recovery<'_> {
             .iter()
             .map(|sealed| (sealed.base, sealed.end))
             .collect();
+        for base in files.keys().copied().collect::<Vec<_>>() {
+            if !sealed.contains_key(&base) && self.disown(base, files[&base].len)? {
+                files.remove(&base);
+            }
+        }
         let bases: BTreeSet<u64> = files
             .keys()
             .chain(sealed.keys())
@@ -104,7 +114,7 @@ impl Recovery<'_> {
                     self.report.damages.push(lost);
                 }
             } else if there >= SEGMENT_HEADER_LEN {
-                self.check_header(base, store_id)?;
+                self.check_header(base)?;
             } else if next.is_none() {
                 // Created and never synced, and so as if it had not been; or lost, which the replay tells.
                 break;
@@ -114,7 +124,25 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    fn check_header(&mut self, base: u64, store_id: u128) -> Result<(), OpenError> {
+    /// Reports a segment of another store, and gives its name free for one of ours.
+    fn disown(&mut self, base: u64, len: u64) -> Result<bool, OpenError> {
+        let name = log_name(base);
+        let reading = || OpenError::io(format!("reading {name}"));
+        if !is_foreign(self.disk, &name, self.store_id).map_err(reading())? {
+            return Ok(false);
+        }
+        if self.extent.writable {
+            set_aside(self.disk, &name)
+                .and_then(|()| self.disk.sync_names())
+                .map_err(OpenError::io(format!("setting {name} aside")))?;
+        }
+        let records = len - SEGMENT_HEADER_LEN;
+        let foreign = Damage::new(DamageKind::Foreign, name, base, records);
+        self.report.damages.push(foreign);
+        Ok(true)
+    }
+
+    fn check_header(&mut self, base: u64) -> Result<(), OpenError> {
         let name = log_name(base);
         let mut bytes = [0; SEGMENT_HEADER_LEN as usize];
         let read = self
@@ -123,7 +151,7 @@ impl Recovery<'_> {
             .and_then(|file| file.read_at(&mut bytes, 0));
         read.map_err(OpenError::io(format!("reading {name}")))?;
         match SegmentHeader::decode(&bytes) {
-            Ok(header) if header.base == base && header.store_id == store_id => {}
+            Ok(header) if header.base == base => {}
             Err(HeaderProblem::Newer(found)) => {
                 return Err(OpenError::NewerVersion {
                     file: name,
@@ -218,8 +246,7 @@ impl Recovery<'_> {
         // The checkpoint that does not count on them may have a name that is not durable yet: it must not go back alone.
         self.sync_names()?;
         for file in strangers {
-            self.disk
-                .remove(&file.name)
+            discard(self.disk, &file.name, self.store_id)
                 .map_err(OpenError::io(format!("removing {}", file.name)))?;
         }
         self.sync_names()

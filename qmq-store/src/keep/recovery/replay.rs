@@ -43,11 +43,28 @@ impl Recovery<'_> {
         }
         let synced = self.synced.min(self.extent.until);
         if end < synced {
-            let name = log_name(self.segments.last().map_or(end, |segment| segment.base));
+            self.lose(end, synced);
+        }
+        Ok(end.max(synced))
+    }
+
+    /// The log goes on where it is known to have been synced to: what lies between is a finished segment that is damaged, like any other, and its
+    /// offsets are nobody else's.
+    fn lose(&mut self, end: u64, synced: u64) {
+        if self
+            .segments
+            .last()
+            .is_none_or(|segment| segment.end().is_some())
+        {
+            self.segments.push(Arc::new(Segment::new(end, self.maps)));
+        }
+        if let Some(last) = self.segments.last() {
+            last.set_end(synced);
+            let name = last.data().name();
             let lost = Damage::new(DamageKind::LostTail, name, end, synced - end);
             self.report.damages.push(lost);
         }
-        Ok(end)
+        self.lost_tail = true;
     }
 
     fn note_unreadable(

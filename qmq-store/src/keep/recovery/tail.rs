@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Recovery;
 use super::replay::read_segment_or_nothing;
 use crate::error::OpenError;
+use crate::keep::files::discard;
 use crate::log::record::Record;
 use crate::log::scan::{Found, Scan};
 use crate::log::segment::Segment;
@@ -77,7 +78,7 @@ impl Recovery<'_> {
                 continue;
             }
             let name = segment.data().name();
-            let gone = self.disk.remove(name);
+            let gone = discard(self.disk, name, self.store_id);
             if let Err(error) = gone.or_else(ignore_missing) {
                 return Err(OpenError::io(format!("removing {name}"))(error));
             }
