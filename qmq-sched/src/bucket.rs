@@ -74,6 +74,9 @@ impl Bucket {
         {
             self.generations.push((slot, generation));
         }
+        if self.slots == 0 {
+            (self.slots, self.settled, self.forgotten) = (slot, slot, slot);
+        }
         let left_out = self.slots..slot;
         self.slots = self.slots.max(slot + 1);
         left_out.for_each(|slot| self.set(slot, State::Gone));

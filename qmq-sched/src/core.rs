@@ -62,6 +62,8 @@ pub(crate) struct Core {
     pub(crate) bucket_ms: u64,
     /// Sequence of the next record.
     pub(crate) next_sequence: u64,
+    /// First slot of a bucket of which nothing is known: one that was forgotten may have given out those below.
+    pub(crate) first_slot: u32,
     pub(crate) buckets: BTreeMap<u32, Bucket>,
     pub(crate) subjects: Subjects,
     /// Where rescheduled messages are, by where they were scheduled first.
@@ -82,6 +84,8 @@ pub(crate) struct Core {
     pub(crate) near: Window,
     /// Messages dropped for being too late, ever.
     pub(crate) dropped: u64,
+    /// Sequence of the newest record that says the scale.
+    pub(crate) opened: u64,
 }
 
 impl Core {
@@ -93,6 +97,7 @@ impl Core {
         Self {
             bucket_ms,
             next_sequence: 0,
+            first_slot: 0,
             buckets: BTreeMap::new(),
             subjects: Subjects::default(),
             moved: HashMap::new(),
@@ -105,6 +110,7 @@ impl Core {
             backlog: Window::new(Key::default(), opened, window_entries),
             near: Window::new(opened, Key::MAX, window_entries),
             dropped: 0,
+            opened: 0,
         }
     }
 
@@ -125,7 +131,7 @@ impl Core {
     /// The key that the next message due at `due_ms` gets; `None`: its bucket is full.
     pub(crate) fn next_key(&self, due_ms: u64) -> Option<Key> {
         let bucket = self.buckets.get(&self.bucket_of(due_ms));
-        let slot = bucket.map_or(0, Bucket::slots);
+        let slot = bucket.map_or(self.first_slot, Bucket::slots);
         (slot < u32::MAX).then_some(Key { due_ms, slot })
     }
 
@@ -225,7 +231,7 @@ impl Core {
                     self.settle_entry(entry, *home, State::Gone);
                 }
             }
-            Event::Opened { .. } => {}
+            Event::Opened { .. } => self.opened = sequence,
         }
     }
 

@@ -275,7 +275,12 @@ impl Inner {
     }
 
     /// Appends a record and takes it. Returns where it ends.
-    fn record(&self, core: &mut Core, record: &Message, event: &Event<'_>) -> Result<u64, Error> {
+    pub(crate) fn record(
+        &self,
+        core: &mut Core,
+        record: &Message,
+        event: &Event<'_>,
+    ) -> Result<u64, Error> {
         let appended = self.store.append_with(record, Durability::Buffered)?;
         self.took(core, appended.sequence, event);
         Ok(appended.end_offset)

@@ -10,7 +10,7 @@ use crate::checkpoint::{self, Summary};
 use crate::core::Core;
 use crate::entry::{Entry, Key};
 use crate::error::Error;
-use crate::event;
+use crate::event::{self, Event};
 use crate::recovery;
 use crate::run::{self, DamagedRun, Merge, Run, run_name};
 use crate::scheduler::{Inner, Scheduler};
@@ -18,6 +18,8 @@ use crate::stage::Stage;
 
 /// Entries that are looked up at a time while runs are merged.
 const MERGED_AT_ONCE: usize = 8_192;
+/// Records after which one that says the scale is written again, so that those before it can go.
+const SCALE_EVERY: u64 = 64;
 
 impl Scheduler {
     /// Merges runs if there are many, writes what is staged as another, and takes a checkpoint, so that an open has little to replay. Called on
@@ -77,6 +79,7 @@ impl Inner {
         self.merge()?;
         let mut core = self.core.lock();
         core.forget_settled(self.now_ms());
+        self.renew_scale(&mut core)?;
         let frozen = Arc::new(std::mem::take(&mut core.stage));
         core.freezing = Arc::clone(&frozen);
         let number = self.next_run.fetch_add(1, Ordering::Relaxed);
@@ -85,6 +88,7 @@ impl Inner {
         let state = checkpoint::encode(&core, &summary);
         let next_sequence = core.next_sequence;
         let needed = core.needed.first().unwrap_or(next_sequence);
+        let needed = needed.min(core.opened);
         drop(core);
         let written = self.write_staged(number, &frozen).and_then(|run| {
             self.write_checkpoint(next_sequence, &state)?;
@@ -96,13 +100,26 @@ impl Inner {
         match written {
             Ok(run) => {
                 core.runs.push(Arc::new(run));
-                self.release_below(needed.min(next_sequence));
+                self.release_below(needed);
             }
             Err(error) => {
                 frozen.iter().for_each(|&entry| core.stage.push(entry));
                 return Err(error);
             }
         }
+        Ok(())
+    }
+
+    /// An index that is lost is made anew from what retention left of the log, and that must say the scale.
+    fn renew_scale(&self, core: &mut Core) -> Result<(), Error> {
+        if core.opened + SCALE_EVERY > core.next_sequence {
+            return Ok(());
+        }
+        let segment_scale_minute = self.options.segment_scale_minute;
+        let opened = Event::Opened {
+            segment_scale_minute,
+        };
+        self.record(core, &event::opened(segment_scale_minute), &opened)?;
         Ok(())
     }
 
