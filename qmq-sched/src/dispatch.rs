@@ -48,11 +48,15 @@ impl Pace {
     }
 
     /// How many more of the backlog may go at `now_ms`.
-    fn room(&self, now_ms: u64, per_second: Option<u32>) -> u64 {
+    fn room(&mut self, now_ms: u64, per_second: Option<u32>) -> u64 {
         let Some(per_second) = per_second else {
             return u64::MAX;
         };
-        let passed = now_ms.saturating_sub(self.since_ms);
+        if now_ms < self.since_ms {
+            // The clock has gone back: waiting until it is where it was would stop everything.
+            *self = Self::new(now_ms);
+        }
+        let passed = now_ms - self.since_ms;
         // The first second's share is there from the start.
         let allowed = (passed + 1_000).saturating_mul(u64::from(per_second)) / 1_000;
         allowed.saturating_sub(self.handed_out)
@@ -83,7 +87,8 @@ struct Batch {
 impl Scheduler {
     /// Hands out up to `max` messages that are due at `now_ms`, in the order of their due times, equal ones as they were scheduled. Those that
     /// come again after a refusal or a restart come first. Each call is recorded in the log at [`Options::hand_out_durability`] before it
-    /// returns. With [`Options::outstanding_max`] messages handed out and not dispatched, it hands out no new ones.
+    /// returns, and hands out no more than one record of the store can name. With [`Options::outstanding_max`] messages handed out and not
+    /// dispatched, it hands out no new ones.
     ///
     /// [`Options::hand_out_durability`]: crate::Options::hand_out_durability
     /// [`Options::outstanding_max`]: crate::Options::outstanding_max
@@ -93,6 +98,7 @@ impl Scheduler {
     /// after a restart.
     pub fn due(&self, now_ms: u64, max: usize) -> Result<Vec<Fired>, Error> {
         let inner = &self.inner;
+        let max = max.min(inner.named_max());
         let mut core = inner.core.lock();
         let batch = loop {
             let mut batch = Batch::default();
@@ -134,14 +140,14 @@ impl Scheduler {
     /// out are left aside. Returns how many were.
     ///
     /// # Errors
-    /// [`Error::Store`].
+    /// [`Error::Store`]; then some of very many may have been recorded.
     pub fn dispatched(&self, ids: &[DelayId]) -> Result<usize, Error> {
         let inner = &self.inner;
         let mut core = inner.core.lock();
         let homes = inner.outstanding_of(&core, ids);
-        if !homes.is_empty() {
-            let record = event::dispatched(&homes);
-            inner.record(&mut core, &record, &Event::Dispatched(homes.clone()))?;
+        for some in homes.chunks(inner.named_max()) {
+            let record = event::dispatched(some);
+            inner.record(&mut core, &record, &Event::Dispatched(some.to_vec()))?;
         }
         Ok(homes.len())
     }
@@ -202,6 +208,12 @@ fn first_pending(
 }
 
 impl Inner {
+    /// How many messages one record of the store can name.
+    fn named_max(&self) -> usize {
+        let bytes = self.store.options().body_bytes_max as usize;
+        (bytes / event::NAMED_LEN).saturating_sub(1).max(1)
+    }
+
     fn take_due(
         &self,
         core: &mut Core,
@@ -238,7 +250,8 @@ impl Inner {
         room: usize,
     ) -> Result<(), DamagedRun> {
         // Dropped in bounded portions, or one call could take for ever.
-        while batch.first.len() < room && batch.dropped.len() < self.options.outstanding_max {
+        let dropped_max = self.options.outstanding_max.min(self.named_max());
+        while batch.first.len() < room && batch.dropped.len() < dropped_max {
             let Some(entry) = first_pending(core, backlog, now_ms)? else {
                 break;
             };

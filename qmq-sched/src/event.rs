@@ -31,6 +31,8 @@ const DISPATCHED: u8 = 5;
 const DROPPED: u8 = 6;
 const OPENED: u8 = 7;
 pub(crate) const KEY_LEN: usize = 12;
+/// Most bytes that one message takes in a record which names several.
+pub(crate) const NAMED_LEN: usize = ENTRY_LEN + KEY_LEN;
 const SCHEDULED_LEN: usize = 1 + KEY_LEN + 4 + 4 + 2;
 
 /// A record of the scheduler.
