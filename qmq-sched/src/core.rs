@@ -248,6 +248,14 @@ impl Core {
         self.next_sequence += 1;
     }
 
+    /// So many records were skipped, each of which may have given out a slot of any bucket: none of these is given out again.
+    pub(crate) fn leave_out(&mut self, skipped: u32) {
+        self.first_slot = self.first_slot.saturating_add(skipped);
+        for bucket in self.buckets.values_mut() {
+            bucket.leave_out(skipped);
+        }
+    }
+
     fn add(&mut self, entry: Entry) {
         self.subjects.add(&entry);
         self.stage.push(entry);

@@ -229,6 +229,9 @@ fn replay(inner: &Inner, core: &mut Core, report: &mut OpenReport) -> Result<(),
             core.runs.push(Arc::new(inner.write_run(number, &entries)?));
         }
     }
+    if report.damaged > 0 {
+        core.leave_out(u32::try_from(report.damaged).unwrap_or(u32::MAX));
+    }
     Ok(())
 }
 

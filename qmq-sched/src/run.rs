@@ -201,9 +201,10 @@ impl Run {
         };
         let len = file.len()?;
         let mut header = [0; HEADER_LEN];
-        if len < HEADER_LEN as u64 || file.read_at(&mut header, 0).is_err() {
-            return damaged("its header cannot be read");
+        if len < HEADER_LEN as u64 {
+            return damaged("its header is cut");
         }
+        file.read_at(&mut header, 0)?;
         if header[..8] != MAGIC
             || u32_at(&header, 8) != VERSION
             || u32_at(&header, 12) != header_crc(&header)

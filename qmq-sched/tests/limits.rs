@@ -92,7 +92,7 @@ fn a_store_without_a_hold_on_its_retention_is_refused() {
 fn a_second_scheduler_in_the_folder_is_refused() {
     let desk = Desk::new(Options::default());
     let _first = desk.open();
-    let other = Desk::on(SimulatedDisk::new(), desk.index.clone(), Options::default());
+    let other = desk.with(SimulatedDisk::new(), desk.index.clone());
     assert!(matches!(other.try_open().unwrap_err(), Error::Io { .. }));
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use qmq_sched::{DelayId, Error, Fired, Message, Options, Scheduler};
 use qmq_store::disk::{Access, Disk, SimulatedDisk};
-use qmq_store::{Background, Clock, ManualClock, Retention, RetentionHold, Store};
+use qmq_store::{Background, Clock, ManualClock, OpenError, Retention, RetentionHold, Store};
 
 use super::NOON;
 
@@ -40,7 +40,7 @@ impl Desk {
         self.clock.now_ms()
     }
 
-    pub(crate) fn try_open(&self) -> Result<Scheduler, Error> {
+    pub(crate) fn try_store(&self) -> Result<Store, OpenError> {
         let options = qmq_store::Options {
             background: Background::Manual,
             clock: Arc::clone(&self.clock) as Arc<_>,
@@ -48,7 +48,11 @@ impl Desk {
             retention_hold: Some(RetentionHold::default()),
             ..qmq_store::Options::with_segment_bytes(self.segment_bytes)
         };
-        let store = Store::open_on(Arc::new(self.log.clone()), options).unwrap();
+        Store::open_on(Arc::new(self.log.clone()), options)
+    }
+
+    pub(crate) fn try_open(&self) -> Result<Scheduler, Error> {
+        let store = self.try_store().unwrap();
         Scheduler::open(store, self.index.clone(), self.options.clone())
     }
 

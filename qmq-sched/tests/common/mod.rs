@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 pub(crate) mod desk;
+pub(crate) mod ledger;
 mod model;
 mod rng;
 
