@@ -51,6 +51,9 @@ mod dispatch;
 mod entry;
 mod error;
 mod event;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod id;
 mod look;
 mod needed;

@@ -15,10 +15,10 @@ use crate::entry::{ENTRY_LEN, Entry, Key};
 
 const MAGIC: [u8; 8] = *b"QMQ-RUN\n";
 const VERSION: u32 = 1;
-const HEADER_LEN: usize = 4_096;
-const FENCE_LEN: usize = 16;
-const FENCES_CRC_LEN: usize = 8;
-const BLOCK_LEN: usize = 4_096;
+pub(crate) const HEADER_LEN: usize = 4_096;
+pub(crate) const FENCE_LEN: usize = 16;
+pub(crate) const FENCES_CRC_LEN: usize = 8;
+pub(crate) const BLOCK_LEN: usize = 4_096;
 const BLOCK_HEADER_LEN: usize = 32;
 /// Entries of a full block.
 pub(crate) const BLOCK_ENTRIES: usize = (BLOCK_LEN - BLOCK_HEADER_LEN) / ENTRY_LEN;
