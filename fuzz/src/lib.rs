@@ -7,6 +7,10 @@ mod operations;
 
 pub use damage::damaged_store;
 pub use operations::operations;
+pub use qmq_sched::fuzzing::{
+    bucket as delay_bucket, checkpoint as delay_checkpoint, entry as delay_entry,
+    event as delay_event, run as delay_run,
+};
 pub use qmq_store::fuzzing::{
     action, attributes, checkpoint, group, identity, index, published_slot, record, scan,
     segment_header,
@@ -16,11 +20,16 @@ pub use qmq_store::fuzzing::{
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its corpus.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 17] = [
     ("action", action),
     ("attributes", attributes),
     ("checkpoint", checkpoint),
     ("damaged_store", damaged_store),
+    ("delay_bucket", delay_bucket),
+    ("delay_checkpoint", delay_checkpoint),
+    ("delay_entry", delay_entry),
+    ("delay_event", delay_event),
+    ("delay_run", delay_run),
     ("group", group),
     ("identity", identity),
     ("index", index),

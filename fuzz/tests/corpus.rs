@@ -47,7 +47,7 @@ fn mutate(input: &[u8], other: &[u8], numbers: &mut Numbers) -> Vec<u8> {
             _ => bytes.push(numbers.below(256) as u8),
         }
     }
-    bytes.truncate(8_192);
+    bytes.truncate(16_384);
     bytes
 }
 

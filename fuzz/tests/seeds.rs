@@ -7,9 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use qmq_sched::Scheduler;
 use qmq_store::disk::{Access, Disk, FileEntry, SimulatedDisk};
 use qmq_store::{
-    Background, Durability, ManualClock, Message, Options, PullRequest, ResetTo, Store, TagFilter,
+    Background, Durability, ManualClock, Message, Options, PullRequest, ResetTo, RetentionHold,
+    Store, TagFilter,
 };
 
 fn write(target: &str, name: &str, bytes: &[u8]) {
@@ -117,6 +119,54 @@ fn a_store() -> SimulatedDisk {
     disk
 }
 
+/// The disk of a scheduler's index, and bodies of the records in its log: each kind occurs.
+fn a_scheduler() -> (SimulatedDisk, Vec<Vec<u8>>) {
+    const NOW: u64 = 1_000_000;
+    let clock = Arc::new(ManualClock::at(NOW));
+    let options = Options {
+        background: Background::Manual,
+        clock: clock.clone(),
+        identity_seed: Some(3),
+        retention_hold: Some(RetentionHold::default()),
+        ..Options::with_segment_bytes(64 << 10)
+    };
+    let store = Store::open_on(Arc::new(SimulatedDisk::new()), options).unwrap();
+    let disk = SimulatedDisk::new();
+    let options = qmq_sched::Options {
+        segment_scale_minute: 1,
+        time_to_live: Some(Duration::from_secs(60)),
+        ..qmq_sched::Options::default()
+    };
+    let scheduler = Scheduler::open(store.clone(), disk.clone(), options).unwrap();
+    let schedule = |due: u64, subject: &str| {
+        let message = Message::new(subject, "body").tag("a");
+        scheduler.schedule(due, &message).unwrap()
+    };
+    let first = schedule(NOW, "s");
+    schedule(NOW, "t");
+    let moved = schedule(NOW + 1, "s");
+    let _ = scheduler.reschedule(moved, NOW).unwrap();
+    let cancelled = schedule(NOW + 90_000, "s");
+    let _ = scheduler.cancel(cancelled).unwrap();
+    let fired = scheduler.due(NOW, 10).unwrap();
+    assert_eq!(fired.len(), 3);
+    scheduler.dispatched(&[first]).unwrap();
+    schedule(NOW + 2, "s");
+    clock.set(NOW + 80_000);
+    scheduler.due(NOW + 80_000, 10).unwrap();
+    let later = schedule(NOW + 95_000, "u");
+    let _ = scheduler.reschedule(later, NOW + 99_000).unwrap();
+    for number in 0..20 {
+        schedule(NOW + 100_000 + number, "s");
+    }
+    scheduler.maintain().unwrap();
+    let records = store.read(qmq_sched::SUBJECT, 0, 100).unwrap();
+    let bodies = records
+        .iter()
+        .map(|one| one.message().unwrap().body().to_vec());
+    (disk, bodies.collect())
+}
+
 #[test]
 #[ignore = "writes the corpora: cargo test -p qmq-fuzz --test seeds -- --ignored"]
 fn write_the_seeds() {
@@ -171,4 +221,28 @@ fn write_the_seeds() {
         write("operations", &format!("random-{seed}"), &bytes);
         write("damaged_store", &format!("random-{seed}"), &bytes[..40]);
     }
+}
+
+#[test]
+#[ignore = "writes the corpora: cargo test -p qmq-fuzz --test seeds -- --ignored"]
+fn write_the_seeds_of_the_delay_scheduler() {
+    let (disk, records) = a_scheduler();
+    let mut kinds = std::collections::BTreeSet::new();
+    for record in records {
+        if kinds.insert(record[0]) {
+            write_both("delay_event", &format!("event-{}", record[0]), &record);
+        }
+    }
+    assert_eq!(kinds.len(), 7);
+    let run = files(&disk, "run-").into_iter().next_back().unwrap();
+    let run = file(&disk, &run.name);
+    write_both("delay_run", "run", &run);
+    let block = &run[4_096..];
+    write_both("delay_entry", "entry", &block[32..64]);
+    let checkpoint = file(&disk, "checkpoint-");
+    write_both("delay_checkpoint", "checkpoint", &checkpoint);
+    // After the fixed part, the runs, the count of the buckets, and the number of the first.
+    let runs = u32::from_le_bytes(checkpoint[68..72].try_into().unwrap()) as usize;
+    let bucket = &checkpoint[72 + runs * 8 + 4 + 4..];
+    write_both("delay_bucket", "bucket", bucket);
 }

@@ -74,8 +74,17 @@ impl Bucket {
         {
             self.generations.push((slot, generation));
         }
-        let left_out = self.slots..slot;
+        if self.slots == 0 {
+            (self.slots, self.settled, self.forgotten) = (slot, slot, slot);
+        }
+        self.leave_out(slot.saturating_sub(self.slots));
         self.slots = self.slots.max(slot + 1);
+    }
+
+    /// Gives the next slots to nobody.
+    pub(crate) fn leave_out(&mut self, count: u32) {
+        let left_out = self.slots..self.slots.saturating_add(count);
+        self.slots = left_out.end;
         left_out.for_each(|slot| self.set(slot, State::Gone));
     }
 

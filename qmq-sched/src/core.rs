@@ -64,6 +64,8 @@ pub(crate) struct Core {
     pub(crate) bucket_ms: u64,
     /// Sequence of the next record.
     pub(crate) next_sequence: u64,
+    /// First slot of a bucket of which nothing is known: one that was forgotten may have given out those below.
+    pub(crate) first_slot: u32,
     pub(crate) buckets: BTreeMap<u32, Bucket>,
     pub(crate) subjects: Subjects,
     /// Where rescheduled messages are, by where they were scheduled first.
@@ -86,6 +88,8 @@ pub(crate) struct Core {
     pub(crate) near: Window,
     /// Messages dropped for being too late, ever.
     pub(crate) dropped: u64,
+    /// Sequence of the newest record that says the scale.
+    pub(crate) opened: u64,
 }
 
 impl Core {
@@ -97,6 +101,7 @@ impl Core {
         Self {
             bucket_ms,
             next_sequence: 0,
+            first_slot: 0,
             buckets: BTreeMap::new(),
             subjects: Subjects::default(),
             moved: HashMap::new(),
@@ -110,6 +115,7 @@ impl Core {
             backlog: Window::new(Key::default(), opened, window_entries),
             near: Window::new(opened, Key::MAX, window_entries),
             dropped: 0,
+            opened: 0,
         }
     }
 
@@ -130,7 +136,7 @@ impl Core {
     /// The key that the next message due at `due_ms` gets; `None`: its bucket is full.
     pub(crate) fn next_key(&self, due_ms: u64) -> Option<Key> {
         let bucket = self.buckets.get(&self.bucket_of(due_ms));
-        let slot = bucket.map_or(0, Bucket::slots);
+        let slot = bucket.map_or(self.first_slot, Bucket::slots);
         (slot < u32::MAX).then_some(Key { due_ms, slot })
     }
 
@@ -230,7 +236,7 @@ impl Core {
                     self.settle_entry(entry, *home, State::Gone);
                 }
             }
-            Event::Opened { .. } => {}
+            Event::Opened { .. } => self.opened = sequence,
         }
     }
 
@@ -245,6 +251,14 @@ impl Core {
     /// A record that cannot be read stands in its place.
     pub(crate) fn skip(&mut self) {
         self.next_sequence += 1;
+    }
+
+    /// So many records were skipped, each of which may have given out a slot of any bucket: none of these is given out again.
+    pub(crate) fn leave_out(&mut self, skipped: u32) {
+        self.first_slot = self.first_slot.saturating_add(skipped);
+        for bucket in self.buckets.values_mut() {
+            bucket.leave_out(skipped);
+        }
     }
 
     fn add(&mut self, entry: Entry) {
@@ -333,10 +347,10 @@ impl Core {
 
     /// What a checkpoint of this state needs.
     pub(crate) fn checkpointed(&self) -> Checkpointed {
-        let first = self.needed.first();
+        let needed_from = self.needed.first().unwrap_or(self.next_sequence);
         Checkpointed {
             next_sequence: self.next_sequence,
-            needed_from: first.map_or(self.next_sequence, |first| first.min(self.next_sequence)),
+            needed_from: needed_from.min(self.next_sequence).min(self.opened),
             bodies: self.needed.files().map(|(_, file)| file.number).collect(),
         }
     }

@@ -12,6 +12,7 @@ use crate::entry::{ENTRY_LEN, Entry, Key};
 use crate::error::Error;
 use crate::event::{self, Event, KEY_LEN};
 use crate::id::DelayId;
+use crate::outlive::lost;
 use crate::recovery;
 use crate::run::DamagedRun;
 use crate::scheduler::{Inner, Scheduler};
@@ -50,11 +51,15 @@ impl Pace {
     }
 
     /// How many more of the backlog may go at `now_ms`.
-    fn room(&self, now_ms: u64, per_second: Option<u32>) -> u64 {
+    fn room(&mut self, now_ms: u64, per_second: Option<u32>) -> u64 {
         let Some(per_second) = per_second else {
             return u64::MAX;
         };
-        let passed = now_ms.saturating_sub(self.since_ms);
+        if now_ms < self.since_ms {
+            // The clock has gone back: waiting until it is where it was would stop everything.
+            *self = Self::new(now_ms);
+        }
+        let passed = now_ms - self.since_ms;
         // The first second's share is there from the start.
         let allowed = (passed + 1_000).saturating_mul(u64::from(per_second)) / 1_000;
         allowed.saturating_sub(self.handed_out)
@@ -97,6 +102,7 @@ impl Scheduler {
     /// after a restart.
     pub fn due(&self, now_ms: u64, max: usize) -> Result<Vec<Fired>, Error> {
         let inner = &self.inner;
+        let max = max.min(inner.record_max());
         let mut core = inner.core.lock();
         let batch = loop {
             let mut batch = Batch::default();
@@ -140,7 +146,7 @@ impl Scheduler {
     /// out are left aside. Returns how many were.
     ///
     /// # Errors
-    /// [`Error::Store`].
+    /// [`Error::Store`]; then some of very many may have been recorded.
     pub fn dispatched(&self, ids: &[DelayId]) -> Result<usize, Error> {
         let inner = &self.inner;
         let mut core = inner.core.lock();
@@ -287,7 +293,12 @@ impl Inner {
     }
 
     /// Appends a record and takes it. Returns where it ends.
-    fn append(&self, core: &mut Core, record: &Message, event: &Event<'_>) -> Result<u64, Error> {
+    pub(crate) fn append(
+        &self,
+        core: &mut Core,
+        record: &Message,
+        event: &Event<'_>,
+    ) -> Result<u64, Error> {
         let appended = self.store.append_with(record, Durability::Buffered)?;
         self.took(core, appended.sequence, event);
         Ok(appended.end_offset)
@@ -321,10 +332,7 @@ impl Inner {
             }
             .into_iter();
             for one in together {
-                let lost = Damaged {
-                    sequence: one.body,
-                    offset: None,
-                };
+                let lost = lost(one.body);
                 fired.push(Fired {
                     id: one.id,
                     due_ms: one.due_ms,
@@ -343,11 +351,7 @@ impl Inner {
         sequence: u64,
     ) -> Result<Message, Damaged> {
         let record = self.record(moved, sequence)?;
-        let lost = Damaged {
-            sequence,
-            offset: None,
-        };
-        event::original(&record).ok_or(lost)
+        event::original(&record).ok_or_else(|| lost(sequence))
     }
 
     /// The scheduled messages of records that follow each other in the log; fewer, if they cannot be read.
@@ -364,10 +368,7 @@ impl Inner {
             }
             for one in &records {
                 messages.push(one.message().and_then(|view| {
-                    event::original(&view.to_message()).ok_or(Damaged {
-                        sequence: one.sequence(),
-                        offset: Some(view.offset()),
-                    })
+                    event::original(&view.to_message()).ok_or_else(|| lost(one.sequence()))
                 }));
             }
         }

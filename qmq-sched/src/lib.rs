@@ -52,6 +52,9 @@ mod dispatch;
 mod entry;
 mod error;
 mod event;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod id;
 mod look;
 mod needed;

@@ -19,6 +19,16 @@ const AT_ONCE: usize = 1_024;
 /// Files of bodies that lie side by side; beyond that neighbours are merged.
 const FILES_MAX: usize = 64;
 
+/// A record that is not what was written.
+pub(crate) fn lost(sequence: u64) -> Damaged {
+    Damaged {
+        subject: SUBJECT.into(),
+        sequence,
+        offset: None,
+        cause: None,
+    }
+}
+
 impl Inner {
     /// Moves what is needed of the records that retention is to take, and files of which little is needed into smaller ones. The next
     /// checkpoint says so; only after that may the old places go.
@@ -156,15 +166,15 @@ impl Inner {
 
     /// A record of the log, wherever it is.
     pub(crate) fn record(&self, moved: Option<&Bodies>, sequence: u64) -> Result<Message, Damaged> {
-        let lost = Damaged {
-            sequence,
-            offset: None,
-        };
         if let Some(bodies) = moved {
-            return bodies.get(sequence).ok_or(lost);
+            return bodies.get(sequence).ok_or_else(|| lost(sequence));
         }
-        let records = self.store.read(SUBJECT, sequence, 1).map_err(|_| lost)?;
-        let one = records.iter().next().ok_or(lost)?;
+        let read = self.store.read(SUBJECT, sequence, 1);
+        let records = read.map_err(|error| Damaged {
+            cause: Some(error.to_string().into()),
+            ..lost(sequence)
+        })?;
+        let one = records.iter().next().ok_or_else(|| lost(sequence))?;
         one.message().map(|view| view.to_message())
     }
 }

@@ -105,7 +105,19 @@ fn empty(store: &Store, options: &Options, opened_ms: u64) -> Core {
     core.next_sequence = store
         .subject_stats(SUBJECT)
         .map_or(0, |stats| stats.first_sequence);
+    core.first_slot = first_slot(core.next_sequence);
     core
+}
+
+/// A slot that the records before `first_sequence`, which are gone, did not give out: there are not so many of them. Beyond 2^31 records no
+/// bucket has had as many, and the rest tells one time that an index is made anew from another.
+fn first_slot(first_sequence: u64) -> u32 {
+    const HALF: u64 = 1 << 31;
+    if first_sequence < HALF {
+        first_sequence as u32
+    } else {
+        (HALF + first_sequence % (HALF / 2)) as u32
+    }
 }
 
 /// Removes what an interrupted step left behind.
@@ -287,6 +299,9 @@ fn replay(inner: &Inner, core: &mut Core, report: &mut OpenReport) -> Result<(),
             }
         }
         write_if_full(inner, core)?;
+    }
+    if report.damaged > 0 {
+        core.leave_out(u32::try_from(report.damaged).unwrap_or(u32::MAX));
     }
     Ok(())
 }

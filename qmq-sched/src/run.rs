@@ -15,10 +15,10 @@ use crate::entry::{ENTRY_LEN, Entry, Key};
 
 const MAGIC: [u8; 8] = *b"QMQ-RUN\n";
 const VERSION: u32 = 1;
-const HEADER_LEN: usize = 4_096;
-const FENCE_LEN: usize = 16;
-const FENCES_CRC_LEN: usize = 8;
-const BLOCK_LEN: usize = 4_096;
+pub(crate) const HEADER_LEN: usize = 4_096;
+pub(crate) const FENCE_LEN: usize = 16;
+pub(crate) const FENCES_CRC_LEN: usize = 8;
+pub(crate) const BLOCK_LEN: usize = 4_096;
 const BLOCK_HEADER_LEN: usize = 32;
 /// Entries of a full block.
 pub(crate) const BLOCK_ENTRIES: usize = (BLOCK_LEN - BLOCK_HEADER_LEN) / ENTRY_LEN;
@@ -201,9 +201,10 @@ impl Run {
         };
         let len = file.len()?;
         let mut header = [0; HEADER_LEN];
-        if len < HEADER_LEN as u64 || file.read_at(&mut header, 0).is_err() {
-            return damaged("its header cannot be read");
+        if len < HEADER_LEN as u64 {
+            return damaged("its header is cut");
         }
+        file.read_at(&mut header, 0)?;
         if header[..8] != MAGIC
             || u32_at(&header, 8) != VERSION
             || u32_at(&header, 12) != header_crc(&header)

@@ -1,5 +1,6 @@
 //! The handle: scheduling, cancelling, rescheduling.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -275,7 +276,7 @@ impl Inner {
         Self::check(message)?;
         let due_ms = self.check_due(due_ms)?;
         let mut core = self.core_with_room()?;
-        let (key, number) = self.place_for(&core, due_ms, message, 0, 0)?;
+        let (key, number) = self.place_for(&core, due_ms, message, 0, &HashMap::new())?;
         let record = event::scheduled(message, number, key, self.generation);
         let appended = self.store.append_with(&record, Durability::Buffered)?;
         self.took(
@@ -297,17 +298,14 @@ impl Inner {
             return Ok((Vec::new(), 0));
         }
         let mut core = self.core_with_room()?;
-        let mut slots = std::collections::HashMap::<u32, u32>::new();
-        let mut names = std::collections::HashMap::<&str, u32>::new();
+        let mut slots = HashMap::<u32, u32>::new();
+        let mut names = HashMap::new();
         let (mut records, mut places) = (Vec::new(), Vec::new());
         for (&due_ms, (_, message)) in dues.iter().zip(messages) {
             let taken = slots.entry(core.bucket_of(due_ms)).or_default();
-            let named = names.get(message.subject()).copied();
-            let (key, mut number) =
-                self.place_for(&core, due_ms, message, *taken, names.len() as u32)?;
+            let (key, number) = self.place_for(&core, due_ms, message, *taken, &names)?;
             *taken += 1;
-            if core.subjects.number(message.subject()).is_none() {
-                number = named.unwrap_or(number);
+            if number as usize >= core.subjects.len() {
                 names.insert(message.subject(), number);
             }
             records.push(event::scheduled(message, number, key, self.generation));
@@ -328,14 +326,14 @@ impl Inner {
         Ok((ids, appended.end_offset))
     }
 
-    /// Where a message goes, and the number of its subject; `taken` slots and `new` subjects of this batch come before it.
+    /// Where a message goes, and the number of its subject; `taken` slots and the `new` subjects of this batch come before it.
     fn place_for(
         &self,
         core: &Core,
         due_ms: u64,
         message: &Message,
         taken: u32,
-        new: u32,
+        new: &HashMap<&str, u32>,
     ) -> Result<(Key, u32), Error> {
         let full = || Error::BucketFull {
             due_ms,
@@ -343,11 +341,13 @@ impl Inner {
         };
         let mut key = core.next_key(due_ms).ok_or_else(full)?;
         key.slot = key.slot.checked_add(taken).ok_or_else(full)?;
-        if let Some(number) = core.subjects.number(message.subject()) {
+        let subject = message.subject();
+        let known = core.subjects.number(subject);
+        if let Some(number) = known.or_else(|| new.get(subject).copied()) {
             return Ok((key, number));
         }
         let max = self.options.subjects_max;
-        let number = core.subjects.len() as u32 + new;
+        let number = (core.subjects.len() + new.len()) as u32;
         if number as usize >= max {
             return Err(Error::TooManySubjects { max });
         }

@@ -11,7 +11,7 @@ use crate::checkpoint::{self, Summary};
 use crate::core::Core;
 use crate::entry::{Entry, Key};
 use crate::error::Error;
-use crate::event;
+use crate::event::{self, Event};
 use crate::recovery;
 use crate::run::{self, DamagedRun, Merge, Run, run_name};
 use crate::scheduler::{Checkpointed, Inner, Scheduler};
@@ -19,6 +19,8 @@ use crate::stage::Stage;
 
 /// Entries that are looked up at a time while runs are merged.
 const MERGED_AT_ONCE: usize = 8_192;
+/// Records after which one that says the scale is written again, so that those before it can go.
+const SCALE_EVERY: u64 = 64;
 
 impl Scheduler {
     /// Merges runs if there are many, writes what is staged as another, and takes a checkpoint, so that an open has little to replay. Called on
@@ -79,6 +81,7 @@ impl Inner {
         self.move_out()?;
         let mut core = self.core.lock();
         core.forget_settled(self.now_ms());
+        self.renew_scale(&mut core)?;
         let frozen = Arc::new(std::mem::take(&mut core.stage));
         core.freezing = Arc::clone(&frozen);
         let number = self.next_run.fetch_add(1, Ordering::Relaxed);
@@ -105,6 +108,19 @@ impl Inner {
         }
         drop(core);
         self.release();
+        Ok(())
+    }
+
+    /// An index that is lost is made anew from what retention left of the log, and that must say the scale.
+    fn renew_scale(&self, core: &mut Core) -> Result<(), Error> {
+        if core.opened + SCALE_EVERY > core.next_sequence {
+            return Ok(());
+        }
+        let segment_scale_minute = self.options.segment_scale_minute;
+        let opened = Event::Opened {
+            segment_scale_minute,
+        };
+        self.append(core, &event::opened(segment_scale_minute), &opened)?;
         Ok(())
     }
 
