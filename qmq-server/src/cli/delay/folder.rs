@@ -1,6 +1,6 @@
 //! The folder of delayed messages: a store in `log`, the scheduler's index in `index`.
 
-use std::io;
+use std::error::Error as StdError;
 use std::path::{Path, PathBuf};
 
 use qmq_sched::{Error, Options, Scheduler};
@@ -47,40 +47,45 @@ impl Folder {
 
     /// Opens what is there, or makes it.
     pub(super) fn open(&self) -> Result<Scheduler, Failure> {
-        let next =
-            "one process at a time can have it; `qmq delay verify --dir` says what is damaged";
-        let failed = |error: &(dyn std::error::Error + 'static)| {
-            let doing = format_args!("cannot open the delayed messages in {}", self.dir.display());
-            Failure::of(doing, error, next)
-        };
-        let options = qmq_store::Options {
-            retention_hold: Some(RetentionHold::default()),
-            ..qmq_store::Options::default()
-        };
-        let store = Store::open(self.log(), options).map_err(|e| failed(&e))?;
-        open(store, &self.dir, self.segment_scale_minute).map_err(|e| match e {
-            OpenError::Disk(e) => failed(&e),
-            OpenError::Scheduler(e) => failed(&e),
+        open(
+            &self.dir,
+            qmq_store::Options::default(),
+            self.segment_scale_minute,
+        )
+        .map_err(|e| {
+            Failure::of(
+                format_args!("cannot open the delayed messages in {}", self.dir.display()),
+                &*e,
+                "one process at a time can have it; `qmq delay verify --dir` says what is damaged",
+            )
         })
     }
 }
 
-enum OpenError {
-    Disk(io::Error),
-    Scheduler(Error),
-}
-
-/// Opens the scheduler with the scale asked for; if none is, with that of the data.
-fn open(store: Store, dir: &Path, scale: Option<u32>) -> Result<Scheduler, OpenError> {
-    let segment_scale_minute = scale.unwrap_or(Options::default().segment_scale_minute);
-    let options = Options {
-        segment_scale_minute,
-        ..Options::default()
+/// Opens the store and the scheduler below `dir` with the scale asked for; if none is, with that of the data.
+pub(crate) fn open(
+    dir: &Path,
+    options: qmq_store::Options,
+    scale: Option<u32>,
+) -> Result<Scheduler, Box<dyn StdError>> {
+    let options = qmq_store::Options {
+        retention_hold: Some(RetentionHold::default()),
+        ..options
     };
-    let disk = MappedDisk::open(dir.join("index"), true).map_err(OpenError::Disk)?;
-    match Scheduler::open(store.clone(), disk, options) {
-        Err(Error::OtherScale { found, .. }) if scale.is_none() => open(store, dir, Some(found)),
-        opened => opened.map_err(OpenError::Scheduler),
+    let store = Store::open(dir.join("log"), options)?;
+    let open = |segment_scale_minute| {
+        let disk = MappedDisk::open(dir.join("index"), true)
+            .map_err(|e| format!("{}: {e}", dir.join("index").display()))?;
+        let options = Options {
+            segment_scale_minute,
+            ..Options::default()
+        };
+        Ok::<_, Box<dyn StdError>>(Scheduler::open(store.clone(), disk, options))
+    };
+    let opened = open(scale.unwrap_or(Options::default().segment_scale_minute))?;
+    match opened {
+        Err(Error::OtherScale { found, .. }) if scale.is_none() => Ok(open(found)??),
+        opened => Ok(opened?),
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod cancel;
 mod due;
-mod folder;
+pub(super) mod folder;
 mod get;
 mod list;
 mod run;
