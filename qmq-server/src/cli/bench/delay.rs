@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use qmq_sched::{Message, Scheduler};
+use qmq_sched::{Message, Options, Scheduler};
 
 use super::store::failed;
 use super::{limits, report};
@@ -97,12 +97,12 @@ impl Plan {
     }
 
     fn open(&self) -> Result<Scheduler, Failure> {
-        folder::open(
-            &self.dir,
-            qmq_store::Options::default(),
-            Some(self.scale_minutes),
-        )
-        .map_err(|e| failed("cannot open a scheduler", &*e))
+        let options = Options {
+            segment_scale_minute: self.scale_minutes,
+            ..Options::default()
+        };
+        folder::open(&self.dir, qmq_store::Options::default(), &options, false)
+            .map_err(|e| failed("cannot open a scheduler", &*e))
     }
 
     /// The message of all rows; its body is shared.

@@ -47,10 +47,16 @@ impl Folder {
 
     /// Opens what is there, or makes it.
     pub(super) fn open(&self) -> Result<Scheduler, Failure> {
+        let mut options = Options::default();
+        options.segment_scale_minute = self
+            .segment_scale_minute
+            .unwrap_or(options.segment_scale_minute);
+        let any_scale = self.segment_scale_minute.is_none();
         open(
             &self.dir,
             qmq_store::Options::default(),
-            self.segment_scale_minute,
+            &options,
+            any_scale,
         )
         .map_err(|e| {
             Failure::of(
@@ -62,35 +68,35 @@ impl Folder {
     }
 }
 
-/// Opens the store and the scheduler below `dir` with the scale asked for; if none is, with that of the data.
+/// Opens the store and the scheduler below `dir`; if `any_scale`, with the scale that the data has.
 pub(crate) fn open(
     dir: &Path,
-    options: qmq_store::Options,
-    scale: Option<u32>,
+    store: qmq_store::Options,
+    options: &Options,
+    any_scale: bool,
 ) -> Result<Scheduler, Box<dyn StdError>> {
-    let options = qmq_store::Options {
+    let store = qmq_store::Options {
         retention_hold: Some(RetentionHold::default()),
-        ..options
+        ..store
     };
-    let store = Store::open(dir.join("log"), options)?;
-    let open = |segment_scale_minute| {
-        let disk = MappedDisk::open(dir.join("index"), true)
-            .map_err(|e| format!("{}: {e}", dir.join("index").display()))?;
-        let options = Options {
-            segment_scale_minute,
-            ..Options::default()
-        };
+    let store = Store::open(dir.join("log"), store)?;
+    let index = dir.join("index");
+    let open = |options| {
+        let disk =
+            MappedDisk::open(&index, true).map_err(|e| format!("{}: {e}", index.display()))?;
         Ok::<_, Box<dyn StdError>>(Scheduler::open(store.clone(), disk, options))
     };
-    let opened = open(scale.unwrap_or(Options::default().segment_scale_minute))?;
-    match opened {
-        Err(Error::OtherScale { found, .. }) if scale.is_none() => Ok(open(found)??),
+    match open(options.clone())? {
+        Err(Error::OtherScale { found, .. }) if any_scale => Ok(open(Options {
+            segment_scale_minute: found,
+            ..options.clone()
+        })??),
         opened => Ok(opened?),
     }
 }
 
 /// Writes what the next open would have to replay, and closes the store.
-pub(super) fn close(scheduler: Scheduler) -> Result<(), Failure> {
+pub(crate) fn close(scheduler: Scheduler) -> Result<(), Failure> {
     let next = "what was printed is stored all the same";
     scheduler
         .maintain()
