@@ -93,3 +93,32 @@ fn a_person_gets_a_table() {
         );
     }
 }
+
+#[test]
+fn the_delay_rows_have_all_their_fields_and_none_is_early() {
+    let args = "bench delay --json --pending 3000 --rate 500 --size 100 --scale-minutes 5";
+    let output = run(&args.split(' ').collect::<Vec<_>>(), b"");
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let rows = json_lines(&output);
+    let names: Vec<_> = rows.iter().filter_map(|row| row["name"].as_str()).collect();
+    assert_eq!(names, ["schedule", "load", "dispatch", "cancel", "restart"]);
+    for row in &rows {
+        for field in NUMBERS {
+            assert!(row[field].is_number(), "{field} in {row}");
+        }
+        assert!(row["limit_msgs_per_s"].as_f64().unwrap() > 0.0, "{row}");
+        assert_eq!(row["early"].is_number(), row["name"] == "dispatch", "{row}");
+    }
+    let messages: Vec<_> = rows
+        .iter()
+        .filter_map(|row| row["messages"].as_u64())
+        .collect();
+    assert_eq!(messages, [3_000, 15_000, 2_500, 3_000, 15_000]);
+    let dispatch = &rows[2];
+    assert_eq!(dispatch["early"], 0);
+    let late: Vec<_> = ["late_p50_ms", "late_p99_ms", "late_max_ms"]
+        .iter()
+        .filter_map(|field| dispatch[field].as_f64())
+        .collect();
+    assert!(late.len() == 3 && late.is_sorted(), "{dispatch}");
+}

@@ -4,7 +4,7 @@ mod common;
 
 use common::{code, json_lines, run, stderr, stdout};
 
-const CHECKS: [&str; 11] = [
+const CHECKS: [&str; 17] = [
     "every_flight_stored",
     "bodies_identical",
     "sequences_dense",
@@ -16,6 +16,12 @@ const CHECKS: [&str; 11] = [
     "nothing_lost_after_unclean_close",
     "progress_kept",
     "store_verifies",
+    "reminders_on_time",
+    "reminders_in_order",
+    "reminders_exact",
+    "reminders_answers_exact",
+    "reminders_survive_restart",
+    "reminders_settled",
 ];
 
 #[test]
@@ -37,6 +43,13 @@ fn every_check_of_the_demo_holds() {
         again > 0,
         "a consumer hung and another died, so some messages came again"
     );
+    let reminders = lines.iter().find(|line| line["stage"] == "reminders");
+    let of = |field: &str| reminders.unwrap()[field].as_u64().unwrap();
+    assert_eq!(of("scheduled"), 6_760);
+    assert_eq!(of("fired"), of("scheduled") - of("cancelled"));
+    for field in ["cancelled", "retimed", "too_late", "fired_again"] {
+        assert!(of(field) > 0, "{field}");
+    }
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! The command line: what can be asked, and how an answer becomes an exit code.
 
 mod bench;
+mod delay;
 mod demo;
 mod failure;
 mod files;
 mod latency;
+mod lines;
 mod output;
 mod progress;
 mod store;
@@ -19,6 +21,8 @@ Examples:
   seq 1000 | qmq store append --dir data --subject numbers
   qmq store read --dir data --subject numbers --from 990
   qmq store verify --dir data
+  printf '+90s\\tdrink water\\n' | qmq delay schedule --dir later --subject reminder
+  qmq delay run --dir later --until-empty
   qmq bench store --messages 100000 --size 1024
 
 Exit codes: 0 done, 1 failed, 2 the command line was wrong.";
@@ -38,6 +42,9 @@ enum Command {
     /// Write to, read from and look after a store's folder
     #[command(subcommand, after_help = store::EXAMPLES)]
     Store(store::Command),
+    /// Schedule messages for later, and hand them out when their time has come
+    #[command(subcommand, after_help = delay::EXAMPLES)]
+    Delay(delay::Command),
     /// Measure, beside the limits of this machine measured in the same run
     #[command(subcommand, after_help = bench::EXAMPLES)]
     Bench(bench::Command),
@@ -51,6 +58,7 @@ pub(crate) fn run() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
         Command::Store(command) => store::run(&command),
+        Command::Delay(command) => delay::run(&command),
         Command::Bench(command) => bench::run(&command),
         Command::DemoWorker(args) => demo::run_worker(&args),
     };

@@ -4,6 +4,7 @@ use std::io::{self, BufWriter, StdoutLock, Write};
 use std::time::Duration;
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::failure::Failure;
@@ -128,29 +129,21 @@ pub(crate) fn duration(value: Duration) -> String {
     micros(value.as_secs_f64() * 1e6)
 }
 
-/// Milliseconds since 1970 as a date and a time of day in UTC; `-` for 0.
+/// Milliseconds since 1970 as a date and a time of day in UTC; `-` for 0 and for what no calendar has.
 pub(crate) fn time(ms: u64) -> String {
-    if ms == 0 {
-        return "-".to_owned();
+    match timestamp(ms) {
+        Some(time) if ms > 0 => time.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string(),
+        _ => "-".to_owned(),
     }
-    let (days, in_day) = (ms / 86_400_000, ms % 86_400_000);
-    // Days from 0000-03-01, in eras of 400 years; years begin in March, so that the leap day is the last.
-    let day = days + 719_468;
-    let (era, day_of_era) = (day / 146_097, day % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day_of_month = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute) = (in_day / 3_600_000, in_day / 60_000 % 60);
-    let (second, milli) = (in_day / 1_000 % 60, in_day % 1_000);
-    format!("{year:04}-{month:02}-{day_of_month:02} {hour:02}:{minute:02}:{second:02}.{milli:03}")
+}
+
+/// Milliseconds since 1970 as RFC 3339, which commands take back.
+pub(crate) fn rfc3339(ms: u64) -> String {
+    timestamp(ms).map_or_else(|| "-".to_owned(), |time| format!("{time:.3}"))
+}
+
+fn timestamp(ms: u64) -> Option<Timestamp> {
+    Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok()
 }
 
 /// Bytes as hexadecimal digits.
@@ -207,5 +200,7 @@ mod tests {
         assert_eq!(time(951_782_400_000), "2000-02-29 00:00:00.000");
         assert_eq!(time(1_373_241_599_999), "2013-07-07 23:59:59.999");
         assert_eq!(time(4_107_542_400_000), "2100-03-01 00:00:00.000");
+        assert_eq!(time(u64::MAX), "-");
+        assert_eq!(rfc3339(1_373_241_599_999), "2013-07-07T23:59:59.999Z");
     }
 }

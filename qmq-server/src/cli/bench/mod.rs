@@ -1,6 +1,7 @@
 //! `qmq bench`: measurements beside the limits of the same machine in the same minute.
 
 mod consume;
+mod delay;
 mod limits;
 mod meter;
 mod produce;
@@ -16,18 +17,22 @@ use super::failure::Failure;
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   qmq bench store
-  qmq bench store --durability synced --threads 64 --messages 20000 --json";
+  qmq bench store --durability synced --threads 64 --messages 20000 --json
+  qmq bench delay --pending 1000000 --rate 10000 --size 100";
 
 /// What can be measured.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Append, pull, acknowledge and reopen
     Store(store::Args),
+    /// Schedule, load, hand out, cancel and restart
+    Delay(delay::Args),
 }
 
 /// Runs one of them.
 pub(crate) fn run(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Store(args) => store::run(args),
+        Command::Delay(args) => delay::run(args),
     }
 }

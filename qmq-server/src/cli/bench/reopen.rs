@@ -83,8 +83,8 @@ fn close(store: Store) -> Result<(), Failure> {
         .map_err(|e| failed("cannot close the store", &e))
 }
 
-/// The newest file of a kind that an open reads.
-fn files_named(dir: &Path, prefix: &str) -> io::Result<Option<(PathBuf, u64, u64)>> {
+/// The newest file of a kind that an open reads, as a part that [`limits::read_time`] takes.
+pub(super) fn files_named(dir: &Path, prefix: &str) -> io::Result<Option<(PathBuf, u64, u64)>> {
     let mut newest = None;
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -97,7 +97,7 @@ fn files_named(dir: &Path, prefix: &str) -> io::Result<Option<(PathBuf, u64, u64
 }
 
 /// Where the last `len` bytes of the log before `end` stand in its files.
-fn tail(dir: &Path, end: u64, len: u64) -> io::Result<Vec<(PathBuf, u64, u64)>> {
+pub(super) fn tail(dir: &Path, end: u64, len: u64) -> io::Result<Vec<(PathBuf, u64, u64)>> {
     let mut parts = Vec::new();
     let mut upto = end;
     let from = end.saturating_sub(len);

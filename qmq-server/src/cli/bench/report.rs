@@ -27,6 +27,30 @@ pub(super) struct Row {
     pub(super) open_files: u64,
     pub(super) mappings: u64,
     pub(super) write_amplification: f64,
+    /// Of rows that are about moments.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub(super) lateness: Option<Lateness>,
+}
+
+/// How far from its moment things happened.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Lateness {
+    /// Things that happened before it.
+    pub(super) early: u64,
+    pub(super) late_p50_ms: f64,
+    pub(super) late_p99_ms: f64,
+    pub(super) late_max_ms: f64,
+}
+
+impl Lateness {
+    pub(super) fn new(early: u64, late: &Latency) -> Self {
+        Self {
+            early,
+            late_p50_ms: late.quantile_us(0.5) / 1e3,
+            late_p99_ms: late.quantile_us(0.99) / 1e3,
+            late_max_ms: late.max_us() / 1e3,
+        }
+    }
 }
 
 /// What one kind of work did.
@@ -66,6 +90,7 @@ impl Row {
             open_files: measured.resources.open_files,
             mappings: measured.resources.mappings,
             write_amplification: measured.meter.written_bytes() as f64 / bytes.max(1.0),
+            lateness: None,
         }
     }
 }
@@ -103,6 +128,17 @@ pub(super) fn print(rows: &[Row], json: bool) -> Result<(), Failure> {
     line("written / body bytes", &|row| {
         format!("{:.3}", row.write_amplification)
     });
+    let mut late = |name: &str, value: fn(&Lateness) -> String| {
+        if rows.iter().any(|row| row.lateness.is_some()) {
+            line(name, &|row| {
+                row.lateness.as_ref().map_or_else(String::new, value)
+            });
+        }
+    };
+    late("early", |l| count(l.early));
+    late("late, p50", |l| micros(l.late_p50_ms * 1e3));
+    late("late, p99", |l| micros(l.late_p99_ms * 1e3));
+    late("late, longest", |l| micros(l.late_max_ms * 1e3));
     line("anonymous memory", &|row| bytes(row.rss_anon_bytes));
     line("open files", &|row| count(row.open_files));
     line("mappings", &|row| count(row.mappings));

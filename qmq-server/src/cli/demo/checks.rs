@@ -18,12 +18,12 @@ pub(super) struct Check {
 }
 
 impl Check {
-    fn new(name: &'static str, ok: bool, detail: String) -> Self {
+    pub(super) fn new(name: &'static str, ok: bool, detail: String) -> Self {
         Self { name, ok, detail }
     }
 
     /// Holds if nothing was found; otherwise the detail is the first finding.
-    fn nothing(name: &'static str, found: &[&Findings], good: String) -> Self {
+    pub(super) fn nothing(name: &'static str, found: &[&Findings], good: String) -> Self {
         let bad = found.iter().map(|f| f.count).sum::<u64>();
         let first = found
             .iter()

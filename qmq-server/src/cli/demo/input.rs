@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
+use jiff::Timestamp;
 use qmq_store::Message;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -69,6 +70,10 @@ pub(super) struct Flight {
     pub(super) id: String,
     /// The row as JSON: the message's body.
     pub(super) body: Bytes,
+    /// When it was to leave, in ms since 1970 UTC.
+    pub(super) departure_ms: u64,
+    /// How late it left, in minutes; `None`: never.
+    pub(super) delay_min: Option<i32>,
 }
 
 /// One subject.
@@ -134,6 +139,9 @@ impl Input {
     fn add(&mut self, row: &Row, known: &mut HashMap<String, u32>) -> Result<(), Failure> {
         let body = serde_json::to_vec(row)
             .map_err(|e| Failure::of("cannot write a flight as JSON", &e, NEXT))?;
+        let departure = row.scheduled_utc.parse::<Timestamp>();
+        let departure =
+            departure.map_err(|e| Failure::of("cannot read scheduled_utc", &e, NEXT))?;
         let subject = format!("flight.{}.{}", row.origin, row.dest);
         let route = match known.entry(subject) {
             Entry::Occupied(known) => *known.get(),
@@ -159,6 +167,8 @@ impl Input {
             ),
             carrier: row.carrier.clone(),
             body: body.into(),
+            departure_ms: u64::try_from(departure.as_millisecond()).unwrap_or(0),
+            delay_min: row.dep_delay_min,
         });
         flights.push(index);
         Ok(())

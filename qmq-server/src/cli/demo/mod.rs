@@ -7,6 +7,7 @@ mod drive;
 mod event;
 mod input;
 mod ledger;
+mod reminders;
 mod report;
 mod worker;
 
@@ -19,6 +20,7 @@ use super::files::{DiskUse, WorkFolder};
 use super::progress;
 use input::Input;
 use ledger::Ledger;
+use reminders::Replay;
 pub(crate) use worker::{WorkerArgs, run_worker};
 
 const EXAMPLES: &str = "\
@@ -31,6 +33,10 @@ What happens:
   3. A second process goes on. One consumer takes work, dies and is declared
      gone; the others finish everything. Then this process is killed too.
   4. The store is reopened and compared with the input, message by message.
+  5. Each flight schedules a reminder for three hours before its departure, and
+     the time of the data is replayed on a virtual clock. Flights that never
+     left are cancelled, late ones are re-timed, some of both too late. Half-way
+     the scheduler is dropped with reminders in the caller's hands, and reopened.
 
 Examples:
   qmq demo
@@ -87,6 +93,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let last = audit::audit(dir, &input, &ledger, true, &bar)?;
     bar.finish_and_clear();
 
+    let bar = progress::counted("replaying the reminders", Replay::steps(&input));
+    let reminders = reminders::replay(&dir.join("reminders"), &input, &bar)?;
+    bar.finish_and_clear();
+
     let disk = DiskUse::of(dir).map_err(|e| {
         Failure::of(
             format_args!("cannot look at {}", dir.display()),
@@ -95,11 +105,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         )
     })?;
     let audits = [first, last];
-    let checks = checks::checks(&input, &ledger, &audits);
+    let mut checks = checks::checks(&input, &ledger, &audits);
+    checks.extend(reminders.checks());
     let facts = report::Facts {
         input: &input,
         ledger: &ledger,
         audits: &audits,
+        reminders: &reminders,
         disk,
     };
     if args.json {

@@ -10,6 +10,7 @@ use super::checks::Check;
 use super::event::GROUPS;
 use super::input::Input;
 use super::ledger::{Ledger, RUNS};
+use super::reminders::Replay;
 use crate::cli::failure::Failure;
 use crate::cli::files::{DiskUse, WorkFolder};
 use crate::cli::latency::Latency;
@@ -21,6 +22,7 @@ pub(super) struct Facts<'a> {
     pub(super) input: &'a Input,
     pub(super) ledger: &'a Ledger<'a>,
     pub(super) audits: &'a [Audit; RUNS],
+    pub(super) reminders: &'a Replay,
     pub(super) disk: DiskUse,
 }
 
@@ -46,6 +48,8 @@ pub(super) fn for_people(
     out.line(opens_table(facts).to_string())?;
     out.line("")?;
     out.line(latency_table(facts).to_string())?;
+    out.line("")?;
+    out.line(reminders_table(facts.reminders).to_string())?;
     out.line("")?;
     let mut rows = table(&["check", "", "what was seen"], &[]);
     for check in checks {
@@ -158,6 +162,31 @@ fn latency_table(facts: &Facts<'_>) -> comfy_table::Table {
     rows
 }
 
+fn reminders_table(seen: &Replay) -> comfy_table::Table {
+    let names = [
+        "reminders",
+        "cancelled",
+        "re-timed",
+        "too late for either",
+        "handed out",
+        "again",
+        "virtual time",
+        "seconds",
+    ];
+    let mut rows = table(&names, &[0, 1, 2, 3, 4, 5, 6, 7]);
+    rows.add_row([
+        count(seen.scheduled),
+        count(seen.cancelled),
+        count(seen.retimed),
+        count(seen.too_late),
+        count(seen.fired),
+        count(seen.again),
+        format!("{} days", seen.virtual_time.as_secs() / 86_400),
+        format!("{:.3}", seen.took.as_secs_f64()),
+    ]);
+    rows
+}
+
 fn per_second(messages: u64, took: Duration) -> f64 {
     if took.is_zero() {
         0.0
@@ -196,6 +225,19 @@ struct LatencyLine<'a> {
     p99_us: f64,
     p999_us: f64,
     max_us: f64,
+}
+
+#[derive(Serialize)]
+struct RemindersLine<'a> {
+    stage: &'a str,
+    scheduled: u64,
+    cancelled: u64,
+    retimed: u64,
+    too_late: u64,
+    fired: u64,
+    fired_again: u64,
+    virtual_seconds: u64,
+    seconds: f64,
 }
 
 /// The last line: the checks stand beside `flights` and `ok`, by name.
@@ -252,6 +294,18 @@ pub(super) fn for_programs(facts: &Facts<'_>, checks: &[Check]) -> Result<(), Fa
             max_us: latency.max_us(),
         })?;
     }
+    let seen = facts.reminders;
+    out.json(&RemindersLine {
+        stage: "reminders",
+        scheduled: seen.scheduled,
+        cancelled: seen.cancelled,
+        retimed: seen.retimed,
+        too_late: seen.too_late,
+        fired: seen.fired,
+        fired_again: seen.again,
+        virtual_seconds: seen.virtual_time.as_secs(),
+        seconds: seen.took.as_secs_f64(),
+    })?;
     for check in checks.iter().filter(|check| !check.ok) {
         output::note(&format!("{}: {}", check.name, check.detail));
     }

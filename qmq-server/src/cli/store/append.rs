@@ -1,6 +1,5 @@
 //! `qmq store append`: lines in, sequences out, many under way at a time.
 
-mod lines;
 mod printer;
 mod room;
 
@@ -17,7 +16,7 @@ use qmq_store::{Durability, Error, Message, Options, Retention, Store};
 
 use super::Level;
 use crate::cli::failure::{Failure, chain, complain};
-use lines::{Line, Lines};
+use crate::cli::lines::{Line, Lines};
 use printer::{Outcome, Printer};
 use room::{Room, Taken};
 

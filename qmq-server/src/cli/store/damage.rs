@@ -7,7 +7,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output::Output;
 
 /// Prints a line for each; `label` begins those for people.
-pub(super) fn print(
+pub(crate) fn print(
     out: &mut Output,
     damages: &[Damage],
     json: bool,

@@ -2,7 +2,7 @@
 
 mod append;
 mod backup;
-mod damage;
+pub(super) mod damage;
 mod dump;
 mod inspect;
 mod read;

@@ -1,12 +1,12 @@
 //! Lines of any bytes, of which a too long one costs no memory.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, BufReader, Read};
 
 use bytes::Bytes;
 
 /// What comes next in the input.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub(crate) enum Line {
     /// A line without its end.
     Whole(Bytes),
     /// A line that is longer than allowed, with its length; its bytes are gone.
@@ -17,18 +17,18 @@ pub(super) enum Line {
 
 /// Reads lines of at most `bytes_max` bytes.
 #[derive(Debug)]
-pub(super) struct Lines<R> {
+pub(crate) struct Lines<R> {
     input: R,
     bytes_max: usize,
 }
 
 impl<R: BufRead> Lines<R> {
-    pub(super) fn new(input: R, bytes_max: usize) -> Self {
+    pub(crate) fn new(input: R, bytes_max: usize) -> Self {
         Self { input, bytes_max }
     }
 
     /// The next line. The last one needs no end of line.
-    pub(super) fn next(&mut self) -> io::Result<Line> {
+    pub(crate) fn next(&mut self) -> io::Result<Line> {
         let mut line = Vec::new();
         let mut length = 0_u64;
         loop {
@@ -69,10 +69,15 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
+impl<R: Read> Lines<BufReader<R>> {
+    /// Whether the next line can be had without waiting for whoever writes the input.
+    pub(crate) fn has_next(&self) -> bool {
+        self.input.buffer().contains(&b'\n')
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::BufReader;
-
     use super::*;
 
     #[test]
@@ -87,5 +92,15 @@ mod tests {
         assert_eq!(next(), Line::Whole("last".into()));
         assert_eq!(next(), Line::End);
         assert_eq!(next(), Line::End);
+    }
+
+    #[test]
+    fn a_line_that_is_there_needs_no_waiting() {
+        let mut lines = Lines::new(BufReader::with_capacity(4, &b"a\nb\nlast"[..]), 9);
+        assert!(!lines.has_next());
+        assert_eq!(lines.next().unwrap(), Line::Whole("a".into()));
+        assert!(lines.has_next());
+        assert_eq!(lines.next().unwrap(), Line::Whole("b".into()));
+        assert!(!lines.has_next());
     }
 }
