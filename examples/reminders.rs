@@ -25,11 +25,12 @@ fn open(folder: &Path) -> Result<Scheduler, Box<dyn Error>> {
 fn remind(scheduler: &Scheduler) -> Result<usize, Box<dyn Error>> {
     let now_ms = scheduler.store().options().clock.now_ms();
     let fired = scheduler.due(now_ms, 100)?;
-    for one in &fired {
-        println!("{}", String::from_utf8_lossy(one.message.as_ref()?.body()));
+    let count = fired.len();
+    for one in fired {
+        println!("{}", String::from_utf8_lossy(one.message?.body()));
         scheduler.dispatched(&[one.id])?;
     }
-    Ok(fired.len())
+    Ok(count)
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
