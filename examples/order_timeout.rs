@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ..qmq_store::Options::with_segment_bytes(1 << 20)
     };
     let store = Store::open(folder.path().join("log"), options)?;
-    let index = MappedDisk::open(&folder.path().join("index"), true)?;
+    let index = MappedDisk::open(folder.path().join("index"), true)?;
     let scheduler = Scheduler::open(store, index, Options::default())?;
 
     let quick = place_order(&scheduler, "4711", noon)?;

@@ -17,7 +17,7 @@ fn open(folder: &Path) -> Result<Scheduler, Box<dyn Error>> {
         ..qmq_store::Options::default()
     };
     let store = Store::open(folder.join("log"), options)?;
-    let index = MappedDisk::open(&folder.join("index"), true)?;
+    let index = MappedDisk::open(folder.join("index"), true)?;
     Ok(Scheduler::open(store, index, Options::default())?)
 }
 

@@ -24,7 +24,7 @@ fn open(folder: &Folder) -> Scheduler {
         ..options()
     };
     let store = Store::open(folder.path().join("log"), options).unwrap();
-    let index = MappedDisk::open(&folder.path().join("index"), true).unwrap();
+    let index = MappedDisk::open(folder.path().join("index"), true).unwrap();
     Scheduler::open(store, index, qmq_sched::Options::default()).unwrap()
 }
 
