@@ -92,8 +92,8 @@ pub(crate) fn open(store: Store, disk: Arc<dyn Disk>, options: Options) -> Resul
     );
     *inner.core.lock() = core;
     inner.report = report;
-    if is_new {
-        // From here on the scale is fixed.
+    if is_new || inner.report.rebuilt.is_some() {
+        // From here on the scale is fixed, and what was damaged is no longer in the way.
         inner.spill()?;
     }
     Ok(inner)

@@ -166,7 +166,10 @@ fn an_index_that_cannot_be_read_keeps_the_scheduler_closed_and_whole() {
     scheduler.maintain().unwrap();
     Desk::close(scheduler);
     let before = files(&desk.index, "");
-    for name in &before {
+    let newest = files(&desk.index, "checkpoint-").pop();
+    // Of two checkpoints only the newest is read.
+    let read = |name: &&String| !name.starts_with("checkpoint-") || Some(*name) == newest.as_ref();
+    for name in before.iter().filter(read) {
         desk.index
             .faults(|faults| faults.read_error(name, 0..u64::MAX));
         assert!(matches!(desk.try_open(), Err(Error::Io { .. })) || name.starts_with("lock"));

@@ -7,7 +7,7 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::desk::{Desk, bodies, drain, files, ids, message};
+use common::desk::{Desk, bodies, drain, files, ids, message, retire};
 use common::{DAY, NOON, small_options};
 use qmq_sched::{Cancelled, Error, Message, Options, Scheduler};
 use qmq_store::disk::{Disk, SimulatedDisk};
@@ -46,8 +46,7 @@ fn another_scale_is_refused_with_both_numbers_also_without_the_index() {
         scheduler.schedule(NOON + number, &message(body)).unwrap();
         drain(&scheduler, NOON + number);
     }
-    scheduler.maintain().unwrap();
-    scheduler.store().maintain().unwrap();
+    retire(&scheduler);
     scheduler.schedule(NOON + DAY, &message("left")).unwrap();
     drop(scheduler);
     assert_other_scale(&desk, 11, 10);

@@ -7,7 +7,7 @@ use qmq_sched::{Options, Scheduler};
 use qmq_store::disk::{Access, CrashImage, Disk, MappedDisk};
 use qmq_store::{Durability, Retention, RetentionHold, Store};
 
-use crate::common::desk::{Desk, bodies, content, drain, files, message};
+use crate::common::desk::{Desk, bodies, content, drain, files, message, retire};
 use crate::common::{DAY, MINUTE, NOON, small_options};
 
 /// B3: the checkpoint held the replay offset of its end, not of its beginning: what arrived while it was written was behind it and on no disk.
@@ -95,8 +95,7 @@ fn b17_no_id_is_given_twice_though_log_and_index_are_gone() {
             assert!(given.insert(id));
         }
         drain(&scheduler, NOON + 100);
-        scheduler.maintain().unwrap();
-        scheduler.store().maintain().unwrap();
+        retire(&scheduler);
         let first_sequence = |scheduler: &Scheduler| {
             let stats = scheduler.store().subject_stats(qmq_sched::SUBJECT);
             stats.unwrap().first_sequence
