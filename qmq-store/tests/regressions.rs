@@ -166,8 +166,8 @@ fn a_wait_beyond_the_end_of_the_log_is_refused() {
     assert!(answered.recv().unwrap());
 }
 
-#[test]
-fn keeping_the_unconsumed_copes_with_a_damaged_index() {
+/// A store that keeps what is not consumed, with more of that than retention would leave.
+fn with_unconsumed_segments() -> (SimulatedDisk, Store) {
     let disk = SimulatedDisk::new();
     let mut options = keeping(64 << 10);
     options.retention.keep_unconsumed = true;
@@ -179,6 +179,12 @@ fn keeping_the_unconsumed_copes_with_a_damaged_index() {
             .unwrap();
     }
     store.maintain().unwrap();
+    (disk, store)
+}
+
+#[test]
+fn keeping_the_unconsumed_copes_with_a_damaged_index() {
+    let (disk, store) = with_unconsumed_segments();
     disk.flip_bit(&files(&disk, "index-")[0], 70, 1).unwrap();
     let (answer, answered) = std::sync::mpsc::channel();
     std::thread::spawn(move || answer.send(store.maintain().is_ok()));
@@ -188,17 +194,7 @@ fn keeping_the_unconsumed_copes_with_a_damaged_index() {
 /// With the row of the subject destroyed in the oldest index, its need was not known, and taken for none.
 #[test]
 fn what_is_not_consumed_is_kept_though_its_index_is_damaged() {
-    let disk = SimulatedDisk::new();
-    let mut options = keeping(64 << 10);
-    options.retention.keep_unconsumed = true;
-    let store = open(&disk, options);
-    store.pull(&PullRequest::new("s", "g", "c")).unwrap();
-    for _ in 0..300 {
-        store
-            .append_with(&Message::new("s", vec![1; 1000]), Durability::Buffered)
-            .unwrap();
-    }
-    store.maintain().unwrap();
+    let (disk, store) = with_unconsumed_segments();
     let index = files(&disk, "index-")[0].clone();
     for at in 40..120 {
         disk.flip_bit(&index, at, 1).unwrap();
