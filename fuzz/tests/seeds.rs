@@ -159,7 +159,7 @@ fn a_scheduler() -> (SimulatedDisk, Vec<Vec<u8>>) {
     for number in 0..20 {
         schedule(NOW + 100_000 + number, "s");
     }
-    scheduler.maintain().unwrap();
+    scheduler.checkpoint().unwrap();
     let records = store.read(qmq_sched::SUBJECT, 0, 100).unwrap();
     let bodies = records
         .iter()

@@ -58,6 +58,15 @@ pub(crate) struct Place {
     pub(crate) body: u64,
 }
 
+/// How far the newest checkpoint goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Saved {
+    /// Sequence of the first record that is not in it.
+    pub(crate) next_sequence: u64,
+    /// Offset of the log.
+    pub(crate) end_offset: u64,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -90,6 +99,7 @@ pub(crate) struct Core {
     pub(crate) dropped: u64,
     /// Sequence of the newest record that says the scale.
     pub(crate) opened: u64,
+    pub(crate) saved: Saved,
 }
 
 impl Core {
@@ -116,6 +126,7 @@ impl Core {
             near: Window::new(opened, Key::MAX, window_entries),
             dropped: 0,
             opened: 0,
+            saved: Saved::default(),
         }
     }
 
@@ -342,6 +353,10 @@ impl Core {
                 return Ok(Some(entry));
             }
         }
+        // Whoever asks knows of the message: is it a damaged run that does not?
+        for run in &self.runs {
+            run.find_checked(place)?;
+        }
         Ok(None)
     }
 
@@ -423,10 +438,10 @@ impl Core {
         None
     }
 
-    /// Fills an empty window with the next entries of its span.
+    /// Fills an empty window with the next entries of its span: a part of what it can hold, as nothing else is done meanwhile.
     pub(crate) fn refill(&mut self, backlog: bool) -> Result<(), DamagedRun> {
         let window = if backlog { &self.backlog } else { &self.near };
-        let (start, limit, capacity) = (window.end(), window.limit(), window.capacity());
+        let (start, limit, capacity) = (window.end(), window.limit(), window.refill_entries());
         let staged = self.stage.iter().chain(self.freezing.iter());
         let mut staged: Vec<Entry> = staged
             .filter(|entry| (start..limit).contains(&entry.key) && self.is_pending(entry))

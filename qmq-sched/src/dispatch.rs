@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
+use std::time::Duration;
 
 use qmq_store::{Damaged, Durability, Message};
 
@@ -52,7 +53,7 @@ impl Pace {
 
     /// How many more of the backlog may go at `now_ms`.
     fn room(&mut self, now_ms: u64, per_second: Option<u32>) -> u64 {
-        let Some(per_second) = per_second else {
+        let Some(per_second) = per_second.map(u64::from) else {
             return u64::MAX;
         };
         if now_ms < self.since_ms {
@@ -61,8 +62,20 @@ impl Pace {
         }
         let passed = now_ms - self.since_ms;
         // The first second's share is there from the start.
-        let allowed = (passed + 1_000).saturating_mul(u64::from(per_second)) / 1_000;
-        allowed.saturating_sub(self.handed_out)
+        let allowed = passed.saturating_add(1_000).saturating_mul(per_second) / 1_000;
+        // Beyond that no share is saved up: it would all go at once.
+        self.handed_out = self.handed_out.max(allowed.saturating_sub(per_second));
+        allowed - self.handed_out.min(allowed)
+    }
+
+    /// From when on one more may go.
+    fn next_ms(&self, per_second: Option<u32>) -> u64 {
+        let Some(per_second) = per_second.map(u64::from) else {
+            return 0;
+        };
+        let allowed = self.handed_out.saturating_add(1).saturating_mul(1_000);
+        let passed = allowed.div_ceil(per_second).saturating_sub(1_000);
+        self.since_ms.saturating_add(passed)
     }
 }
 
@@ -136,6 +149,7 @@ impl Scheduler {
             })
             .collect();
         drop(core);
+        inner.spill_if_due();
         if end_offset > 0 {
             inner.wait(end_offset, inner.options.hand_out_durability)?;
         }
@@ -151,10 +165,16 @@ impl Scheduler {
         let inner = &self.inner;
         let mut core = inner.core.lock();
         let homes = inner.outstanding_of(&core, ids);
+        let was_full = core.outstanding.len() >= inner.options.outstanding_max;
         for homes in homes.chunks(inner.record_max()) {
             let record = event::dispatched(homes);
             inner.append(&mut core, &record, &Event::Dispatched(homes.to_vec()))?;
         }
+        drop(core);
+        if was_full {
+            inner.alarm.ring();
+        }
+        inner.spill_if_due();
         Ok(homes.len())
     }
 
@@ -171,25 +191,36 @@ impl Scheduler {
             let at_ms = now_ms.saturating_add(back_off.min(BACK_OFF_MAX_MS));
             core.hand_out_again(home, at_ms);
         }
+        drop(core);
+        self.inner.alarm.ring();
     }
 
-    /// When [`Self::due`] next has something, in ms since 1970 UTC; `None`: nothing is pending.
+    /// When [`Self::due`] next has something, in ms since 1970 UTC, as far as is known now: [`Options::catch_up_per_second`] is counted in.
+    /// `None`: nothing is pending, or [`Options::outstanding_max`] messages are out, and the next comes when one of them is dispatched.
+    ///
+    /// [`Options::catch_up_per_second`]: crate::Options::catch_up_per_second
+    /// [`Options::outstanding_max`]: crate::Options::outstanding_max
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Store`], if a damaged run cannot be made anew.
     pub fn next_due(&self) -> Result<Option<u64>, Error> {
-        let mut core = self.inner.core.lock();
-        self.inner.healing(&mut core, |core| {
-            let mut next = core.again.peek().map(|Reverse((at, ..))| *at);
-            for backlog in [true, false] {
-                let first = first_pending(core, backlog, u64::MAX)?;
-                next = next
-                    .into_iter()
-                    .chain(first.map(|one| one.key.due_ms))
-                    .min();
-            }
-            Ok(next)
-        })
+        self.inner.next_due(&mut self.inner.core.lock())
+    }
+
+    /// Waits until [`Self::due`] has something by a clock that shows `now` since 1970 UTC, for `timeout` at most. It ends early if somebody
+    /// schedules what is due earlier than all that was known.
+    ///
+    /// # Errors
+    /// As [`Self::next_due`].
+    pub fn wait_due(&self, now: Duration, timeout: Duration) -> Result<(), Error> {
+        let inner = &self.inner;
+        let mut core = inner.core.lock();
+        let next_ms = inner.next_due(&mut core)?;
+        let until_next = next_ms.map(|at| Duration::from_millis(at).saturating_sub(now));
+        let timeout = until_next.map_or(timeout, |next| next.min(timeout));
+        // Set under the lock of the state: what is scheduled from here on is compared with it.
+        inner.alarm.set(next_ms, core, timeout);
+        Ok(())
     }
 }
 
@@ -214,6 +245,22 @@ fn first_pending(
 }
 
 impl Inner {
+    fn next_due(&self, core: &mut Core) -> Result<Option<u64>, Error> {
+        let may_ms = self.pace.lock().next_ms(self.options.catch_up_per_second);
+        let is_full = core.outstanding.len() >= self.options.outstanding_max;
+        self.healing(core, |core| {
+            let again = core.again.peek().map(|Reverse((at, ..))| *at);
+            if is_full {
+                return Ok(again);
+            }
+            let backlog = first_pending(core, true, u64::MAX)?;
+            let near = first_pending(core, false, u64::MAX)?;
+            let backlog = backlog.map(|one| one.key.due_ms.max(may_ms));
+            let near = near.map(|one| one.key.due_ms);
+            Ok([again, backlog, near].into_iter().flatten().min())
+        })
+    }
+
     /// Messages that one record of the log can name.
     fn record_max(&self) -> usize {
         let bytes = self.store.options().body_bytes_max as usize;
@@ -268,7 +315,7 @@ impl Inner {
             }
             let home = self.home_of_entry(core, &entry);
             let late = now_ms - entry.key.due_ms;
-            let is_late = |ttl: std::time::Duration| u128::from(late) > ttl.as_millis();
+            let is_late = |ttl: Duration| u128::from(late) > ttl.as_millis();
             if self.options.time_to_live.is_some_and(is_late) {
                 batch.dropped.push((entry, home));
             } else {

@@ -5,7 +5,10 @@ pub(crate) const ENTRY_LEN: usize = 32;
 
 /// Where a message stands among all that are pending: by due time, and among equal ones by arrival. Slots of a bucket are numbered as
 /// messages arrive, and equal due times are of one bucket.
+///
+/// Packed, or an entry would take 40 bytes in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C, packed(4))]
 pub(crate) struct Key {
     /// In ms since 1970 UTC.
     pub(crate) due_ms: u64,
@@ -51,6 +54,14 @@ impl Entry {
         bytes
     }
 
+    /// The key of an encoded entry.
+    pub(crate) fn key_of(bytes: &[u8; ENTRY_LEN]) -> Key {
+        let due_ms = bytes.first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
+        let slot = bytes[16..].first_chunk();
+        let slot = slot.map_or(0, |b| u32::from_le_bytes(*b));
+        Key { due_ms, slot }
+    }
+
     /// `None`: not an entry.
     pub(crate) fn decode(bytes: &[u8; ENTRY_LEN]) -> Option<Self> {
         let word = |at: usize| Some(u64::from_le_bytes(*bytes[at..].first_chunk()?));
@@ -72,6 +83,8 @@ impl Entry {
         })
     }
 }
+
+const _: () = assert!(size_of::<Entry>() == ENTRY_LEN);
 
 #[cfg(test)]
 mod tests {

@@ -13,7 +13,9 @@ use crate::checkpoint;
 use crate::core::Core;
 use crate::entry::{ENTRY_LEN, Entry, Key};
 use crate::event::{self, Event};
-use crate::run::{BLOCK_ENTRIES, BLOCK_LEN, FENCE_LEN, FENCES_CRC_LEN, HEADER_LEN, Run, run_name};
+use crate::run::{
+    BLOCK_ENTRIES, BLOCK_LEN, FENCE_LEN, HEADER_LEN, RANGE_LEN, Run, TAIL_CRC_LEN, run_name,
+};
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     let word = bytes.get(at..).and_then(|rest| rest.first_chunk());
@@ -84,14 +86,15 @@ pub fn bucket(bytes: &[u8]) {
 /// A run: what is whole is in order, and is found.
 pub fn run(bytes: &[u8]) {
     one_run(bytes);
-    let blocks = bytes.len().saturating_sub(HEADER_LEN + FENCES_CRC_LEN) / (BLOCK_LEN + FENCE_LEN);
+    let blocks = bytes.len().saturating_sub(HEADER_LEN + TAIL_CRC_LEN) / (BLOCK_LEN + FENCE_LEN);
     if blocks == 0 {
         return;
     }
-    let mut sealed =
-        bytes[..HEADER_LEN + FENCES_CRC_LEN + blocks * (BLOCK_LEN + FENCE_LEN)].to_vec();
+    let rest = bytes.len() - (HEADER_LEN + TAIL_CRC_LEN) - blocks * (BLOCK_LEN + FENCE_LEN);
+    let ranges = rest / RANGE_LEN;
+    let mut sealed = bytes[..bytes.len() - rest % RANGE_LEN].to_vec();
     let (header, rest) = sealed.split_at_mut(HEADER_LEN);
-    let (all, fences) = rest.split_at_mut(blocks * BLOCK_LEN);
+    let (all, tail) = rest.split_at_mut(blocks * BLOCK_LEN);
     let mut count = 0;
     for (number, block) in all.chunks_mut(BLOCK_LEN).enumerate() {
         let is_last = number + 1 == blocks;
@@ -106,9 +109,12 @@ pub fn run(bytes: &[u8]) {
         block[..4].copy_from_slice(&crc.to_le_bytes());
     }
     header[32..40].copy_from_slice(&count.to_le_bytes());
+    let bucket_ms = 1 + u64_at(header, 56) % 86_400_000;
+    header[56..64].copy_from_slice(&bucket_ms.to_le_bytes());
+    header[64..72].copy_from_slice(&(ranges as u64).to_le_bytes());
     seal(header);
-    let (fences, crc) = fences.split_at_mut(blocks * FENCE_LEN);
-    crc.copy_from_slice(&u64::from(crc32fast::hash(fences)).to_le_bytes());
+    let (tail, crc) = tail.split_at_mut(blocks * FENCE_LEN + ranges * RANGE_LEN);
+    crc.copy_from_slice(&u64::from(crc32fast::hash(tail)).to_le_bytes());
     one_run(&sealed);
 }
 
@@ -125,6 +131,12 @@ fn one_run(bytes: &[u8]) {
     };
     let is_whole = run.verify().is_ok();
     let first = run.block(0).map(|entries| entries[0].key);
+    if let (true, Some(key)) = (is_whole, first.as_ref().ok()) {
+        assert_eq!(
+            run.find(*key).map(|found| found.map(|one| one.key)),
+            Ok(Some(*key))
+        );
+    }
     for key in [Key::default(), first.unwrap_or_default(), Key::MAX] {
         let Ok(mut cursor) = run.from(key) else {
             assert!(!is_whole);

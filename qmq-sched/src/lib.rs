@@ -42,8 +42,10 @@
 //!    [`Scheduler::reschedule`] answer exactly: done, already fired (handed out), or unknown.
 //! 4. Memory is bounded by [`Options`], whatever is pending.
 //!
-//! All calls are synchronous. There are no threads here: whoever fills the stage writes the run, or [`Scheduler::maintain`] does it ahead.
+//! All calls are synchronous. As the store, a scheduler has a thread for what may take longer, `qmq-spill`; with
+//! [`qmq_store::Background::Manual`] it has none, and whoever fills the stage writes the run.
 
+mod alarm;
 mod bodies;
 mod bucket;
 mod checkpoint;
@@ -56,6 +58,7 @@ mod event;
 #[doc(hidden)]
 pub mod fuzzing;
 mod id;
+mod keeper;
 mod look;
 mod needed;
 mod options;

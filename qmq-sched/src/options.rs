@@ -15,8 +15,8 @@ pub struct Options {
     /// Entries that wait in memory to be written as one sorted run, of 32 bytes each: 16 to 16,777,216. Up to three times as many can be in
     /// memory while a run is written. Default: 131,072, which is 4 MiB.
     pub stage_entries: usize,
-    /// Entries of the near future in memory, of 32 bytes each: 16 to 16,777,216. Up to twice as many before the window shrinks.
-    /// Default: 65,536.
+    /// Entries of the near future in memory, of 32 bytes each: 16 to 16,777,216. Up to twice as many before the window shrinks; it is filled
+    /// by an eighth at a time. Default: 65,536.
     pub window_entries: usize,
     /// Runs that may lie side by side before the small ones are merged: 2 to 1,024. Each is one file and one mapping. Default: 32.
     pub runs_max: usize,

@@ -75,14 +75,19 @@ impl Inner {
             if records.is_empty() {
                 break;
             }
+            let mut kept = Vec::new();
             let core = self.core.lock();
             for one in &records {
                 at = one.sequence() + 1;
                 let Ok(view) = one.message() else { continue };
                 if at <= end && core.needs(one.sequence(), view.body()) {
-                    let message = view.to_message();
-                    writer.push(one.sequence(), &message).map_err(writing())?;
+                    kept.push((one.sequence(), view));
                 }
+            }
+            drop(core);
+            for (sequence, view) in kept {
+                let message = view.to_message();
+                writer.push(sequence, &message).map_err(writing())?;
             }
         }
         let count = writer.finish(self.store_id).map_err(writing())?;

@@ -8,13 +8,15 @@ use parking_lot::Mutex;
 use qmq_store::disk::Disk;
 use qmq_store::{Durability, Store};
 
+use crate::alarm::Alarm;
 use crate::bodies::{self, Bodies, bodies_name};
 use crate::checkpoint::{self, Summary};
-use crate::core::Core;
+use crate::core::{Core, Saved};
 use crate::dispatch::Pace;
 use crate::entry::{Entry, Key, Origin};
 use crate::error::Error;
 use crate::event::{self, Event, SUBJECT};
+use crate::keeper::Bell;
 use crate::needed::{Moved, Needed};
 use crate::options::Options;
 use crate::run::{self, Run};
@@ -62,6 +64,8 @@ pub(crate) fn open(store: Store, disk: Arc<dyn Disk>, options: Options) -> Resul
         next_run: AtomicU64::new(0),
         checkpoints: Mutex::default(),
         pace: Mutex::new(Pace::new(opened_ms)),
+        alarm: Alarm::default(),
+        bell: Bell::default(),
         report: OpenReport {
             opened_ms,
             ..OpenReport::default()
@@ -167,6 +171,11 @@ fn load(inner: &Inner, report: &mut OpenReport) -> Result<Option<Box<Core>>, Err
         inner
             .next_run
             .fetch_max(summary.next_run, Ordering::Relaxed);
+        core.saved = Saved {
+            next_sequence: core.next_sequence,
+            end_offset: offset_of(&inner.store, core.next_sequence)
+                .unwrap_or(inner.store.watermarks().written),
+        };
         open_files(inner, &mut core, &summary, report)?;
         // What older ones need is not known to be there.
         for older in names {
@@ -175,6 +184,13 @@ fn load(inner: &Inner, report: &mut OpenReport) -> Result<Option<Box<Core>>, Err
         return Ok(Some(Box::new(core)));
     }
     Ok(None)
+}
+
+/// Where a record is in the log, if it can be read.
+pub(crate) fn offset_of(store: &Store, sequence: u64) -> Option<u64> {
+    let records = store.read(SUBJECT, sequence, 1).ok()?;
+    let one = records.iter().next()?;
+    one.message().ok().map(|view| view.offset())
 }
 
 /// Opens what a checkpoint names. Runs are made anew if one is damaged; bodies that are lost are reported, and come as damaged messages.
@@ -207,7 +223,7 @@ fn open_files(
             }
         }
     }
-    inner.remove_unnamed(&summary.runs)
+    inner.remove_unnamed(summary)
 }
 
 /// The state of a new scheduler; or, if there is one whose checkpoints are all lost, what its records say that are left.
@@ -311,19 +327,29 @@ fn write_if_full(inner: &Inner, core: &mut Core) -> Result<(), Error> {
     if core.stage.len() < inner.options.stage_entries {
         return Ok(());
     }
-    let mut entries = std::mem::take(&mut core.stage).into_sorted();
-    entries.retain(|entry| core.is_pending(entry));
     inner.store.sync()?;
     let number = inner.next_run.fetch_add(1, Ordering::Relaxed);
-    core.runs.push(Arc::new(inner.write_run(number, &entries)?));
+    let pending = core.stage.sorted().filter(|entry| core.is_pending(entry));
+    let run = inner.write_run(number, core.stage.len() as u64, pending.map(Ok))?;
+    core.runs.push(Arc::new(run));
+    core.stage = Stage::default();
     Ok(())
 }
 
-/// Makes all entries anew, from the records that are needed: the state knows which are pending.
+/// Makes all entries anew, from the records that are needed: the state knows which are pending. After an error all is as it was, and who
+/// comes upon the damage again tries again.
 pub(crate) fn restage(inner: &Inner, core: &mut Core) -> Result<(), Error> {
-    core.runs.clear();
-    core.stage = Stage::default();
+    let runs = std::mem::take(&mut core.runs);
+    let staged = std::mem::take(&mut core.stage);
+    let made = stage_all(inner, core);
+    if made.is_err() {
+        (core.runs, core.stage) = (runs, staged);
+    }
     core.take_back(&[]);
+    made
+}
+
+fn stage_all(inner: &Inner, core: &mut Core) -> Result<(), Error> {
     for bodies in core.bodies.clone() {
         for sequence in bodies.sequences() {
             if let Some(record) = bodies.get(sequence) {

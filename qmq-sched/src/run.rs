@@ -1,23 +1,33 @@
 //! A run: an immutable file of index entries in due order, in blocks that are checked before they are believed.
 //!
 //! ```text
-//! header  4,096 bytes: magic, version, checksum, store id, count, first and last due time, zeros
+//! header  4,096 bytes: magic, version, checksum, store id, count, first and last due time, ms of a bucket, count of ranges, zeros
 //! blocks  4,096 bytes each: checksum, count, 24 zero bytes, up to 127 entries
-//! fences  16 bytes each, one a block: due time and slot of its first entry; then 8 bytes with their checksum
+//! fences  16 bytes each, one a block: due time and slot of its first entry
+//! ranges  12 bytes each: see [`ranges`]
+//! 8 bytes with the checksum of fences and ranges
 //! ```
+
+mod ranges;
+mod walk;
+mod write;
 
 use std::io;
 use std::sync::Arc;
 
-use qmq_store::disk::{Access, Disk, DiskFile, Region};
+use qmq_store::disk::{Access, Disk, Region};
 
+pub(crate) use self::ranges::RANGE_LEN;
+use self::ranges::Ranges;
+pub(crate) use self::walk::Merge;
+pub(crate) use self::write::write;
 use crate::entry::{ENTRY_LEN, Entry, Key};
 
 const MAGIC: [u8; 8] = *b"QMQ-RUN\n";
 const VERSION: u32 = 1;
 pub(crate) const HEADER_LEN: usize = 4_096;
 pub(crate) const FENCE_LEN: usize = 16;
-pub(crate) const FENCES_CRC_LEN: usize = 8;
+pub(crate) const TAIL_CRC_LEN: usize = 8;
 pub(crate) const BLOCK_LEN: usize = 4_096;
 const BLOCK_HEADER_LEN: usize = 32;
 /// Entries of a full block.
@@ -58,105 +68,15 @@ pub(crate) struct Run {
     pub(crate) count: u64,
     pub(crate) first_due_ms: u64,
     pub(crate) last_due_ms: u64,
+    bucket_ms: u64,
+    ranges: usize,
 }
 
-/// Writes a run of at most `most` entries, which come in order, and gives it its name. Memory does not grow with it, but for 16 bytes a block.
-/// The name becomes durable with the disk's next sync of names.
-pub(crate) fn write<E: From<io::Error>>(
-    disk: &dyn Disk,
-    number: u64,
-    store_id: u128,
-    most: u64,
-    entries: impl Iterator<Item = Result<Entry, E>>,
-) -> Result<u64, E> {
-    let name = run_name(number);
-    let temporary = format!("{name}.tmp");
-    match disk.remove(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
-    let file = disk.create(&temporary, file_len(most.div_ceil(BLOCK_ENTRIES as u64)))?;
-    match write_into(&*file, store_id, entries) {
-        Ok(count) => {
-            disk.rename(&temporary, &name)?;
-            Ok(count)
-        }
-        Err(error) => {
-            // What is left behind would only take room; the next open removes it as well.
-            let _ = disk.remove(&temporary);
-            Err(error)
-        }
-    }
-}
-
-fn write_into<E: From<io::Error>>(
-    file: &dyn DiskFile,
-    store_id: u128,
-    entries: impl Iterator<Item = Result<Entry, E>>,
-) -> Result<u64, E> {
-    const PIECE: usize = 256 * BLOCK_LEN;
-    let (mut out, mut at) = (Vec::with_capacity(PIECE), HEADER_LEN as u64);
-    let mut fences = Vec::new();
-    let (mut count, mut first_due_ms, mut last_due_ms) = (0_u64, 0, 0);
-    let mut in_block = 0;
-    for entry in entries {
-        let entry = entry?;
-        if in_block == 0 {
-            fences.extend_from_slice(&entry.key.due_ms.to_le_bytes());
-            fences.extend_from_slice(&u64::from(entry.key.slot).to_le_bytes());
-            out.resize(out.len() + BLOCK_HEADER_LEN, 0);
-        }
-        if count == 0 {
-            first_due_ms = entry.key.due_ms;
-        }
-        last_due_ms = entry.key.due_ms;
-        out.extend_from_slice(&entry.encode());
-        (count, in_block) = (count + 1, in_block + 1);
-        if in_block == BLOCK_ENTRIES {
-            end_block(&mut out, in_block);
-            in_block = 0;
-            if out.len() >= PIECE {
-                file.write_at(&out, at)?;
-                at += out.len() as u64;
-                out.clear();
-            }
-        }
-    }
-    if in_block > 0 {
-        end_block(&mut out, in_block);
-    }
-    let crc = crc32fast::hash(&fences);
-    out.append(&mut fences);
-    out.extend_from_slice(&u64::from(crc).to_le_bytes());
-    file.write_at(&out, at)?;
-    file.set_len(at + out.len() as u64)?;
-    let mut header = MAGIC.to_vec();
-    header.extend_from_slice(&VERSION.to_le_bytes());
-    header.extend_from_slice(&[0; 4]);
-    header.extend_from_slice(&store_id.to_le_bytes());
-    for word in [count, first_due_ms, last_due_ms] {
-        header.extend_from_slice(&word.to_le_bytes());
-    }
-    header.resize(HEADER_LEN, 0);
-    let crc = header_crc(&header);
-    header[12..16].copy_from_slice(&crc.to_le_bytes());
-    file.write_at(&header, 0)?;
-    file.sync()?;
-    Ok(count)
-}
-
-/// Fills the block up whose entries end `out`, and its header.
-fn end_block(out: &mut Vec<u8>, entries: usize) {
-    let start = out.len() - BLOCK_HEADER_LEN - entries * ENTRY_LEN;
-    out[start + 4..start + 8].copy_from_slice(&(entries as u32).to_le_bytes());
-    out.resize(start + BLOCK_LEN, 0);
-    let crc = crc32fast::hash(&out[start + 4..]);
-    out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
-}
-
-/// Bytes of a run of so many blocks.
-fn file_len(blocks: u64) -> u64 {
-    (HEADER_LEN + FENCES_CRC_LEN) as u64 + blocks * (BLOCK_LEN + FENCE_LEN) as u64
+/// Bytes of a run of so many blocks and ranges.
+fn file_len(blocks: u64, ranges: u64) -> u64 {
+    (HEADER_LEN + TAIL_CRC_LEN) as u64
+        + blocks * (BLOCK_LEN + FENCE_LEN) as u64
+        + ranges * RANGE_LEN as u64
 }
 
 fn header_crc(header: &[u8]) -> u32 {
@@ -183,6 +103,15 @@ fn fence_key(fence: &[u8; FENCE_LEN]) -> Key {
         due_ms: u64_at(fence, 0),
         slot: u64_at(fence, 8) as u32,
     }
+}
+
+/// What is behind the blocks of a run.
+struct Tail<'a> {
+    /// Fences and ranges.
+    checked: &'a [u8],
+    fences: &'a [[u8; FENCE_LEN]],
+    ranges: &'a [[u8; RANGE_LEN]],
+    crc: u64,
 }
 
 impl Run {
@@ -212,10 +141,14 @@ impl Run {
         {
             return damaged("its header is damaged");
         }
-        let count = u64_at(&header, 32);
+        let (count, bucket_ms, ranges) = (
+            u64_at(&header, 32),
+            u64_at(&header, 56),
+            u64_at(&header, 64),
+        );
         // No file is as long as 2^63 bytes, so more entries than that are refused before they are multiplied.
         let blocks = count.div_ceil(BLOCK_ENTRIES as u64);
-        if count > len || file_len(blocks) != len {
+        if count > len || ranges > len || file_len(blocks, ranges) != len || bucket_ms == 0 {
             return damaged("its length is not that of its entries");
         }
         Ok(Ok(Self {
@@ -224,6 +157,8 @@ impl Run {
             count,
             first_due_ms: u64_at(&header, 40),
             last_due_ms: u64_at(&header, 48),
+            bucket_ms,
+            ranges: ranges as usize,
         }))
     }
 
@@ -238,22 +173,39 @@ impl Run {
         (self.count as usize).div_ceil(BLOCK_ENTRIES)
     }
 
-    /// Keys of the first entries of the blocks, unchecked, and their checksum.
-    fn fences(&self) -> Result<(&[[u8; FENCE_LEN]], u64), DamagedRun> {
-        let len = self.blocks() * FENCE_LEN;
+    /// What is behind the blocks, unchecked.
+    fn tail(&self) -> Result<Tail<'_>, DamagedRun> {
+        let (fences, ranges) = (self.blocks() * FENCE_LEN, self.ranges * RANGE_LEN);
         let start = HEADER_LEN + self.blocks() * BLOCK_LEN;
-        let whole = self.region.bytes(start as u64, len + FENCES_CRC_LEN);
+        let whole = self
+            .region
+            .bytes(start as u64, fences + ranges + TAIL_CRC_LEN);
         let whole = whole.ok_or_else(|| self.damaged("its fences are cut"))?;
-        let (fences, crc) = whole.split_at(len);
-        Ok((fences.as_chunks().0, u64_at(crc, 0)))
+        let (checked, crc) = whole.split_at(fences + ranges);
+        let (fences, ranges) = checked.split_at(fences);
+        Ok(Tail {
+            checked,
+            fences: fences.as_chunks().0,
+            ranges: ranges.as_chunks().0,
+            crc: u64_at(crc, 0),
+        })
+    }
+
+    /// The bytes of a block, unchecked.
+    fn block_bytes(&self, number: usize) -> Result<&[u8], DamagedRun> {
+        let start = HEADER_LEN + number * BLOCK_LEN;
+        let bytes = self.region.bytes(start as u64, BLOCK_LEN);
+        bytes.ok_or_else(|| self.damaged("a block is cut"))
+    }
+
+    /// How many entries a block has.
+    fn entries_of(&self, number: usize) -> usize {
+        (self.count as usize - number * BLOCK_ENTRIES).min(BLOCK_ENTRIES)
     }
 
     /// The entries of a block.
     pub(crate) fn block(&self, number: usize) -> Result<Vec<Entry>, DamagedRun> {
-        let start = HEADER_LEN + number * BLOCK_LEN;
-        let bytes = self.region.bytes(start as u64, BLOCK_LEN);
-        let bytes = bytes.ok_or_else(|| self.damaged("a block is cut"))?;
-        let expected = (self.count as usize - number * BLOCK_ENTRIES).min(BLOCK_ENTRIES);
+        let (bytes, expected) = (self.block_bytes(number)?, self.entries_of(number));
         if u32_at(bytes, 0) != crc32fast::hash(&bytes[4..]) || u32_at(bytes, 4) as usize != expected
         {
             return Err(self.damaged("a block is damaged"));
@@ -265,52 +217,41 @@ impl Run {
             .collect()
     }
 
-    /// All entries from `key` on, block by block.
-    pub(crate) fn from(self: &Arc<Self>, key: Key) -> Result<Cursor, DamagedRun> {
-        let mut cursor = Cursor {
-            run: Arc::clone(self),
-            next_block: 0,
-            block: Vec::new().into_iter(),
-        };
-        if self.count == 0 || key.due_ms > self.last_due_ms {
-            cursor.next_block = self.blocks();
-            return Ok(cursor);
-        }
-        let (fences, _) = self.fences()?;
-        let after = fences.partition_point(|fence| fence_key(fence) <= key);
-        cursor.next_block = after.saturating_sub(1);
-        // Where fences lead is checked by the blocks on both sides, which have checksums.
-        let first_key = |block: usize| Ok(self.block(block)?.first().map(|entry| entry.key));
-        if cursor.next_block > 0 && first_key(cursor.next_block)? > Some(key)
-            || after < fences.len() && first_key(after)? <= Some(key)
-        {
-            return Err(self.damaged("its fences are damaged"));
-        }
-        while let Some(entry) = cursor.peek()? {
-            if entry.key >= key {
-                break;
-            }
-            cursor.block.next();
-        }
-        Ok(cursor)
-    }
-
-    /// The entry with this key.
-    pub(crate) fn find(self: &Arc<Self>, key: Key) -> Result<Option<Entry>, DamagedRun> {
-        if key.due_ms < self.first_due_ms {
+    /// The entry with this key, checked if there is one. That there is none is not: see [`Self::find_checked`].
+    pub(crate) fn find(&self, key: Key) -> Result<Option<Entry>, DamagedRun> {
+        let due_ms = key.due_ms;
+        if !(self.first_due_ms..=self.last_due_ms).contains(&due_ms) {
             return Ok(None);
         }
+        let tail = self.tail()?;
+        if !ranges::may_have(tail.ranges, self.bucket_ms, key) {
+            return Ok(None);
+        }
+        let after = tail.fences.partition_point(|fence| fence_key(fence) <= key);
+        let Some(number) = after.checked_sub(1) else {
+            return Ok(None);
+        };
+        let (entries, _) = self.block_bytes(number)?[BLOCK_HEADER_LEN..].as_chunks::<ENTRY_LEN>();
+        let entries = &entries[..self.entries_of(number)];
+        let Ok(at) = entries.binary_search_by_key(&key, Entry::key_of) else {
+            return Ok(None);
+        };
+        Ok(self.block(number)?.get(at).copied())
+    }
+
+    /// As [`Self::find`]; everything that the answer hangs on is checked.
+    pub(crate) fn find_checked(self: &Arc<Self>, key: Key) -> Result<Option<Entry>, DamagedRun> {
         Ok(self.from(key)?.peek()?.filter(|entry| entry.key == key))
     }
 
     /// Reads everything.
     pub(crate) fn verify(&self) -> Result<(), DamagedRun> {
-        let (fences, crc) = self.fences()?;
-        if crc != u64::from(crc32fast::hash(fences.as_flattened())) {
+        let tail = self.tail()?;
+        if tail.crc != u64::from(crc32fast::hash(tail.checked)) {
             return Err(self.damaged("its fences are damaged"));
         }
-        let mut last = None;
-        for (number, fence) in fences.iter().enumerate() {
+        let (mut last, mut ranges) = (None, Ranges::new(self.bucket_ms));
+        for (number, fence) in tail.fences.iter().enumerate() {
             let block = self.block(number)?;
             let first = block.first().map(|entry| entry.key);
             if first != Some(fence_key(fence)) {
@@ -321,73 +262,15 @@ impl Run {
                     return Err(self.damaged("its entries are not in order"));
                 }
                 last = Some(entry.key);
+                ranges.add(entry.key);
             }
         }
-        Ok(())
-    }
-}
-
-/// Walks a run.
-#[derive(Debug)]
-pub(crate) struct Cursor {
-    run: Arc<Run>,
-    next_block: usize,
-    block: std::vec::IntoIter<Entry>,
-}
-
-impl Cursor {
-    /// The entry that [`Self::next`] gives.
-    pub(crate) fn peek(&mut self) -> Result<Option<Entry>, DamagedRun> {
-        while self.block.as_slice().is_empty() {
-            if self.next_block >= self.run.blocks() {
-                return Ok(None);
-            }
-            self.block = self.run.block(self.next_block)?.into_iter();
-            self.next_block += 1;
-        }
-        Ok(self.block.as_slice().first().copied())
-    }
-
-    pub(crate) fn next(&mut self) -> Result<Option<Entry>, DamagedRun> {
-        let entry = self.peek()?;
-        self.block.next();
-        Ok(entry)
-    }
-}
-
-/// Entries of several runs in one order.
-#[derive(Debug)]
-pub(crate) struct Merge {
-    cursors: Vec<Cursor>,
-    heads: std::collections::BinaryHeap<std::cmp::Reverse<(Entry, usize)>>,
-}
-
-impl Merge {
-    pub(crate) fn new(runs: &[Arc<Run>], from: Key) -> Result<Self, DamagedRun> {
-        let mut merge = Self {
-            cursors: Vec::with_capacity(runs.len()),
-            heads: std::collections::BinaryHeap::with_capacity(runs.len()),
-        };
-        for run in runs {
-            merge.cursors.push(run.from(from)?);
-            merge.pull(merge.cursors.len() - 1)?;
-        }
-        Ok(merge)
-    }
-
-    fn pull(&mut self, number: usize) -> Result<(), DamagedRun> {
-        if let Some(entry) = self.cursors[number].next()? {
-            self.heads.push(std::cmp::Reverse((entry, number)));
+        let mut expected = Vec::new();
+        ranges.encode(&mut expected);
+        if expected != tail.ranges.as_flattened() {
+            return Err(self.damaged("its ranges do not fit its entries"));
         }
         Ok(())
-    }
-
-    pub(crate) fn next(&mut self) -> Result<Option<Entry>, DamagedRun> {
-        let Some(std::cmp::Reverse((entry, number))) = self.heads.pop() else {
-            return Ok(None);
-        };
-        self.pull(number)?;
-        Ok(Some(entry))
     }
 }
 
@@ -413,7 +296,7 @@ mod tests {
 
     fn written(disk: &SimulatedDisk, entries: &[Entry]) -> Arc<Run> {
         let all = entries.iter().copied().map(Ok::<_, io::Error>);
-        write(disk, 7, 42, entries.len() as u64 + 200, all).unwrap();
+        write(disk, 7, 42, 10, entries.len() as u64 + 200, all).unwrap();
         Arc::new(Run::open(disk, 7, 42).unwrap().unwrap())
     }
 
@@ -471,9 +354,14 @@ mod tests {
             disk.flip_bit(&run_name(7), fences + at, (at % 8) as u8)
                 .unwrap();
             for wanted in entries.iter().step_by(31) {
-                if let Ok(found) = run.find(wanted.key) {
+                if let Ok(found) = run.find_checked(wanted.key) {
                     assert_eq!(found, Some(*wanted), "byte {at} of the fences");
                 }
+                let found = run.find(wanted.key).unwrap();
+                assert!(
+                    found.is_none_or(|one| one == *wanted),
+                    "byte {at} of the fences"
+                );
             }
             disk.flip_bit(&run_name(7), fences + at, (at % 8) as u8)
                 .unwrap();

@@ -6,14 +6,17 @@ use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
 use qmq_store::disk::Disk;
-use qmq_store::{Appended, Durability, Message, Store};
+use qmq_store::{Appended, Background, Durability, Message, Store};
 
+use crate::alarm::Alarm;
 use crate::bucket::State;
 use crate::core::Core;
+use crate::dispatch::Pace;
 use crate::entry::{Entry, Key, Origin};
 use crate::error::Error;
 use crate::event::{self, Cancel, Event, Move};
 use crate::id::{DelayId, Parts, is_generation};
+use crate::keeper::{Bell, Keeper};
 use crate::options::Options;
 use crate::recovery::{self, OpenReport};
 use crate::run::DamagedRun;
@@ -33,6 +36,8 @@ pub enum Cancelled {
 /// A scheduler on a store. A handle: clone it and share it among threads.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
+    /// Goes first: its thread has the state as well.
+    _keeper: Option<Arc<Keeper>>,
     pub(crate) inner: Arc<Inner>,
 }
 
@@ -50,7 +55,10 @@ pub(crate) struct Inner {
     pub(crate) next_run: AtomicU64,
     /// The newest checkpoint, and the one before it.
     pub(crate) checkpoints: Mutex<Vec<Checkpointed>>,
-    pub(crate) pace: Mutex<crate::dispatch::Pace>,
+    pub(crate) pace: Mutex<Pace>,
+    pub(crate) alarm: Alarm,
+    /// Calls the thread that writes runs.
+    pub(crate) bell: Bell,
     pub(crate) report: OpenReport,
     pub(crate) _lock: FolderLock,
 }
@@ -84,7 +92,13 @@ impl Scheduler {
     /// [`Error::Options`], [`Error::OtherScale`], [`Error::OtherStore`]; [`Error::Io`], also if another scheduler has the folder.
     pub fn open(store: Store, disk: impl Disk + 'static, options: Options) -> Result<Self, Error> {
         let inner = Arc::new(recovery::open(store, Arc::new(disk), options)?);
-        Ok(Self { inner })
+        let threads = inner.store.options().background == Background::Threads;
+        let keeper = threads.then(|| Keeper::start(&inner)).transpose();
+        let keeper = keeper.map_err(Error::io("starting a thread"))?;
+        Ok(Self {
+            _keeper: keeper.map(Arc::new),
+            inner,
+        })
     }
 
     /// What the open found.
@@ -119,7 +133,7 @@ impl Scheduler {
         durability: Durability,
     ) -> Result<DelayId, Error> {
         let (id, appended) = self.inner.schedule(due_ms, message)?;
-        self.inner.spill_if_full();
+        self.inner.spill_if_due();
         self.inner.wait(appended.end_offset, durability)?;
         Ok(id)
     }
@@ -134,7 +148,7 @@ impl Scheduler {
         durability: Durability,
     ) -> Result<Vec<DelayId>, Error> {
         let (ids, end_offset) = self.inner.schedule_batch(messages)?;
-        self.inner.spill_if_full();
+        self.inner.spill_if_due();
         self.inner.wait(end_offset, durability)?;
         Ok(ids)
     }
@@ -164,6 +178,7 @@ impl Scheduler {
             };
             Ok(Ok((event::cancelled(&one), Event::Cancelled(one))))
         })?;
+        self.inner.spill_if_due();
         self.inner.settle(answer, appended, durability)?;
         Ok(answer)
     }
@@ -220,7 +235,7 @@ impl Scheduler {
         if let Some(error) = refused {
             return Err(error);
         }
-        inner.spill_if_full();
+        inner.spill_if_due();
         inner.settle(answer, appended, durability)?;
         Ok(answer)
     }
@@ -373,6 +388,9 @@ impl Inner {
             event::SUBJECT
         );
         core.apply(event);
+        if let Event::Scheduled { key, .. } | Event::Rescheduled(Move { to: key, .. }) = event {
+            self.alarm.scheduled(key.due_ms);
+        }
     }
 
     /// Changes a pending message: `decide` makes the record, under the lock.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
+use qmq_store::{Background, RetentionHold};
 
 use crate::bodies::{self, bodies_name};
 use crate::checkpoint::{self, Summary};
-use crate::core::Core;
+use crate::core::{Core, Saved};
 use crate::entry::{Entry, Key};
 use crate::error::Error;
 use crate::event::{self, Event};
@@ -17,19 +18,33 @@ use crate::run::{self, DamagedRun, Merge, Run, run_name};
 use crate::scheduler::{Checkpointed, Inner, Scheduler};
 use crate::stage::Stage;
 
-/// Entries that are looked up at a time while runs are merged.
-const MERGED_AT_ONCE: usize = 8_192;
+/// Entries that are looked up with one lock while a run is written.
+const LOOKED_UP_AT_ONCE: usize = 4_096;
+/// A checkpoint is taken once the log has grown by so many times what the store takes one of its own for.
+const REPLAYED_CHECKPOINTS: u64 = 4;
 /// Records after which one that says the scale is written again, so that those before it can go.
 const SCALE_EVERY: u64 = 64;
 
 impl Scheduler {
-    /// Merges runs if there are many, writes what is staged as another, and takes a checkpoint, so that an open has little to replay. Called on
-    /// a timer, it keeps those who schedule from having to.
+    /// Does what is due of the housekeeping: writes what is staged as a run and takes a checkpoint, if there is enough of it; moves out of the
+    /// log what retention is to take. With [`qmq_store::Background::Threads`] a thread of the scheduler does it every second and when the
+    /// stage is full.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Store`]; nothing is lost, and the next call tries again.
     pub fn maintain(&self) -> Result<(), Error> {
+        self.inner.maintain()
+    }
+
+    /// Writes what is staged and takes a checkpoint now, so that the next open has nothing to replay.
+    ///
+    /// # Errors
+    /// As [`Self::maintain`].
+    pub fn checkpoint(&self) -> Result<(), Error> {
         let _one = self.inner.spilling.lock();
+        if self.inner.is_saved()? {
+            return Ok(());
+        }
         self.inner.spill()
     }
 }
@@ -51,14 +66,53 @@ impl Inner {
         }
     }
 
-    /// Writes a run if it is time and nobody else does. What fails is tried again, and stops those who schedule when the stage is twice as full.
-    pub(crate) fn spill_if_full(&self) {
-        if self.core.lock().stage.len() < self.options.stage_entries {
+    /// Sees to it that a run is written, if it is time. What fails is tried again, and stops those who schedule when the stage is twice as full.
+    pub(crate) fn spill_if_due(&self) {
+        if !self.is_spill_due(&self.core.lock()) {
             return;
         }
-        if let Some(_one) = self.spilling.try_lock() {
+        if self.store.options().background == Background::Threads {
+            self.bell.ring();
+        } else if let Some(_one) = self.spilling.try_lock() {
             let _ = self.spill();
         }
+    }
+
+    pub(crate) fn maintain(&self) -> Result<(), Error> {
+        let _one = self.spilling.lock();
+        let is_due = self.is_spill_due(&self.core.lock());
+        if is_due || self.is_retention_waiting()? {
+            self.spill()?;
+        }
+        Ok(())
+    }
+
+    /// Whether an open would have much to do.
+    fn is_spill_due(&self, core: &Core) -> bool {
+        let many = self.options.stage_entries;
+        core.stage.len() >= many
+            || core.next_sequence - core.saved.next_sequence >= many as u64
+            || self
+                .store
+                .watermarks()
+                .written
+                .saturating_sub(core.saved.end_offset)
+                >= REPLAYED_CHECKPOINTS * self.store.options().checkpoint_bytes
+    }
+
+    /// Whether retention would take what is held.
+    fn is_retention_waiting(&self) -> Result<bool, Error> {
+        let hold = &self.store.options().retention_hold;
+        let held = hold.as_ref().map_or(u64::MAX, RetentionHold::offset);
+        Ok(self.store.retention_due()? > held)
+    }
+
+    /// Whether a checkpoint would say nothing new.
+    fn is_saved(&self) -> Result<bool, Error> {
+        let core = self.core.lock();
+        let is_saved = core.stage.len() == 0 && core.next_sequence == core.saved.next_sequence;
+        drop(core);
+        Ok(is_saved && !self.is_retention_waiting()?)
     }
 
     /// Runs `look`; where a run is damaged, all are made anew first.
@@ -86,26 +140,33 @@ impl Inner {
         core.freezing = Arc::clone(&frozen);
         let number = self.next_run.fetch_add(1, Ordering::Relaxed);
         let mut summary = self.summary(&core);
-        summary.runs.push(number);
+        if frozen.len() > 0 {
+            summary.runs.push(number);
+        }
         let state = checkpoint::encode(&core, &summary);
+        let saved = Saved {
+            next_sequence: core.next_sequence,
+            end_offset: self.store.watermarks().written,
+        };
         let checkpointed = core.checkpointed();
         core.bodies
             .retain(|bodies| checkpointed.bodies.contains(&bodies.number));
         drop(core);
         let written = self.write_staged(number, &frozen).and_then(|run| {
             self.write_checkpoint(checkpointed, &state)?;
-            self.remove_unnamed(&summary.runs)?;
+            self.remove_unnamed(&summary)?;
             Ok(run)
         });
         let mut core = self.core.lock();
         core.freezing = Arc::default();
         match written {
-            Ok(run) => core.runs.push(Arc::new(run)),
+            Ok(run) => core.runs.extend(run.map(Arc::new)),
             Err(error) => {
                 frozen.iter().for_each(|&entry| core.stage.push(entry));
                 return Err(error);
             }
         }
+        core.saved = saved;
         drop(core);
         self.release();
         Ok(())
@@ -131,38 +192,74 @@ impl Inner {
         let (Some(hold), Some(sequence)) = (&self.store.options().retention_hold, needed) else {
             return;
         };
-        let records = self.store.read(event::SUBJECT, sequence, 1);
-        let first = records.ok().and_then(|records| {
-            let one = records.iter().next()?;
-            one.message().ok().map(|view| view.offset())
-        });
-        if let Some(offset) = first {
+        if let Some(offset) = recovery::offset_of(&self.store, sequence) {
             hold.release_below(offset);
         }
     }
 
-    /// Writes a run of what is pending among staged entries. The log has then synced why the others are not.
-    pub(crate) fn write_staged(&self, number: u64, staged: &Stage) -> Result<Run, Error> {
-        let mut entries = staged.clone().into_sorted();
-        {
-            let core = self.core.lock();
-            entries.retain(|entry| core.is_pending(entry));
+    /// Writes a run of what is pending among staged entries, if there are any. The log has then synced why the others are not.
+    fn write_staged(&self, number: u64, staged: &Stage) -> Result<Option<Run>, Error> {
+        if staged.len() == 0 {
+            self.store.sync()?;
+            return Ok(None);
         }
+        let mut sorted = staged.sorted();
+        let pending = self.pending(move || Ok::<_, io::Error>(sorted.next()));
+        let run = self.write_run(number, staged.len() as u64, pending)?;
         self.store.sync()?;
-        self.write_run(number, &entries)
+        Ok(Some(run))
     }
 
-    pub(crate) fn write_run(&self, number: u64, entries: &[Entry]) -> Result<Run, Error> {
-        let all = entries.iter().copied().map(Ok::<_, io::Error>);
-        run::write(
-            &*self.disk,
-            number,
-            self.store_id,
-            entries.len() as u64,
-            all,
-        )
-        .map_err(Error::io(format!("writing {}", run_name(number))))?;
+    /// Writes a run of at most `most` entries.
+    pub(crate) fn write_run(
+        &self,
+        number: u64,
+        most: u64,
+        entries: impl Iterator<Item = io::Result<Entry>>,
+    ) -> Result<Run, Error> {
+        self.write_entries(number, most, entries)
+            .map_err(Error::io(format!("writing {}", run_name(number))))?;
         self.open_run(number)
+    }
+
+    fn write_entries<E: From<io::Error>>(
+        &self,
+        number: u64,
+        most: u64,
+        entries: impl Iterator<Item = Result<Entry, E>>,
+    ) -> Result<u64, E> {
+        let bucket_ms = self.options.bucket_ms();
+        run::write(&*self.disk, number, self.store_id, bucket_ms, most, entries)
+    }
+
+    /// Those of the `next` entries, which come in order, that are pending, each once.
+    fn pending<E>(
+        &self,
+        mut next: impl FnMut() -> Result<Option<Entry>, E>,
+    ) -> impl Iterator<Item = Result<Entry, E>> {
+        let mut ready = Vec::new().into_iter();
+        std::iter::from_fn(move || {
+            while ready.as_slice().is_empty() {
+                let mut some = Vec::with_capacity(LOOKED_UP_AT_ONCE);
+                while some.len() < LOOKED_UP_AT_ONCE {
+                    match next() {
+                        Ok(Some(entry)) => some.push(entry),
+                        Ok(None) => break,
+                        Err(error) => return Some(Err(error)),
+                    }
+                }
+                if some.is_empty() {
+                    return None;
+                }
+                let core = self.core.lock();
+                some.retain(|entry| core.is_pending(entry));
+                drop(core);
+                // Runs made anew beside the old ones may hold the same.
+                some.dedup();
+                ready = some.into_iter();
+            }
+            ready.next().map(Ok)
+        })
     }
 
     /// Writes a checkpoint; with it and the one before there are two.
@@ -237,38 +334,17 @@ impl Inner {
     fn write_merged(&self, number: u64, small: &[Arc<Run>]) -> Result<u64, MergeError> {
         let most = small.iter().map(|run| run.count).sum();
         let mut merge = Merge::new(small, Key::default()).map_err(|_| MergeError::Damaged)?;
-        let mut ready = Vec::new().into_iter();
-        let entries = std::iter::from_fn(|| {
-            while ready.as_slice().is_empty() {
-                let mut some = Vec::with_capacity(MERGED_AT_ONCE);
-                while some.len() < MERGED_AT_ONCE {
-                    match merge.next() {
-                        Ok(Some(entry)) => some.push(entry),
-                        Ok(None) => break,
-                        Err(_) => return Some(Err(MergeError::Damaged)),
-                    }
-                }
-                if some.is_empty() {
-                    return None;
-                }
-                let core = self.core.lock();
-                some.retain(|entry| core.is_pending(entry));
-                drop(core);
-                // Runs made anew beside the old ones may hold the same.
-                some.dedup();
-                ready = some.into_iter();
-            }
-            ready.next().map(Ok)
-        });
-        run::write(&*self.disk, number, self.store_id, most, entries)
+        let entries = self.pending(|| merge.next().map_err(|_| MergeError::Damaged));
+        self.write_entries(number, most, entries)
     }
 
-    /// Removes runs that the newest checkpoint does not name, and bodies that neither does: nothing else has those.
-    pub(crate) fn remove_unnamed(&self, runs: &[u64]) -> Result<(), Error> {
+    /// Removes runs that the newest checkpoint does not name, and bodies that neither does: nothing else has those. What was made since its
+    /// state was taken is not touched.
+    pub(crate) fn remove_unnamed(&self, newest: &Summary) -> Result<(), Error> {
         let checkpoints = self.checkpoints.lock();
         let remove = || {
             for number in run::numbers(&*self.disk)? {
-                if !runs.contains(&number) {
+                if number < newest.next_run && !newest.runs.contains(&number) {
                     self.disk.remove(&run_name(number))?;
                 }
             }

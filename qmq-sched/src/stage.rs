@@ -1,11 +1,14 @@
 //! Entries that no run has yet, in the order in which they came; each thousand of them is put in order of their keys, to be found.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use crate::entry::{Entry, Key};
 
 const PIECE: usize = 1_024;
 
 /// See the module.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Stage(Vec<Entry>);
 
 impl Stage {
@@ -36,10 +39,49 @@ impl Stage {
     }
 
     /// All of them, in order.
-    pub(crate) fn into_sorted(mut self) -> Vec<Entry> {
-        // Stable on purpose: this sort makes use of pieces that are in order already.
-        self.0.sort();
-        self.0
+    pub(crate) fn sorted(&self) -> Sorted<'_> {
+        let (pieces, rest) = self.0.as_chunks::<PIECE>();
+        let mut rest = rest.to_vec();
+        rest.sort_unstable_by(|a, b| b.cmp(a));
+        let mut sorted = Sorted {
+            pieces: pieces.iter().map(|piece| piece.iter()).collect(),
+            rest,
+            first: BinaryHeap::new(),
+        };
+        for piece in 0..=pieces.len() {
+            sorted.look_at(piece);
+        }
+        sorted
+    }
+}
+
+/// Merges the pieces, so that nothing is copied but the last.
+#[derive(Debug)]
+pub(crate) struct Sorted<'a> {
+    pieces: Vec<std::slice::Iter<'a, Entry>>,
+    /// What is not a piece yet, the first at the end.
+    rest: Vec<Entry>,
+    /// The first of each, and of which piece it is.
+    first: BinaryHeap<Reverse<(Entry, usize)>>,
+}
+
+impl Sorted<'_> {
+    fn look_at(&mut self, piece: usize) {
+        let next = match self.pieces.get_mut(piece) {
+            Some(piece) => piece.next().copied(),
+            None => self.rest.pop(),
+        };
+        self.first.extend(next.map(|entry| Reverse((entry, piece))));
+    }
+}
+
+impl Iterator for Sorted<'_> {
+    type Item = Entry;
+
+    fn next(&mut self) -> Option<Entry> {
+        let Reverse((entry, piece)) = self.first.pop()?;
+        self.look_at(piece);
+        Some(entry)
     }
 }
 
@@ -63,7 +105,7 @@ mod tests {
                 prop_assert_eq!(stage.find(key).map(|entry| entry.key), Some(key));
                 prop_assert_eq!(stage.find(Key { due_ms: due_ms + 100, ..key }), None);
             }
-            let sorted = stage.into_sorted();
+            let sorted: Vec<Entry> = stage.sorted().collect();
             prop_assert_eq!(sorted.len(), dues.len());
             prop_assert!(sorted.is_sorted());
         }

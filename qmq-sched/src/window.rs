@@ -78,8 +78,9 @@ impl Window {
         self.end = self.start;
     }
 
-    pub(crate) fn capacity(&self) -> usize {
-        self.capacity
+    /// How many entries are taken at a time.
+    pub(crate) fn refill_entries(&self) -> usize {
+        (self.capacity / 8).max(16)
     }
 }
 

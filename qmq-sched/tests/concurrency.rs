@@ -95,7 +95,7 @@ fn live(options: Options, is_damaged: bool) {
             .unwrap();
         written.insert(id, Some(due));
     }
-    scheduler.maintain().unwrap();
+    scheduler.checkpoint().unwrap();
     if is_damaged {
         damage(&desk.index);
     }
@@ -107,7 +107,7 @@ fn live(options: Options, is_damaged: bool) {
         scope.spawn(move || look(scheduler, stop));
         scope.spawn(move || {
             while !stop.load(Ordering::Relaxed) {
-                scheduler.maintain().unwrap();
+                scheduler.checkpoint().unwrap();
                 scheduler.store().maintain().unwrap();
             }
         });

@@ -33,7 +33,7 @@ fn live(seed: u64, of_log: bool, fault: impl Fn(&mut SimulatedFaults)) -> u64 {
         for _ in 0..30 {
             ledger.step(&desk, &scheduler, &mut rng).unwrap();
         }
-        scheduler.maintain().unwrap();
+        scheduler.checkpoint().unwrap();
     }
     ledger.check(&desk.killed(), false);
     ledger.check(&desk.crashed(seed), true);
@@ -153,9 +153,38 @@ fn a_full_index_refuses_when_the_stage_is_full_and_goes_on_with_room() {
     assert_eq!(scheduler.due(NOON + 1, 10).unwrap().len(), 10);
     desk.index.set_capacity(8 << 20);
     scheduled(&scheduler, &mut accepted, NOON + 1).unwrap();
-    scheduler.maintain().unwrap();
+    scheduler.checkpoint().unwrap();
     drop(scheduler);
     assert_eq!(bodies(&drain(&desk.killed().open(), NOON + DAY)), accepted);
+}
+
+/// Damage is found while there is no room to make the runs anew: that is an error, and nothing is forgotten.
+#[test]
+fn what_cannot_be_made_anew_now_is_made_anew_later() {
+    let desk = Desk::new(small_options());
+    let scheduler = desk.open();
+    let mut accepted = Vec::new();
+    for number in 0..200 {
+        accepted.push(format!("message {number}"));
+        let message = message(accepted[number as usize].clone());
+        scheduler.schedule(NOON + number, &message).unwrap();
+    }
+    scheduler.checkpoint().unwrap();
+    Desk::close(scheduler);
+    let scheduler = desk.open();
+    for run in files(&desk.index, "run-") {
+        for at in (4_096..8_192).step_by(32) {
+            desk.index.flip_bit(&run, at, 3).unwrap();
+        }
+    }
+    desk.index.faults(|faults| faults.fail_every_sync(true));
+    for _ in 0..2 {
+        let outcome = scheduler.due(NOON + DAY, 10);
+        assert!(matches!(outcome, Err(Error::Io { .. })), "{outcome:?}");
+        assert!(scheduler.next_due().is_err());
+    }
+    desk.index.faults(SimulatedFaults::clear);
+    assert_eq!(bodies(&drain(&scheduler, NOON + DAY)), accepted);
 }
 
 #[test]
@@ -163,7 +192,7 @@ fn an_index_that_cannot_be_read_keeps_the_scheduler_closed_and_whole() {
     let desk = Desk::new(small_options());
     let scheduler = desk.open();
     scheduler.schedule(NOON, &message("one")).unwrap();
-    scheduler.maintain().unwrap();
+    scheduler.checkpoint().unwrap();
     Desk::close(scheduler);
     let before = files(&desk.index, "");
     let newest = files(&desk.index, "checkpoint-").pop();

@@ -38,7 +38,7 @@ fn some_messages() -> (Desk, Expected) {
     let fired = scheduler.due(expected[9].0, 10).unwrap();
     scheduler.dispatched(&ids(&fired[..5])).unwrap();
     expected.drain(..5);
-    scheduler.maintain().unwrap();
+    scheduler.checkpoint().unwrap();
     for number in 0..5 {
         let (due, body) = (NOON + DAY / 2 + number, format!("late {number}"));
         let id = scheduler.schedule(due, &message(body.clone())).unwrap();

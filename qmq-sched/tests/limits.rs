@@ -241,3 +241,47 @@ fn more_than_a_record_of_the_store_can_name_is_handed_out_in_portions() {
     }
     assert_eq!(scheduler.totals().count, 0);
 }
+
+#[test]
+fn who_has_nothing_to_save_writes_nothing() {
+    let desk = Desk::new(Options::default());
+    let scheduler = desk.open();
+    scheduler.schedule(NOON + DAY, &message("one")).unwrap();
+    scheduler.maintain().unwrap();
+    let before = desk.index.operations();
+    scheduler.maintain().unwrap();
+    assert_eq!(
+        desk.index.operations(),
+        before,
+        "one message is not enough for a run"
+    );
+    scheduler.checkpoint().unwrap();
+    let (log, index) = (desk.log.operations(), desk.index.operations());
+    assert!(index > before);
+    for _ in 0..3 {
+        scheduler.maintain().unwrap();
+        scheduler.checkpoint().unwrap();
+    }
+    assert_eq!(
+        (desk.log.operations(), desk.index.operations()),
+        (log, index)
+    );
+}
+
+/// Without a word about runs: they are written by those who fill the stage, and by those who hand out.
+#[test]
+fn what_an_open_replays_is_bounded_whoever_adds_to_it() {
+    let desk = Desk::new(small_options());
+    let scheduler = desk.open();
+    for number in 0..300 {
+        scheduler.schedule(NOON + number, &message("x")).unwrap();
+    }
+    let replayed = |desk: &Desk| desk.killed().open().open_report().replayed;
+    assert!(replayed(&desk) <= 17, "{}", replayed(&desk));
+    for number in 0..300 {
+        for one in scheduler.due(NOON + number, 1).unwrap() {
+            scheduler.dispatched(&[one.id]).unwrap();
+        }
+    }
+    assert!(replayed(&desk) <= 17, "{}", replayed(&desk));
+}

@@ -59,7 +59,7 @@ fn maintain(world: &mut World) {
         let id = world.schedule(world.now() + MINUTE, "round", Durability::Buffered);
         world.cancel(id, Durability::Buffered);
         world.scheduler().store().maintain().unwrap();
-        world.scheduler().maintain().unwrap();
+        world.scheduler().checkpoint().unwrap();
     }
 }
 
@@ -161,7 +161,7 @@ fn a_loss_of_power_at_any_step_of_the_move_loses_nothing() {
         let steps = world.index.operations();
         world.index.power_off_after(steps + rng.below(60));
         for _ in 0..3 {
-            let _ = world.scheduler().maintain();
+            let _ = world.scheduler().checkpoint();
             let _ = world.scheduler().store().maintain();
         }
         world.lose_power(rng.next());

@@ -56,6 +56,46 @@ fn a_backlog_comes_at_its_rate_in_due_order_and_delays_nothing_fresh() {
     assert_eq!(scheduler.totals().count, 0);
 }
 
+#[test]
+fn the_next_due_time_counts_the_rate_in_and_no_share_is_saved_up() {
+    let options = Options {
+        catch_up_per_second: Some(10),
+        ..small_options()
+    };
+    let (desk, scheduler) = opened_late(50, options);
+    let opened = desk.now();
+    assert_eq!(scheduler.next_due().unwrap(), Some(opened));
+    assert_eq!(drain(&scheduler, opened).len(), 10);
+    assert_eq!(scheduler.next_due().unwrap(), Some(opened + 100));
+    assert!(drain(&scheduler, opened + 99).is_empty());
+    assert_eq!(drain(&scheduler, opened + 100).len(), 1);
+    // An hour in which nobody asks.
+    assert_eq!(drain(&scheduler, opened + 3_600_000).len(), 10);
+    assert_eq!(
+        scheduler.next_due().unwrap(),
+        Some(opened + 3_600_000 + 100)
+    );
+}
+
+#[test]
+fn with_all_that_may_be_out_nothing_is_due_until_one_is_dispatched() {
+    let options = Options {
+        outstanding_max: 2,
+        ..small_options()
+    };
+    let desk = Desk::new(options);
+    let scheduler = desk.open();
+    late(3, &scheduler);
+    let now = NOON + 10;
+    let fired = scheduler.due(now, 10).unwrap();
+    assert_eq!(fired.len(), 2);
+    assert_eq!(scheduler.next_due().unwrap(), None);
+    scheduler.refused(now, &[fired[0].id]);
+    assert_eq!(scheduler.next_due().unwrap(), Some(now + 1_000));
+    assert_eq!(scheduler.dispatched(&[fired[1].id]).unwrap(), 1);
+    assert_eq!(scheduler.next_due().unwrap(), Some(NOON + 2));
+}
+
 /// A clock that was ahead when the scheduler was opened, and is set right.
 #[test]
 fn a_clock_set_back_behind_the_open_stops_no_backlog_and_nothing_fresh() {

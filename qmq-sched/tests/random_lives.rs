@@ -92,7 +92,7 @@ fn live(seed: u64) {
             }),
             90 => world.set_clock(world.now() - rng.below(5 * DAY)),
             91..93 => {
-                world.scheduler().maintain().unwrap();
+                world.scheduler().checkpoint().unwrap();
                 world.scheduler().store().maintain().unwrap();
                 world.check();
             }

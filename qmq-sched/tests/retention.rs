@@ -104,10 +104,10 @@ fn a_year_of_sparse_messages_makes_few_files() {
             .schedule_with(due, &message, Durability::Buffered)
             .unwrap();
         if number % 40 == 0 {
-            scheduler.maintain().unwrap();
+            scheduler.checkpoint().unwrap();
         }
     }
-    scheduler.maintain().unwrap();
+    scheduler.checkpoint().unwrap();
     let index = files(&desk.index, "");
     assert!(index.len() < desk.options.runs_max + 4, "{}", index.len());
     let bytes = index
@@ -123,10 +123,10 @@ fn a_year_of_sparse_messages_makes_few_files() {
         assert_eq!(bodies(&drain(&scheduler, now)), [hour.to_string()]);
         if hour % 100 == 0 {
             assert!(drain(&scheduler, now + HOUR - 1).is_empty());
-            scheduler.maintain().unwrap();
+            scheduler.checkpoint().unwrap();
         }
     }
-    scheduler.maintain().unwrap();
+    scheduler.checkpoint().unwrap();
     let left = files(&desk.index, "");
     assert!(left.len() <= 3, "{left:?}");
 }

@@ -153,7 +153,7 @@ pub(crate) fn retire(scheduler: &Scheduler) {
         let now_ms = scheduler.store().options().clock.now_ms();
         let id = scheduler.schedule(now_ms + 1, &message("passing")).unwrap();
         assert_eq!(scheduler.cancel(id).unwrap(), qmq_sched::Cancelled::Done);
-        scheduler.maintain().unwrap();
+        scheduler.checkpoint().unwrap();
         scheduler.store().maintain().unwrap();
     }
 }

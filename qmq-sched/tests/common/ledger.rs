@@ -137,7 +137,7 @@ impl Ledger {
             17 => desk.clock.advance(rng.below(2 * MINUTE)),
             18 => desk.clock.advance(rng.below(DAY)),
             _ => {
-                scheduler.maintain()?;
+                scheduler.checkpoint()?;
                 scheduler.store().maintain()?;
             }
         }

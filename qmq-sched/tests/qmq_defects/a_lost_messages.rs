@@ -26,7 +26,7 @@ fn a3_a_restart_forgets_nothing_of_older_buckets() {
     let fired = scheduler.due(desk.now(), 100).unwrap();
     let delivered: Vec<_> = ids(&fired).into_iter().skip(1).step_by(2).collect();
     scheduler.dispatched(&delivered).unwrap();
-    scheduler.maintain().unwrap();
+    scheduler.checkpoint().unwrap();
     Desk::close(scheduler);
     for _ in 0..3 {
         let scheduler = desk.open();

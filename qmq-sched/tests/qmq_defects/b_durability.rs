@@ -24,7 +24,7 @@ fn b3_what_is_scheduled_while_a_checkpoint_is_written_is_not_behind_it() {
             }
         });
         while !writer.is_finished() {
-            scheduler.maintain().unwrap();
+            scheduler.checkpoint().unwrap();
         }
     });
     for image in [CrashImage::Oldest, CrashImage::Newest] {
@@ -49,7 +49,7 @@ fn b8_zeros_behind_the_last_record_are_no_messages() {
     let desk = Desk::new(small_options());
     let scheduler = desk.open();
     scheduler.schedule(NOON, &message("one")).unwrap();
-    scheduler.maintain().unwrap();
+    scheduler.checkpoint().unwrap();
     drop(scheduler);
     for with_whole_file in [false, true] {
         for prefix in ["run-", "checkpoint-"] {
@@ -173,7 +173,7 @@ fn c8_a_failing_disk_repeats_nothing_and_is_not_asked_in_a_loop() {
     assert!(accepted.len() >= 16, "the stage takes some");
     assert!(refused > 0, "and has an end");
     desk.index.faults(|faults| faults.clear());
-    scheduler.maintain().unwrap();
+    scheduler.checkpoint().unwrap();
     assert_eq!(scheduler.totals().count, accepted.len() as u64);
     drop(scheduler);
     assert_eq!(bodies(&drain(&desk.killed().open(), NOON + DAY)), accepted);

@@ -87,7 +87,7 @@ fn e15_a_bucket_is_loaded_without_its_bodies() {
     for number in 0..MESSAGES {
         some = Some(scheduler.schedule(NOON + number, &message(&*body)).unwrap());
     }
-    scheduler.maintain().unwrap();
+    scheduler.checkpoint().unwrap();
     Desk::close(scheduler);
     let index = files(&desk.index, "").into_iter();
     let sizes = index.map(|name| crate::common::desk::content(&desk.index, &name).len());

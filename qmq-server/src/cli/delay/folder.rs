@@ -99,7 +99,7 @@ pub(crate) fn open(
 pub(crate) fn close(scheduler: Scheduler) -> Result<(), Failure> {
     let next = "what was printed is stored all the same";
     scheduler
-        .maintain()
+        .checkpoint()
         .map_err(|e| Failure::of("cannot write the index", &e, next))?;
     let store = scheduler.store().clone();
     drop(scheduler);

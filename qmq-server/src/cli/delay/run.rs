@@ -15,11 +15,8 @@ use crate::cli::output::{Body, Output, rfc3339};
 /// Messages taken at once.
 const DUE_MAX: usize = 1_000;
 
-/// Longest sleep: how soon an end of standard input is seen.
-const SLEEP_MAX: Duration = Duration::from_millis(100);
-
-/// How often the index is brought up to date.
-const MAINTAIN: Duration = Duration::from_secs(1);
+/// Longest wait: how soon an end of standard input is seen.
+const WAIT_MAX: Duration = Duration::from_millis(100);
 
 const EXAMPLES: &str = "\
 Prints each message when its time has come: id, due time, lateness in ms,
@@ -94,7 +91,6 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         damaged: 0,
     };
     let failed = |e: &qmq_sched::Error| super::failed("cannot take what is due", e);
-    let (mut maintained, mut is_changed) = (Instant::now(), false);
     loop {
         let fired = scheduler.due(now_ms(), DUE_MAX).map_err(|e| failed(&e))?;
         printer.print(&fired)?;
@@ -103,11 +99,6 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         if until.is_some_and(|until| Instant::now() >= until) || eof.load(Ordering::Relaxed) {
             break;
         }
-        is_changed |= !fired.is_empty();
-        if is_changed && maintained.elapsed() >= MAINTAIN {
-            scheduler.maintain().map_err(|e| failed(&e))?;
-            (maintained, is_changed) = (Instant::now(), false);
-        }
         if !fired.is_empty() {
             continue;
         }
@@ -115,7 +106,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         if args.until_empty && next.is_none() {
             break;
         }
-        thread::sleep(sleep(next, until));
+        let wait = until.map_or(WAIT_MAX, |until| {
+            until.saturating_duration_since(Instant::now())
+        });
+        let waited = scheduler.wait_due(now(), wait.min(WAIT_MAX));
+        waited.map_err(|e| failed(&e))?;
     }
     folder::close(scheduler)?;
     if printer.damaged > 0 {
@@ -125,22 +120,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-/// How long nothing happens.
-fn sleep(next_ms: Option<u64>, until: Option<Instant>) -> Duration {
-    let due = next_ms.map(|ms| {
-        let due = UNIX_EPOCH.checked_add(Duration::from_millis(ms));
-        due.map_or(SLEEP_MAX, |due| {
-            due.duration_since(SystemTime::now()).unwrap_or_default()
-        })
-    });
-    let end = until.map(|until| until.saturating_duration_since(Instant::now()));
-    due.into_iter().chain(end).fold(SLEEP_MAX, Duration::min)
+/// The clock, since 1970 UTC; the store's own is as coarse as the kernel's tick.
+fn now() -> Duration {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default()
 }
 
-/// The clock to the millisecond; the store's own is as coarse as the kernel's tick.
 fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(now().as_millis()).unwrap_or(u64::MAX)
 }
 
 struct Printer {

@@ -15,17 +15,11 @@ use crate::cli::latency::Latency;
 use crate::cli::output::note;
 use crate::cli::progress;
 
-/// For how long messages fall due.
-const SECONDS: u64 = 5;
-
 /// Messages of a batch.
 const BATCH_MAX: u64 = 1_000;
 
 /// Messages that a call hands out at most.
 const DUE_MAX: usize = 10_000;
-
-/// How often the index is brought up to date, as a service would.
-const MAINTAIN: Duration = Duration::from_secs(1);
 
 /// After so long without any message the rest are taken as lost.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -41,34 +35,22 @@ struct Dispatched {
 
 /// Schedules messages for the next seconds and takes them as they fall due; `schedule_rate` foretells how soon they can begin to.
 pub(super) fn run(plan: &Plan, scheduler: &Scheduler, schedule_rate: f64) -> Result<Row, Failure> {
-    let messages = plan.rate * SECONDS;
+    let messages = plan.rate * if plan.at_once { 1 } else { plan.seconds };
     let lead = Duration::from_secs_f64(2.0 + 3.0 * messages as f64 / schedule_rate);
     let begin = now() + lead;
-    schedule(plan, scheduler, ms(begin), messages).map_err(|e| failed("cannot schedule", &e))?;
+    let mut whole = Meter::new(&plan.dir);
+    whole
+        .piece(|| schedule(plan, scheduler, ms(begin), messages))
+        .map_err(|e| io_failed(&e))?
+        .map_err(|e| failed("cannot schedule", &e))?;
     let left = begin.saturating_sub(now());
     if left.is_zero() {
         note("scheduling took longer than foreseen: what was late from the start counts as late");
     }
     thread::sleep(left);
     let mut meter = Meter::new(&plan.dir);
-    let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
     let done = meter
-        .piece(|| {
-            thread::scope(|scope| {
-                scope.spawn(move || {
-                    while stopped
-                        .recv_timeout(MAINTAIN)
-                        .is_err_and(|e| e.is_timeout())
-                    {
-                        // Tried again by itself; the scheduler's own calls say what is wrong.
-                        let _ = scheduler.maintain();
-                    }
-                });
-                let done = take(scheduler, messages);
-                drop(stop);
-                done
-            })
-        })
+        .piece(|| take(scheduler, messages))
         .map_err(|e| io_failed(&e))?
         .map_err(|e| failed("cannot take what is due", &e))?;
     if done.messages < messages {
@@ -86,20 +68,26 @@ pub(super) fn run(plan: &Plan, scheduler: &Scheduler, schedule_rate: f64) -> Res
         resources: Resources::now().map_err(|e| io_failed(&e))?,
     };
     let row = Row::new(&measured, plan.rate as f64);
+    let written = whole.written_bytes() + meter.written_bytes();
     Ok(Row {
+        write_amplification: written as f64 / plan.body_bytes(messages).max(1) as f64,
         lateness: Some(Lateness::new(done.early, &done.late)),
         ..row
     })
 }
 
-/// Spreads messages evenly from `begin_ms` on.
+/// Spreads messages evenly from `begin_ms` on, if they do not come at once.
 fn schedule(plan: &Plan, scheduler: &Scheduler, begin_ms: u64, messages: u64) -> Result<(), Error> {
     let message = plan.message();
     let batch_max = (4 << 20) / (plan.size as u64 + 1);
     let batch_max = batch_max.clamp(1, BATCH_MAX);
+    let after_ms = |number| match plan.at_once {
+        true => 0,
+        false => number * 1_000 / plan.rate,
+    };
     for first in (0..messages).step_by(batch_max as usize) {
         let batch: Vec<_> = (first..messages.min(first + batch_max))
-            .map(|number| (begin_ms + number * 1_000 / plan.rate, message.clone()))
+            .map(|number| (begin_ms + after_ms(number), message.clone()))
             .collect();
         scheduler.schedule_batch(&batch, Durability::Buffered)?;
     }
@@ -121,9 +109,7 @@ fn take(scheduler: &Scheduler, messages: u64) -> Result<Dispatched, Error> {
         let fired = scheduler.due(ms(now()), DUE_MAX)?;
         let (took, seen) = (start.elapsed(), now());
         if fired.is_empty() {
-            let next = scheduler.next_due()?.map(Duration::from_millis);
-            let wait = next.map_or(SILENCE_MAX, |next| next.saturating_sub(now()));
-            thread::sleep(wait.min(SILENCE_MAX));
+            scheduler.wait_due(now(), SILENCE_MAX)?;
             continue;
         }
         heard = Instant::now();

@@ -64,7 +64,10 @@ impl Making {
 /// Opens the scheduler again, several times, and each time takes the first look. Gives `load`, `restart` and what is open.
 pub(super) fn run(plan: &Plan, mut scheduler: Scheduler) -> Result<(Row, Row, Scheduler), Failure> {
     let (mut load, mut restart) = (Making::new(plan), Making::new(plan));
-    let window = plan.pending.min(Options::default().window_entries as u64);
+    // The window is filled by an eighth at a time.
+    let window = plan
+        .pending
+        .min(Options::default().window_entries as u64 / 8);
     for _ in 0..TIMES {
         drop(scheduler);
         scheduler = restart.piece(|| plan.open()).map_err(|e| io_failed(&e))??;

@@ -14,13 +14,13 @@ use crate::cli::failure::Failure;
 use crate::cli::latency::Latency;
 use crate::cli::progress;
 
-/// More messages than this are not appended for the limit: it would only take longer.
-const OWN_MAX: u64 = 1_000_000;
+/// With more messages than this the limit is measured only before: it takes long.
+const TWICE_MAX: u64 = 10_000_000;
 
 /// Ids that are kept for later.
 const IDS_MAX: u64 = 10_000;
 
-const DAY_MS: u64 = 86_400_000;
+const MINUTE_MS: u64 = 60_000;
 
 /// Messages between two movements of the progress bar.
 const STEP: u64 = 1_000;
@@ -32,8 +32,8 @@ pub(super) fn run(plan: &Plan, scheduler: &Scheduler) -> Result<(Row, Vec<DelayI
     let mut meter = Meter::new(&plan.dir);
     let mut latency = Latency::new();
     let mut ids = Vec::new();
-    let (message, scale_ms) = (plan.message(), u64::from(plan.scale_minutes) * 60_000);
-    let bucket_ms = (ms(now()) + DAY_MS).next_multiple_of(scale_ms);
+    let (message, scale_ms) = (plan.message(), u64::from(plan.scale_minutes) * MINUTE_MS);
+    let bucket_ms = (ms(now()) + plan.ahead_minutes * MINUTE_MS).next_multiple_of(scale_ms);
     let kept = plan.pending.div_ceil(IDS_MAX);
     let scheduled = meter
         .piece(|| {
@@ -62,13 +62,18 @@ pub(super) fn run(plan: &Plan, scheduler: &Scheduler) -> Result<(Row, Vec<DelayI
         latency: &latency,
         resources: Resources::now().map_err(|e| io_failed(&e))?,
     };
-    Ok((Row::new(&measured, before.max(own_rate(plan)?)), ids))
+    let limit = if plan.pending > TWICE_MAX {
+        before
+    } else {
+        before.max(own_rate(plan)?)
+    };
+    Ok((Row::new(&measured, limit), ids))
 }
 
 /// Messages a second that a store takes by itself.
 fn own_rate(plan: &Plan) -> Result<f64, Failure> {
     let dir = plan.dir.join("limit");
-    let (message, messages) = (plan.message(), plan.pending.min(OWN_MAX));
+    let (message, messages) = (plan.message(), plan.pending);
     let append = || {
         let store = Store::open(&dir, Options::default())?;
         let start = Instant::now();
