@@ -11,8 +11,8 @@ use crate::run::{DamagedRun, Merge};
 use crate::scheduler::{Inner, Scheduler};
 use crate::totals::Totals;
 
-/// Most entries that one page looks at, whether or not they are of the subject.
-const LOOKED_AT_MAX: usize = 1_000_000;
+/// Most entries that one page looks at, whether or not they are of the subject: nothing else is done meanwhile.
+const LOOKED_AT_MAX: usize = 50_000;
 
 /// How far a message has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
