@@ -20,6 +20,7 @@ use crate::event::{SUBJECT, take};
 const MAGIC: [u8; 8] = *b"QMQ-BOD\n";
 const VERSION: u32 = 1;
 const HEADER_LEN: usize = 4_096;
+const STORE_ID_AT: usize = 16;
 const RECORD_HEADER_LEN: usize = 16;
 const INDEX_LEN: usize = 16;
 const PREFIX: &str = "bodies-";
@@ -110,6 +111,29 @@ impl<'a> Writer<'a> {
         self.disk.rename(&format!("{name}.tmp"), &name)?;
         Ok(count)
     }
+}
+
+/// Copies a file to another disk, for another store.
+pub(crate) fn copy(from: &dyn Disk, to: &dyn Disk, number: u64, store_id: u128) -> io::Result<()> {
+    const PIECE: usize = 1 << 20;
+    let name = bodies_name(number);
+    let temporary = format!("{name}.tmp");
+    let source = from.open(&name, Access::Read)?;
+    let len = source.len()?;
+    let target = to.create(&temporary, len)?;
+    let mut bytes = vec![0; PIECE];
+    for at in (0..len).step_by(PIECE) {
+        let piece = &mut bytes[..PIECE.min((len - at) as usize)];
+        source.read_at(piece, at)?;
+        if at == 0 {
+            piece[STORE_ID_AT..STORE_ID_AT + 16].copy_from_slice(&store_id.to_le_bytes());
+            let crc = header_crc(piece);
+            piece[12..16].copy_from_slice(&crc.to_le_bytes());
+        }
+        target.write_at(piece, at)?;
+    }
+    target.sync()?;
+    to.rename(&temporary, &name)
 }
 
 fn header_crc(header: &[u8]) -> u32 {

@@ -79,6 +79,13 @@ pub(crate) fn encode(core: &Core, summary: &Summary) -> Vec<u8> {
     out
 }
 
+/// Makes an encoded state that of another store.
+pub(crate) fn set_store_id(encoded: &mut [u8], store_id: u128) {
+    encoded[24..FIXED_LEN].copy_from_slice(&store_id.to_le_bytes());
+    let crc = crc(encoded);
+    encoded[12..16].copy_from_slice(&crc.to_le_bytes());
+}
+
 fn put_count(out: &mut Vec<u8>, count: usize) {
     out.extend_from_slice(&(count as u32).to_le_bytes());
 }

@@ -70,7 +70,7 @@ pub enum Error {
     NoHold,
     /// The index belongs to another store.
     #[error(
-        "the index in {folder} was made for another store; give each store its own folder, or remove the index and let it be made anew"
+        "the index in {folder} was made for another store; give it the store that it was made for, or an empty folder"
     )]
     OtherStore {
         /// The folder of the index.

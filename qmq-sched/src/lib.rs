@@ -46,6 +46,7 @@
 //! [`qmq_store::Background::Manual`] it has none, and whoever fills the stage writes the run.
 
 mod alarm;
+mod backup;
 mod bodies;
 mod bucket;
 mod checkpoint;
@@ -77,7 +78,7 @@ pub use event::SUBJECT;
 pub use id::{DelayId, ParseIdError};
 pub use look::{Listed, Page, Scheduled, Standing};
 pub use options::{Options, OptionsError};
-pub use qmq_store::Message;
+pub use qmq_store::{BackupReport, Message};
 pub use recovery::OpenReport;
 pub use scheduler::{Cancelled, Scheduler};
 pub use totals::Totals;

@@ -1,7 +1,9 @@
-//! Kills `qmq store append` under load many times and looks for every line that it had printed.
+//! Kills `qmq store append`, or `qmq delay schedule` and `run`, under load many times and looks for every line that it had printed.
 //!
-//! `cargo build --release && cargo run --release -p qmq-server --example kill_loop -- --kills 1000`
+//! `cargo build --release && cargo run --release -p qmq-server --example kill_loop -- --kills 1000`, and the same with `--delay`
 
+#[path = "../tests/common/delay_kill.rs"]
+mod delay_kill;
 #[path = "../tests/common/kill.rs"]
 mod kill;
 
@@ -14,6 +16,9 @@ use kill::KillLoop;
 /// Kill `qmq store append` under load and look for every line that it had printed.
 #[derive(Parser)]
 struct Args {
+    /// Kill `qmq delay schedule` and `qmq delay run` instead, and look for every message whose id was printed
+    #[arg(long)]
+    delay: bool,
     /// How often
     #[arg(long, default_value_t = 1_000)]
     kills: u64,
@@ -41,6 +46,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let temporary = tempfile::tempdir()?;
     let dir = args.dir.unwrap_or_else(|| temporary.path().join("store"));
+    if args.delay {
+        let kills = delay_kill::KillLoop {
+            qmq,
+            dir,
+            kills: args.kills,
+            seed: args.seed,
+        };
+        println!("every message was handed out: {:?}", kills.run()?);
+        return Ok(());
+    }
     let kills = KillLoop {
         qmq,
         dir,

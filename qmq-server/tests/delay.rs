@@ -274,3 +274,23 @@ fn nothing_is_lost_or_early_over_twenty_kills() {
         "{tally:?}"
     );
 }
+
+#[test]
+fn a_backup_opens_and_has_what_was_pending() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, copy) = (folder.path().join("later"), folder.path().join("copy"));
+    schedule(&dir, "+1h\tin an hour\n+0s\tnow\n+10s\tsoon\n");
+    let to = ["--to", copy.to_str().unwrap()];
+    let output = delay("backup", &dir, &to, "");
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).starts_with("copied 3 pending messages"));
+    let again = delay("backup", &dir, &to, "");
+    assert_eq!(code(&again), Some(1));
+    assert!(stderr(&again).contains("empty folder"), "{}", stderr(&again));
+    for dir in [&dir, &copy] {
+        let listed = json_lines(&delay("list", dir, &["--json"], ""));
+        assert_eq!(listed.len(), 3);
+        let verified = delay("verify", dir, &[], "");
+        assert_eq!(code(&verified), Some(0), "{}", stderr(&verified));
+    }
+}

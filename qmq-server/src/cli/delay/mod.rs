@@ -1,5 +1,6 @@
 //! `qmq delay`: one file a command.
 
+mod backup;
 mod cancel;
 mod due;
 pub(super) mod folder;
@@ -18,15 +19,17 @@ use super::failure::Failure;
 /// Shown by `qmq delay --help`.
 pub(crate) const EXAMPLES: &str = "\
 The messages lie in two folders below --dir: `log`, a store that `qmq store`
-can look into, and `index`, which is made anew from it when it is damaged or
-gone. One process at a time has them.
+can look into, and `index`. Keep them together: what is damaged of the index is
+made anew from the log, but for the messages that outlive the log's retention,
+which lie in its `bodies-` files. One process at a time has them.
 
 Examples:
   printf '+90s\\tdrink water\\n' | qmq delay schedule --dir later --subject reminder
   printf '2030-01-01T00:00:00+01:00\\thappy new year\\n' | qmq delay schedule --dir later --subject greeting
   qmq delay list --dir later --to +1d
   qmq delay run --dir later --until-empty
-  qmq delay verify --dir later";
+  qmq delay verify --dir later
+  qmq delay backup --dir later --to later.copy";
 
 /// What can be done with messages for later.
 #[derive(Debug, Subcommand)]
@@ -43,6 +46,8 @@ pub(crate) enum Command {
     Stats(stats::Args),
     /// Read everything and check every checksum
     Verify(verify::Args),
+    /// Copy everything to another folder
+    Backup(backup::Args),
     /// Print messages when they fall due
     Run(run::Args),
 }
@@ -56,6 +61,7 @@ pub(crate) fn run(command: &Command) -> Result<(), Failure> {
         Command::List(args) => list::run(args),
         Command::Stats(args) => stats::run(args),
         Command::Verify(args) => verify::run(args),
+        Command::Backup(args) => backup::run(args),
         Command::Run(args) => run::run(args),
     }
 }
