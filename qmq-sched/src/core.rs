@@ -353,9 +353,11 @@ impl Core {
                 return Ok(Some(entry));
             }
         }
-        // Whoever asks knows of the message: is it a damaged run that does not?
+        // Whoever asks knows of the message, so what a run is looked up by may be damaged.
         for run in &self.runs {
-            run.find_checked(place)?;
+            if let Some(entry) = run.find_checked(place)? {
+                return Ok(Some(entry));
+            }
         }
         Ok(None)
     }
