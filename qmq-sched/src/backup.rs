@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use qmq_store::BackupReport;
 use qmq_store::disk::Disk;
@@ -13,10 +13,29 @@ use crate::checkpoint;
 use crate::error::Error;
 use crate::scheduler::Scheduler;
 
+/// Stands in a checkpoint for the runs that a backup does not copy.
+pub(crate) const NO_RUNS: u64 = u64::MAX;
+
+/// Counts a backup for as long as it goes on.
+struct Kept<'a>(&'a AtomicUsize);
+
+impl<'a> Kept<'a> {
+    fn new(backups: &'a AtomicUsize) -> Self {
+        backups.fetch_add(1, Ordering::SeqCst);
+        Self(backups)
+    }
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Scheduler {
     /// Copies the store to the disk `log` and the scheduler's index to `index`, which must both be empty, while both work. The copy is as of one
-    /// moment; it is another store, so ids of the original are unknown to it. `progress` is told bytes done and bytes in all of the log. No
-    /// checkpoint is taken meanwhile.
+    /// moment; it is another store, so ids of the original are unknown to it. `progress` is told bytes done and bytes in all of the log.
+    /// Retention takes nothing meanwhile.
     ///
     /// # Errors
     /// [`Error::Store`], [`Error::Io`]; [`Error::Io`] also if `index` holds files. Remove what is there then: it is not a copy.
@@ -35,12 +54,11 @@ impl Scheduler {
             );
             return Err(copying()(not_empty));
         }
-        // While this is held no record that the state needs goes from the log, and no body from its file.
-        let _one = inner.spilling.lock();
+        // Meanwhile no record goes from the log, and no file of bodies.
+        let _kept = Kept::new(&inner.backups);
         let core = inner.core.lock();
         let mut summary = inner.summary(&core);
-        // A run that is not there is made anew, with all others.
-        summary.runs = vec![inner.next_run.fetch_add(1, Ordering::Relaxed)];
+        summary.runs = vec![NO_RUNS];
         let mut state = checkpoint::encode(&core, &summary);
         let (next_sequence, files) = (core.next_sequence, core.bodies.clone());
         drop(core);

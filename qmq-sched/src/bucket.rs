@@ -29,8 +29,8 @@ impl State {
 }
 
 const SLOTS_A_WORD: usize = 32;
-const WORDS: usize = 128;
-/// Slots whose states lie together: 1 KiB, taken once one of them is not pending.
+const WORDS: usize = 8;
+/// Slots whose states lie together: 64 bytes, taken once one of them is not pending.
 const SLOTS_A_CHUNK: u32 = (SLOTS_A_WORD * WORDS) as u32;
 /// Bytes of an encoded chunk.
 const CHUNK_LEN: usize = WORDS * 8;

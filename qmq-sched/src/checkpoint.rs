@@ -1,7 +1,7 @@
 //! The checkpoint: the scheduler's state between two records of the log, in one file.
 //!
 //! ```text
-//! magic, version u32, checksum u32, length u64, store id u128, scale u32, next sequence u64, next run u64, dropped u64
+//! magic, version u32, checksum u32, length u64, store id u128, scale u32, next sequence u64, next run u64, dropped u64, first slot u32
 //! runs          count u32, numbers u64
 //! buckets       count u32, each: number u32, bucket
 //! subjects
@@ -49,6 +49,7 @@ pub(crate) fn encode(core: &Core, summary: &Summary) -> Vec<u8> {
     for word in [core.next_sequence, summary.next_run, core.dropped] {
         out.extend_from_slice(&word.to_le_bytes());
     }
+    out.extend_from_slice(&core.first_slot.to_le_bytes());
     put_count(&mut out, summary.runs.len());
     for run in &summary.runs {
         out.extend_from_slice(&run.to_le_bytes());
@@ -116,6 +117,7 @@ pub(crate) fn decode(bytes: &[u8], core: &mut Core) -> Option<Summary> {
     core.next_sequence = u64::from_le_bytes(take(&mut input)?);
     summary.next_run = u64::from_le_bytes(take(&mut input)?);
     core.dropped = u64::from_le_bytes(take(&mut input)?);
+    core.first_slot = core.first_slot.max(u32::from_le_bytes(take(&mut input)?));
     for _ in 0..take_count(&mut input, 8)? {
         summary.runs.push(u64::from_le_bytes(take(&mut input)?));
     }

@@ -1,7 +1,7 @@
 //! The scheduler's state in memory. Every change comes from a record of the log, live or replayed; nothing here does I/O.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::bodies::Bodies;
@@ -17,7 +17,7 @@ use crate::window::Window;
 
 /// How long after its time a settled message is known: 72 hours, as QMQ's `dispatch.log.keep.hour`.
 const REMEMBERED_MS: u64 = 72 * 3_600_000;
-/// How long the slots of a forgotten bucket are not given out again, should the clock go back: a year.
+/// How long a forgotten bucket is kept apart from all others of which nothing is known: a year.
 const KEPT_MS: u64 = 366 * 86_400_000;
 
 /// A message that was handed out and is neither dispatched nor dropped.
@@ -100,6 +100,10 @@ pub(crate) struct Core {
     /// Sequence of the newest record that says the scale.
     pub(crate) opened: u64,
     pub(crate) saved: Saved,
+    /// Sequences of records that could not be read, while the log is replayed.
+    skipped: HashSet<u64>,
+    /// What was dispatched while the log is replayed, and not handed out as far as could be read.
+    unexplained: Vec<Key>,
 }
 
 impl Core {
@@ -127,6 +131,8 @@ impl Core {
             dropped: 0,
             opened: 0,
             saved: Saved::default(),
+            skipped: HashSet::new(),
+            unexplained: Vec::new(),
         }
     }
 
@@ -236,8 +242,10 @@ impl Core {
             }
             Event::Dispatched(homes) => {
                 for &home in homes {
-                    if let Some(one) = self.outstanding.remove(&home) {
-                        self.settle_entry(&one.entry, home, State::Dispatched);
+                    match self.outstanding.remove(&home) {
+                        Some(one) => self.settle_entry(&one.entry, home, State::Dispatched),
+                        None if self.is_open(home) => self.unexplained.push(home),
+                        None => {}
                     }
                 }
             }
@@ -261,7 +269,20 @@ impl Core {
 
     /// A record that cannot be read stands in its place.
     pub(crate) fn skip(&mut self) {
+        self.skipped.insert(self.next_sequence);
         self.next_sequence += 1;
+    }
+
+    /// Settles what was dispatched though the record of its hand-out cannot be read, and forgets what was skipped.
+    pub(crate) fn settle_unexplained(&mut self) -> Result<(), DamagedRun> {
+        while let Some(&home) = self.unexplained.last() {
+            if let Some(entry) = self.entry_of(home)?.filter(|_| self.is_open(home)) {
+                self.settle_entry(&entry, home, State::Dispatched);
+            }
+            self.unexplained.pop();
+        }
+        self.skipped.clear();
+        Ok(())
     }
 
     /// So many records were skipped, each of which may have given out a slot of any bucket: none of these is given out again.
@@ -325,7 +346,10 @@ impl Core {
                 self.set(place.key, home, state);
             }
             None => {
-                self.needed.remove(sequence);
+                // The record that moved it there cannot be read: it was never needed, and the one that is stays so.
+                if !self.skipped.contains(&sequence) {
+                    self.needed.remove(sequence);
+                }
                 self.set(home, home, state);
             }
         }
@@ -391,8 +415,16 @@ impl Core {
                 bucket.forget();
             }
         }
-        self.buckets
-            .retain(|number, bucket| *number >= kept || !bucket.is_forgotten());
+        let mut first_slot = self.first_slot;
+        self.buckets.retain(|number, bucket| {
+            let stays = *number >= kept || !bucket.is_forgotten();
+            if !stays {
+                // Should the clock go back: a slot that it has given out is not given out again.
+                first_slot = first_slot.max(bucket.slots());
+            }
+            stays
+        });
+        self.first_slot = first_slot;
     }
 
     /// Hands out again what was handed out: at a time, but not before it is due, should the clock have gone back.

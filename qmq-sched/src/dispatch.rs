@@ -36,46 +36,48 @@ pub struct Fired {
     pub message: Result<Message, Damaged>,
 }
 
-/// How fast a backlog is handed out.
+/// How fast a backlog is handed out: a share for each ms, of which no more is saved up than that of a second.
 #[derive(Debug)]
 pub(crate) struct Pace {
-    since_ms: u64,
-    handed_out: u64,
+    per_second: Option<u64>,
+    seen_ms: u64,
+    /// Thousandths of messages that may go.
+    share: u64,
 }
 
 impl Pace {
-    pub(crate) fn new(opened_ms: u64) -> Self {
+    pub(crate) fn new(per_second: Option<u32>, opened_ms: u64) -> Self {
+        let per_second = per_second.map(u64::from);
         Self {
-            since_ms: opened_ms,
-            handed_out: 0,
+            per_second,
+            seen_ms: opened_ms,
+            share: per_second.unwrap_or(0) * 1_000,
         }
     }
 
     /// How many more of the backlog may go at `now_ms`.
-    fn room(&mut self, now_ms: u64, per_second: Option<u32>) -> u64 {
-        let Some(per_second) = per_second.map(u64::from) else {
+    fn room(&mut self, now_ms: u64) -> u64 {
+        let Some(per_second) = self.per_second else {
             return u64::MAX;
         };
-        if now_ms < self.since_ms {
-            // The clock has gone back: waiting until it is where it was would stop everything.
-            *self = Self::new(now_ms);
-        }
-        let passed = now_ms - self.since_ms;
-        // The first second's share is there from the start.
-        let allowed = passed.saturating_add(1_000).saturating_mul(per_second) / 1_000;
-        // Beyond that no share is saved up: it would all go at once.
-        self.handed_out = self.handed_out.max(allowed.saturating_sub(per_second));
-        allowed - self.handed_out.min(allowed)
+        // A clock that goes back gives nothing and takes nothing.
+        let passed = now_ms.saturating_sub(self.seen_ms);
+        self.seen_ms = now_ms;
+        let grown = self.share.saturating_add(passed.saturating_mul(per_second));
+        self.share = grown.min(per_second * 1_000);
+        self.share / 1_000
+    }
+
+    fn handed_out(&mut self, count: u64) {
+        self.share = self.share.saturating_sub(count.saturating_mul(1_000));
     }
 
     /// From when on one more may go.
-    fn next_ms(&self, per_second: Option<u32>) -> u64 {
-        let Some(per_second) = per_second.map(u64::from) else {
-            return 0;
-        };
-        let allowed = self.handed_out.saturating_add(1).saturating_mul(1_000);
-        let passed = allowed.div_ceil(per_second).saturating_sub(1_000);
-        self.since_ms.saturating_add(passed)
+    fn next_ms(&self) -> u64 {
+        self.per_second.map_or(0, |per_second| {
+            let missing = 1_000_u64.saturating_sub(self.share);
+            self.seen_ms.saturating_add(missing.div_ceil(per_second))
+        })
     }
 }
 
@@ -132,7 +134,7 @@ impl Scheduler {
                 return Err(error);
             }
         };
-        inner.pace.lock().handed_out += batch.backlog;
+        inner.pace.lock().handed_out(batch.backlog);
         let again = batch.again.iter().map(|one| (one.entry, one.home));
         let fired = again.chain(batch.first);
         let named: Vec<_> = fired
@@ -246,7 +248,7 @@ fn first_pending(
 
 impl Inner {
     fn next_due(&self, core: &mut Core) -> Result<Option<u64>, Error> {
-        let may_ms = self.pace.lock().next_ms(self.options.catch_up_per_second);
+        let may_ms = self.pace.lock().next_ms();
         let is_full = core.outstanding.len() >= self.options.outstanding_max;
         self.healing(core, |core| {
             let again = core.again.peek().map(|Reverse((at, ..))| *at);
@@ -283,10 +285,7 @@ impl Inner {
         let out = core.outstanding.len();
         let room = self.options.outstanding_max.saturating_sub(out);
         let room = room.min(max - batch.again.len()).min(self.record_max());
-        let paced = self
-            .pace
-            .lock()
-            .room(now_ms, self.options.catch_up_per_second);
+        let paced = self.pace.lock().room(now_ms);
         let paced = room.min(usize::try_from(paced).unwrap_or(usize::MAX));
         self.take_first(core, batch, now_ms, true, paced)?;
         batch.backlog = batch.first.len() as u64;
@@ -347,7 +346,7 @@ impl Inner {
         event: &Event<'_>,
     ) -> Result<u64, Error> {
         let appended = self.store.append_with(record, Durability::Buffered)?;
-        self.took(core, appended.sequence, event);
+        self.took(core, appended.sequence, event)?;
         Ok(appended.end_offset)
     }
 
@@ -379,12 +378,12 @@ impl Inner {
             }
             .into_iter();
             for one in together {
-                let lost = lost(one.body);
+                let read = messages.next();
                 fired.push(Fired {
                     id: one.id,
                     due_ms: one.due_ms,
                     refusals: one.refusals,
-                    message: messages.next().unwrap_or(Err(lost)),
+                    message: read.unwrap_or_else(|| self.message(None, one.body)),
                 });
             }
         }
@@ -397,7 +396,14 @@ impl Inner {
         moved: Option<&Bodies>,
         sequence: u64,
     ) -> Result<Message, Damaged> {
-        let record = self.record(moved, sequence)?;
+        let record = self.record(moved, sequence).or_else(|damaged| {
+            // It may have been moved since the caller looked where it is.
+            let since = match moved {
+                None => self.bodies_with(&self.core.lock(), sequence),
+                Some(_) => None,
+            };
+            since.map_or(Err(damaged), |bodies| self.record(Some(&bodies), sequence))
+        })?;
         event::original(&record).ok_or_else(|| lost(sequence))
     }
 
@@ -410,13 +416,18 @@ impl Inner {
             let Ok(records) = self.store.read(event::SUBJECT, from, left) else {
                 break;
             };
-            if records.is_empty() {
-                break;
-            }
+            let before = messages.len();
             for one in &records {
+                if one.sequence() != first + messages.len() as u64 {
+                    // Retention has taken what was asked for, and this is a later one.
+                    return messages;
+                }
                 messages.push(one.message().and_then(|view| {
                     event::original(&view.to_message()).ok_or_else(|| lost(one.sequence()))
                 }));
+            }
+            if messages.len() == before {
+                break;
             }
         }
         messages

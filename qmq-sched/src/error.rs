@@ -76,6 +76,16 @@ pub enum Error {
         /// The folder of the index.
         folder: String,
     },
+    /// Somebody else has written to the scheduler's subject, so what is in memory is not what the log says.
+    #[error(
+        "record {sequence} of the subject %SCHEDULE is the scheduler's, and {expected} was to be the next: somebody else writes to it; see to it that nobody does, and open the scheduler anew"
+    )]
+    ForeignRecord {
+        /// The sequence that its record should have got.
+        expected: u64,
+        /// The one that it got.
+        sequence: u64,
+    },
     /// The store refused.
     #[error(transparent)]
     Store(#[from] qmq_store::Error),

@@ -168,17 +168,22 @@ impl Scheduler {
         self.inner.core.lock().dropped
     }
 
-    /// Reads all runs and compares them with their checksums; a damaged one is made anew from the log. Returns what was found.
+    /// Reads all runs and all records that were moved out of the log, and compares them with their checksums. A damaged run is made anew; a damaged
+    /// record stays. Returns what was found.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Store`], if it cannot be made anew.
     pub fn verify(&self) -> Result<Vec<String>, Error> {
-        let runs = self.inner.core.lock().runs.clone();
+        let core = self.inner.core.lock();
+        let (runs, bodies) = (core.runs.clone(), core.bodies.clone());
+        drop(core);
         let damaged: Vec<DamagedRun> = runs.iter().filter_map(|run| run.verify().err()).collect();
         if !damaged.is_empty() {
             crate::recovery::restage(&self.inner, &mut self.inner.core.lock())?;
         }
-        Ok(damaged.iter().map(DamagedRun::to_string).collect())
+        let mut found: Vec<String> = damaged.iter().map(DamagedRun::to_string).collect();
+        found.extend(bodies.iter().flat_map(|bodies| bodies.damages()));
+        Ok(found)
     }
 }
 

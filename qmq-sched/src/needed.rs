@@ -89,7 +89,7 @@ impl Needed {
 
     /// Records from `first` to before `end`, where a stretch starts, are in a file now, as far as they are needed.
     pub(crate) fn moved(&mut self, first: u64, end: u64, file: Moved) {
-        if file.count > 0 {
+        if file.live > 0 {
             self.files.insert(first, file);
         }
         self.moved_below = end;

@@ -12,7 +12,7 @@ pub struct Options {
     pub segment_scale_minute: u32,
     /// Longest time from now to a due time: at least a minute. Default: 3,653 days, ten years.
     pub max_delay: Duration,
-    /// Entries that wait in memory to be written as one sorted run, of 32 bytes each: 16 to 16,777,216. Up to three times as many can be in
+    /// Entries that wait in memory to be written as one sorted run, of 32 bytes each: 16 to 16,777,216. Up to four times as many can be in
     /// memory while a run is written. Default: 131,072, which is 4 MiB.
     pub stage_entries: usize,
     /// Entries of the near future in memory, of 32 bytes each: 16 to 16,777,216. Up to twice as many before the window shrinks; it is filled

@@ -17,7 +17,9 @@ use crate::scheduler::Inner;
 /// Records looked at with one lock.
 const AT_ONCE: usize = 1_024;
 /// Files of bodies that lie side by side; beyond that neighbours are merged.
-const FILES_MAX: usize = 64;
+const FILES_MAX: usize = 1_024;
+/// Sequences that one file covers when records are moved: 24 bytes of memory each while it is written.
+const FILE_SEQUENCES: u64 = 1 << 20;
 
 /// A record that is not what was written.
 pub(crate) fn lost(sequence: u64) -> Damaged {
@@ -37,14 +39,25 @@ impl Inner {
         let core = self.core.lock();
         let (start, needed) = (core.needed.moved_below(), core.needed.first());
         drop(core);
-        if let Some(first) = needed {
+        if let Some(mut first) = needed {
             let end = Needed::stretch_start(self.first_from_offset(first, due)?);
-            if end > first {
-                self.move_records(start, first, end)?;
+            let mut start = start;
+            while first < end {
+                let part_end = Needed::stretch_end(first + FILE_SEQUENCES - 1).min(end);
+                self.move_records(start, first, part_end)?;
+                (start, first) = (part_end, part_end);
             }
         }
         self.core.lock().needed.drop_empty();
         self.compact()
+    }
+
+    /// Whether there is something that [`Self::move_out`] moves: `first` is needed, and retention would take what is before `due`.
+    pub(crate) fn can_move_out(&self, first: Option<u64>, due: u64) -> Result<bool, Error> {
+        let Some(first) = first else {
+            return Ok(false);
+        };
+        Ok(Needed::stretch_start(self.first_from_offset(first, due)?) > first)
     }
 
     /// The first sequence from `first` on whose record is not before an offset of the log.
@@ -93,7 +106,7 @@ impl Inner {
         let count = writer.finish(self.store_id).map_err(writing())?;
         let bodies = self.open_bodies(number)?;
         let mut core = self.core.lock();
-        let live = core.needed.count_before(end).min(count);
+        let live = core.needed.count_before(end);
         let file = Moved {
             number,
             live,
@@ -107,40 +120,52 @@ impl Inner {
     pub(crate) fn open_bodies(&self, number: u64) -> Result<Bodies, Error> {
         let opening = || Error::io(format!("opening {}", bodies_name(number)));
         let opened = Bodies::open(&*self.disk, number, self.store_id).map_err(opening())?;
-        opened.ok_or_else(|| opening()(io::Error::other("it is not what was written")))
+        let whole = opened.filter(|bodies| !bodies.is_damaged());
+        whole.ok_or_else(|| opening()(io::Error::other("it is not what was written")))
     }
 
     /// Rewrites a file of which less than half is needed, or the two neighbours of which least is, if there are many.
     fn compact(&self) -> Result<(), Error> {
-        let files: Vec<(u64, Moved)> = self.core.lock().needed.files().collect();
-        let sparse = files
+        let core = self.core.lock();
+        let files: Vec<(u64, Moved)> = core.needed.files().collect();
+        // One that is not there may come back; nothing is put in its place.
+        let opened: Vec<_> = files
             .iter()
-            .position(|(_, file)| file.live * 2 < file.count);
-        let (at, len) = match sparse {
+            .map(|(_, file)| core.bodies_of(file.number))
+            .collect();
+        drop(core);
+        let is_there = |at: usize| opened.get(at).is_some_and(Option::is_some);
+        let sparse = |at: &usize| {
+            let is_damaged = opened[*at].as_ref().map(|bodies| bodies.is_damaged());
+            is_damaged.is_some_and(|is| is || files[*at].1.live * 2 < files[*at].1.count)
+        };
+        let (at, len) = match (0..files.len()).find(sparse) {
             Some(at) => (at, 1),
             None if files.len() > FILES_MAX => {
                 let live = |at: &usize| files[*at].1.live + files[at + 1].1.live;
-                let least = (0..files.len() - 1).min_by_key(live);
-                (least.unwrap_or(0), 2)
+                let pairs = (0..files.len() - 1).filter(|&at| is_there(at) && is_there(at + 1));
+                match pairs.min_by_key(live) {
+                    Some(at) => (at, 2),
+                    None => return Ok(()),
+                }
             }
             None => return Ok(()),
         };
         let old = &files[at..at + len];
+        let old_bodies: Vec<Arc<Bodies>> = opened[at..at + len].iter().flatten().cloned().collect();
         let number = self.next_run.fetch_add(1, Ordering::Relaxed);
         let writing = || Error::io(format!("writing {}", bodies_name(number)));
         let mut writer = Writer::create(&*self.disk, number).map_err(writing())?;
-        for (_, file) in old {
-            let Some(bodies) = self.core.lock().bodies_of(file.number) else {
-                continue;
-            };
+        for bodies in &old_bodies {
             let sequences: Vec<u64> = bodies.sequences().collect();
             for piece in sequences.chunks(AT_ONCE) {
+                let read = |&sequence: &u64| Some((sequence, bodies.get(sequence)?));
+                let mut messages: Vec<(u64, Message)> = piece.iter().filter_map(read).collect();
                 let core = self.core.lock();
-                for &sequence in piece {
-                    let message = bodies.get(sequence);
-                    if let Some(message) = message.filter(|m| core.needs(sequence, m.body())) {
-                        writer.push(sequence, &message).map_err(writing())?;
-                    }
+                messages.retain(|(sequence, message)| core.needs(*sequence, message.body()));
+                drop(core);
+                for (sequence, message) in messages {
+                    writer.push(sequence, &message).map_err(writing())?;
                 }
             }
         }
@@ -155,7 +180,7 @@ impl Inner {
             .sum();
         let file = Moved {
             number,
-            live: live.min(count),
+            live,
             count,
         };
         let behind = old.get(1).map(|(first, _)| *first);
@@ -179,7 +204,10 @@ impl Inner {
             cause: Some(error.to_string().into()),
             ..lost(sequence)
         })?;
-        let one = records.iter().next().ok_or_else(|| lost(sequence))?;
+        // A read begins with the oldest record that is left, if that is a later one.
+        let one = records.iter().next();
+        let one = one.filter(|one| one.sequence() == sequence);
+        let one = one.ok_or_else(|| lost(sequence))?;
         one.message().map(|view| view.to_message())
     }
 }

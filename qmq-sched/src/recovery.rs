@@ -2,13 +2,14 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use qmq_store::disk::Disk;
 use qmq_store::{Durability, Store};
 
 use crate::alarm::Alarm;
+use crate::backup::NO_RUNS;
 use crate::bodies::{self, Bodies, bodies_name};
 use crate::checkpoint::{self, Summary};
 use crate::core::{Core, Saved};
@@ -23,6 +24,10 @@ use crate::run::{self, Run};
 use crate::scheduler::{FolderLock, Inner};
 use crate::stage::Stage;
 
+/// Behind the name of a checkpoint of another log than the one that is there.
+const AHEAD: &str = ".ahead";
+/// Behind the name of a file of bodies in which nothing was found.
+const LOST: &str = ".lost";
 /// Records read at a time.
 const READ_AT_ONCE: usize = 4_096;
 
@@ -38,8 +43,10 @@ pub struct OpenReport {
     pub damaged: u64,
     /// Why the index was made anew from the log, if it was.
     pub rebuilt: Option<String>,
-    /// Files with bodies of pending messages that are gone or damaged as a whole. Their messages come as damaged.
+    /// Files with bodies of pending messages that are gone or not the scheduler's. Their messages come as damaged.
     pub lost_files: Vec<String>,
+    /// Files with bodies of pending messages whose header or index is damaged: their records were searched for, and are written anew.
+    pub damaged_files: Vec<String>,
 }
 
 pub(crate) fn open(store: Store, disk: Arc<dyn Disk>, options: Options) -> Result<Inner, Error> {
@@ -60,10 +67,11 @@ pub(crate) fn open(store: Store, disk: Arc<dyn Disk>, options: Options) -> Resul
         core: Mutex::new(empty(&store, &options, opened_ms)),
         store,
         disk,
+        backups: AtomicUsize::new(0),
         spilling: Mutex::new(()),
         next_run: AtomicU64::new(0),
         checkpoints: Mutex::default(),
-        pace: Mutex::new(Pace::new(opened_ms)),
+        pace: Mutex::new(Pace::new(options.catch_up_per_second, opened_ms)),
         alarm: Alarm::default(),
         bell: Bell::default(),
         report: OpenReport {
@@ -93,7 +101,7 @@ pub(crate) fn open(store: Store, disk: Arc<dyn Disk>, options: Options) -> Resul
         &Event::Opened {
             segment_scale_minute,
         },
-    );
+    )?;
     *inner.core.lock() = core;
     inner.report = report;
     if is_new || inner.report.rebuilt.is_some() {
@@ -166,6 +174,9 @@ fn load(inner: &Inner, report: &mut OpenReport) -> Result<Option<Box<Core>>, Err
             report.rebuilt = Some(format!(
                 "{name} goes up to record {next}, and the log has {first_sequence} to {end}"
             ));
+            // Once the log has grown as far it would be believed.
+            disk.rename(&name, &format!("{name}{AHEAD}"))
+                .map_err(reading())?;
             continue;
         }
         inner
@@ -203,7 +214,12 @@ fn open_files(
     let files: Vec<u64> = core.needed.files().map(|(_, file)| file.number).collect();
     for &number in &files {
         match Bodies::open(&*inner.disk, number, inner.store_id) {
-            Ok(Some(bodies)) => core.bodies.push(Arc::new(bodies)),
+            Ok(Some(bodies)) => {
+                if bodies.is_damaged() {
+                    report.damaged_files.push(bodies_name(number));
+                }
+                core.bodies.push(Arc::new(bodies));
+            }
             Ok(None) => report.lost_files.push(bodies_name(number)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 report.lost_files.push(bodies_name(number));
@@ -212,6 +228,10 @@ fn open_files(
         }
     }
     *inner.checkpoints.lock() = vec![core.checkpointed()];
+    if summary.runs == [NO_RUNS] {
+        report.rebuilt = Some("this is a backup: runs are not copied".into());
+        return restage(inner, core);
+    }
     for &number in &summary.runs {
         let opened = Run::open(&*inner.disk, number, inner.store_id)
             .map_err(Error::io(format!("opening {}", run::run_name(number))))?;
@@ -230,42 +250,73 @@ fn open_files(
 fn from_nothing(inner: &Inner, report: &mut OpenReport) -> Result<Core, Error> {
     let mut core = empty(&inner.store, &inner.options, inner.report.opened_ms);
     let first_sequence = core.next_sequence;
-    let mut numbers = bodies::numbers(&*inner.disk).map_err(Error::io("listing the index"))?;
-    numbers.sort_unstable();
+    let numbers = bodies::numbers(&*inner.disk).map_err(Error::io("listing the index"))?;
     if core.next_sequence > 0 || !numbers.is_empty() {
         report
             .rebuilt
             .get_or_insert_with(|| "there is no checkpoint".into());
     }
-    for number in numbers {
-        let bodies = Arc::new(inner.open_bodies(number)?);
-        let sequences: Vec<u64> = bodies.sequences().collect();
-        let (Some(&first), Some(&last)) = (sequences.first(), sequences.last()) else {
-            continue;
-        };
-        let below = core.needed.moved_below();
+    for (first, last, bodies) in newest_bodies(inner, numbers, report)? {
         let mut count = 0;
-        // A file that was merged into a newer one may be there still: what it has is known already.
-        for &sequence in sequences.iter().filter(|&&sequence| sequence >= below) {
+        for sequence in bodies.sequences() {
             if let Some(record) = bodies.get(sequence)
                 && let Some(event) = Event::decode(record.body())
             {
                 core.next_sequence = sequence;
                 core.apply(&event);
                 count += 1;
+                write_if_full(inner, &mut core)?;
             }
         }
+        let end = Needed::stretch_end(last);
         let file = Moved {
-            number,
-            live: count,
+            number: bodies.number,
+            live: core.needed.count_before(end),
             count,
         };
-        core.needed
-            .moved(first, Needed::stretch_end(last).max(below), file);
+        core.needed.moved(first, end, file);
         core.bodies.push(bodies);
     }
     core.next_sequence = first_sequence.max(core.needed.moved_below());
     Ok(core)
+}
+
+/// Files of bodies in the order of their records, each with its first and its last sequence. One that was rewritten into a newer one may be there
+/// still: it covers what the newer one does, and is left out.
+fn newest_bodies(
+    inner: &Inner,
+    mut numbers: Vec<u64>,
+    report: &mut OpenReport,
+) -> Result<Vec<(u64, u64, Arc<Bodies>)>, Error> {
+    numbers.sort_unstable_by(|a, b| b.cmp(a));
+    let mut newest = Vec::<(u64, u64, Arc<Bodies>)>::new();
+    for number in numbers {
+        let opened = Bodies::open(&*inner.disk, number, inner.store_id)
+            .map_err(Error::io(format!("opening {}", bodies_name(number))))?;
+        let Some(bodies) = opened else {
+            // Nothing names it from now on, and what nothing names is removed.
+            let name = bodies_name(number);
+            inner
+                .disk
+                .rename(&name, &format!("{name}{LOST}"))
+                .map_err(Error::io(format!("setting {name} aside")))?;
+            report.lost_files.push(name);
+            continue;
+        };
+        if bodies.is_damaged() {
+            report.damaged_files.push(bodies_name(number));
+        }
+        let (first, last) = (bodies.sequences().next(), bodies.sequences().last());
+        let (Some(first), Some(last)) = (first, last) else {
+            continue;
+        };
+        let covers = |other: &(u64, u64, _)| first <= other.1 && other.0 <= last;
+        if !newest.iter().any(covers) {
+            newest.push((first, last, Arc::new(bodies)));
+        }
+    }
+    newest.sort_unstable_by_key(|&(first, ..)| first);
+    Ok(newest)
 }
 
 fn check(inner: &Inner, summary: &Summary) -> Result<(), Error> {
@@ -316,6 +367,7 @@ fn replay(inner: &Inner, core: &mut Core, report: &mut OpenReport) -> Result<(),
         }
         write_if_full(inner, core)?;
     }
+    inner.healing(core, Core::settle_unexplained)?;
     if report.damaged > 0 {
         core.leave_out(u32::try_from(report.damaged).unwrap_or(u32::MAX));
     }
@@ -354,9 +406,9 @@ fn stage_all(inner: &Inner, core: &mut Core) -> Result<(), Error> {
         for sequence in bodies.sequences() {
             if let Some(record) = bodies.get(sequence) {
                 stage(core, sequence, record.body());
+                write_if_full(inner, core)?;
             }
         }
-        write_if_full(inner, core)?;
     }
     let stats = inner.store.subject_stats(SUBJECT);
     let first = stats.map_or(0, |stats| stats.first_sequence);

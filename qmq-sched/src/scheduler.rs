@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use parking_lot::Mutex;
 use qmq_store::disk::Disk;
@@ -29,6 +29,8 @@ pub enum Cancelled {
     Done,
     /// Too late: [`Scheduler::due`] has handed it out.
     AlreadyFired,
+    /// Only of a reschedule: it has been cancelled before, or dropped for being later than its time to live, and stays so.
+    AlreadyCancelled,
     /// No such message: an id of another store, of a message that a loss of power took, or of one settled long ago.
     Unknown,
 }
@@ -49,6 +51,8 @@ pub(crate) struct Inner {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) options: Options,
     pub(crate) core: Mutex<Core>,
+    /// Backups that go on.
+    pub(crate) backups: AtomicUsize,
     /// Held by whoever writes runs and checkpoints.
     pub(crate) spilling: Mutex<()>,
     /// Number of the next run or file of bodies.
@@ -166,7 +170,7 @@ impl Scheduler {
     /// # Errors
     /// As [`Self::cancel`].
     pub fn cancel_with(&self, id: DelayId, durability: Durability) -> Result<Cancelled, Error> {
-        let (answer, appended) = self.inner.change(id, |core, home| {
+        let (answer, appended) = self.inner.change(id, Cancelled::Done, |core, home| {
             let Some(entry) = core.entry_of(home)? else {
                 return Ok(Err(Cancelled::Unknown));
             };
@@ -205,7 +209,7 @@ impl Scheduler {
         let due_ms = self.inner.check_due(due_ms)?;
         let inner = &self.inner;
         let mut refused = None;
-        let (answer, appended) = inner.change(id, |core, home| {
+        let (answer, appended) = inner.change(id, Cancelled::AlreadyCancelled, |core, home| {
             let Some(entry) = core.entry_of(home)? else {
                 return Ok(Err(Cancelled::Unknown));
             };
@@ -298,7 +302,7 @@ impl Inner {
             &mut core,
             appended.sequence,
             &self.scheduled(key, number, message),
-        );
+        )?;
         drop(core);
         Ok((self.id_of(key, self.generation), appended))
     }
@@ -329,9 +333,8 @@ impl Inner {
         let appended = self.store.append_batch(&records, Durability::Buffered)?;
         for (number, ((_, message), &(key, subject))) in (0_u64..).zip(messages.iter().zip(&places))
         {
-            let sequence = core.next_sequence;
-            debug_assert_eq!(sequence, appended.sequences[number as usize]);
-            self.took(&mut core, sequence, &self.scheduled(key, subject, message));
+            let sequence = appended.sequences[number as usize];
+            self.took(&mut core, sequence, &self.scheduled(key, subject, message))?;
         }
         drop(core);
         let ids = places
@@ -380,29 +383,34 @@ impl Inner {
     }
 
     /// Takes a record that is in the log now.
-    pub(crate) fn took(&self, core: &mut Core, sequence: u64, event: &Event<'_>) {
-        assert_eq!(
-            sequence,
-            core.next_sequence,
-            "nobody else writes the subject {}",
-            event::SUBJECT
-        );
+    pub(crate) fn took(
+        &self,
+        core: &mut Core,
+        sequence: u64,
+        event: &Event<'_>,
+    ) -> Result<(), Error> {
+        if sequence != core.next_sequence {
+            let expected = core.next_sequence;
+            return Err(Error::ForeignRecord { expected, sequence });
+        }
         core.apply(event);
         if let Event::Scheduled { key, .. } | Event::Rescheduled(Move { to: key, .. }) = event {
             self.alarm.scheduled(key.due_ms);
         }
+        Ok(())
     }
 
-    /// Changes a pending message: `decide` makes the record, under the lock.
+    /// Changes a pending message: `decide` makes the record, under the lock. `if_gone` is the answer for one that was cancelled before.
     fn change(
         &self,
         id: DelayId,
+        if_gone: Cancelled,
         mut decide: impl FnMut(&Core, Key) -> Result<Change, DamagedRun>,
     ) -> Result<(Cancelled, Option<Appended>), Error> {
         let mut core = self.core_with_room()?;
         let home = match self.home_of(&core, id) {
             None => return Ok((Cancelled::Unknown, None)),
-            Some((_, State::Gone)) => return Ok((Cancelled::Done, None)),
+            Some((_, State::Gone)) => return Ok((if_gone, None)),
             Some((_, State::HandedOut | State::Dispatched)) => {
                 return Ok((Cancelled::AlreadyFired, None));
             }
@@ -414,7 +422,7 @@ impl Inner {
             Err(answer) => return Ok((answer, None)),
         };
         let appended = self.store.append_with(&record, Durability::Buffered)?;
-        self.took(&mut core, appended.sequence, &event);
+        self.took(&mut core, appended.sequence, &event)?;
         Ok((Cancelled::Done, Some(appended)))
     }
 

@@ -100,11 +100,23 @@ impl Inner {
                 >= REPLAYED_CHECKPOINTS * self.store.options().checkpoint_bytes
     }
 
-    /// Whether retention would take what is held.
+    /// Whether retention would take what is held, and a checkpoint would help.
     fn is_retention_waiting(&self) -> Result<bool, Error> {
         let hold = &self.store.options().retention_hold;
         let held = hold.as_ref().map_or(u64::MAX, RetentionHold::offset);
-        Ok(self.store.retention_due()? > held)
+        let due = self.store.retention_due()?;
+        if due <= held {
+            return Ok(false);
+        }
+        let core = self.core.lock();
+        let (needed, first) = (core.checkpointed().needed_from, core.needed.first());
+        let is_new = core.next_sequence > core.saved.next_sequence;
+        drop(core);
+        let can_let_go = || {
+            let offset = recovery::offset_of(&self.store, needed);
+            is_new && offset.is_some_and(|offset| offset > held)
+        };
+        Ok(can_let_go() || self.can_move_out(first, due)?)
     }
 
     /// Whether a checkpoint would say nothing new.
@@ -187,6 +199,9 @@ impl Inner {
 
     /// Lets retention take the records that no checkpoint needs.
     fn release(&self) {
+        if self.backups.load(Ordering::SeqCst) > 0 {
+            return;
+        }
         let needed = self.checkpoints.lock();
         let needed = needed.iter().map(|one| one.needed_from).min();
         let (Some(hold), Some(sequence)) = (&self.store.options().retention_hold, needed) else {
@@ -349,6 +364,9 @@ impl Inner {
                 }
             }
             for number in bodies::numbers(&*self.disk)? {
+                if self.backups.load(Ordering::SeqCst) > 0 {
+                    break;
+                }
                 if checkpoints.iter().all(|one| !one.bodies.contains(&number)) {
                     self.disk.remove(&bodies_name(number))?;
                 }

@@ -40,7 +40,7 @@ fn write(desk: &Desk, scheduler: &Scheduler, seed: u64) -> Written {
             ),
             _ => continue,
         };
-        // One that was cancelled answers the same again.
+        // A cancel of one that was cancelled answers the same again.
         if done.0.unwrap() == Cancelled::Done && written[&other].is_some() {
             written.insert(other, done.1);
         }

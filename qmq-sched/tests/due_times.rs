@@ -153,3 +153,35 @@ fn a_clock_that_goes_back_makes_nothing_early_and_doubles_nothing_that_was_recor
     assert!(drain(&scheduler, NOON + 31 * DAY - 1).is_empty());
     assert_eq!(drain(&scheduler, NOON + 50 * DAY).len(), 19);
 }
+
+/// Set right again, the clock is where buckets lie that were forgotten meanwhile.
+#[test]
+fn a_clock_that_was_years_ahead_brings_nothing_back_and_takes_nothing() {
+    for forgetful in [false, true] {
+        let desk = Desk::new(common::small_options());
+        let scheduler = desk.open();
+        let due = NOON + 1_000;
+        let cancelled = scheduler.schedule(due, &message("cancelled")).unwrap();
+        scheduler
+            .schedule(NOON + 3_000 * DAY, &message("far"))
+            .unwrap();
+        assert_eq!(scheduler.cancel(cancelled).unwrap(), Cancelled::Done);
+        desk.clock.set(NOON + 400 * DAY);
+        scheduler.checkpoint().unwrap();
+        scheduler
+            .schedule(NOON + 3_000 * DAY, &message("far"))
+            .unwrap();
+        scheduler.checkpoint().unwrap();
+        desk.clock.set(NOON);
+        let scheduler = if forgetful {
+            drop(scheduler);
+            desk.killed().open()
+        } else {
+            scheduler
+        };
+        let new = scheduler.schedule(due, &message("new")).unwrap();
+        assert_ne!(new, cancelled);
+        assert_eq!(scheduler.cancel(cancelled).unwrap(), Cancelled::Unknown);
+        assert_eq!(bodies(&drain(&scheduler, due)), ["new"]);
+    }
+}

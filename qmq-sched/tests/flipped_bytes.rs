@@ -8,7 +8,7 @@ mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use common::desk::{Desk, content, drain, files, ids, message};
+use common::desk::{Desk, content, drain, files, ids, message, retire};
 use common::{DAY, MINUTE, NOON, Rng, small_options};
 use qmq_sched::{Cancelled, DelayId, Fired};
 
@@ -176,4 +176,69 @@ fn the_id_of_a_message_that_damage_took_names_no_other() {
         assert_ne!(scheduler.cancel(lost).unwrap(), Cancelled::AlreadyFired);
         assert!(scheduler.get(next).unwrap().is_some());
     }
+}
+
+/// The bytes of a record of the log, of which the first says what it is, and what follows.
+fn record(kind: u8, rest: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = vec![kind];
+    rest.iter().for_each(|some| bytes.extend_from_slice(some));
+    bytes
+}
+
+#[test]
+fn what_was_dispatched_stays_so_though_the_record_of_its_hand_out_is_damaged() {
+    let desk = Desk::new(small_options());
+    let scheduler = desk.open();
+    for number in 0..10 {
+        scheduler
+            .schedule(NOON, &message(format!("{number}")))
+            .unwrap();
+    }
+    let fired = scheduler.due(NOON, 10).unwrap();
+    assert_eq!(scheduler.dispatched(&ids(&fired[..7])).unwrap(), 7);
+    Desk::close(scheduler);
+    desk.damage_log(&record(4, &[&10_u32.to_le_bytes(), &NOON.to_le_bytes()]));
+    let scheduler = desk.open();
+    assert_eq!(scheduler.open_report().damaged, 1);
+    assert_eq!(scheduler.totals().count, 3);
+    let again = drain(&scheduler, NOON + DAY);
+    assert_eq!(ids(&again), ids(&fired[7..]));
+    Desk::close(scheduler);
+    assert!(drain(&desk.open(), NOON + DAY).is_empty());
+}
+
+#[test]
+fn a_damaged_record_of_a_reschedule_leaves_the_message_at_its_place_and_harms_no_other() {
+    let mut desk = Desk::new(small_options());
+    desk.retention.max_bytes = Some(0);
+    let scheduler = desk.open();
+    let mut far = Vec::new();
+    for number in 0..10 {
+        let body = format!("far {number}");
+        far.push(
+            scheduler
+                .schedule(NOON + 9 * DAY + number, &message(body))
+                .unwrap(),
+        );
+    }
+    let answer = scheduler.reschedule(far[0], NOON + 5 * DAY).unwrap();
+    assert_eq!(answer, Cancelled::Done);
+    let fired = drain(&scheduler, NOON + 6 * DAY);
+    assert_eq!(ids(&fired), far[..1]);
+    drop(scheduler);
+    let desk = desk.killed();
+    desk.damage_log(&record(3, &[&(NOON + 9 * DAY).to_le_bytes()]));
+    let scheduler = desk.open();
+    assert_eq!(scheduler.open_report().damaged, 1);
+    // Enough that the log goes behind them.
+    for _ in 0..2_000 {
+        scheduler.schedule(NOON, &message("x".repeat(100))).unwrap();
+    }
+    drain(&scheduler, NOON);
+    retire(&scheduler);
+    assert!(scheduler.store().stats().start_offset > 0);
+    Desk::close(scheduler);
+    let fired = drain(&desk.open(), NOON + 10 * DAY);
+    assert_eq!(ids(&fired), far[1..], "the first was dispatched");
+    assert!(fired.iter().all(|one| one.message.is_ok()));
 }

@@ -285,3 +285,36 @@ fn what_an_open_replays_is_bounded_whoever_adds_to_it() {
     }
     assert!(replayed(&desk) <= 17, "{}", replayed(&desk));
 }
+
+#[test]
+fn a_record_of_somebody_else_in_its_subject_is_an_error_and_no_panic() {
+    let desk = Desk::new(Options::default());
+    let scheduler = desk.open();
+    scheduler.schedule(NOON, &message("mine")).unwrap();
+    let foreign = Message::new(qmq_sched::SUBJECT, &b"not mine"[..]);
+    scheduler.store().append(&foreign).unwrap();
+    for _ in 0..2 {
+        let outcome = scheduler.schedule(NOON, &message("after"));
+        assert!(
+            matches!(outcome, Err(Error::ForeignRecord { .. })),
+            "{outcome:?}"
+        );
+        assert!(scheduler.due(NOON, 10).is_err());
+    }
+    drop(scheduler);
+    let scheduler = desk.killed().open();
+    assert_eq!(scheduler.open_report().damaged, 1);
+    assert_eq!(bodies(&drain(&scheduler, NOON))[0], "mine");
+}
+
+#[test]
+fn what_was_cancelled_cannot_be_given_another_time() {
+    let desk = Desk::new(Options::default());
+    let scheduler = desk.open();
+    let id = scheduler.schedule(NOON + DAY, &message("one")).unwrap();
+    assert_eq!(scheduler.cancel(id).unwrap(), Cancelled::Done);
+    assert_eq!(scheduler.cancel(id).unwrap(), Cancelled::Done);
+    let answer = scheduler.reschedule(id, NOON).unwrap();
+    assert_eq!(answer, Cancelled::AlreadyCancelled);
+    assert!(drain(&scheduler, NOON + 2 * DAY).is_empty());
+}

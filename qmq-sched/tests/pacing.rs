@@ -159,3 +159,18 @@ fn a_refused_message_comes_after_1_2_4_to_60_s_and_alone() {
     scheduler.refused(now, &ids(&fired));
     assert!(scheduler.due(now + DAY, 10).unwrap().is_empty());
 }
+
+/// By less than has passed since the open.
+#[test]
+fn a_clock_set_back_a_little_stops_no_backlog() {
+    let options = Options {
+        catch_up_per_second: Some(10),
+        ..small_options()
+    };
+    let (desk, scheduler) = opened_late(60, options);
+    let opened = desk.now();
+    assert_eq!(drain(&scheduler, opened + 3_600_000).len(), 10);
+    let back = opened + 60_000;
+    assert!(drain(&scheduler, back).is_empty());
+    assert_eq!(drain(&scheduler, back + 1_000).len(), 10);
+}

@@ -286,7 +286,11 @@ fn a_backup_opens_and_has_what_was_pending() {
     assert!(stdout(&output).starts_with("copied 3 pending messages"));
     let again = delay("backup", &dir, &to, "");
     assert_eq!(code(&again), Some(1));
-    assert!(stderr(&again).contains("empty folder"), "{}", stderr(&again));
+    assert!(
+        stderr(&again).contains("empty folder"),
+        "{}",
+        stderr(&again)
+    );
     for dir in [&dir, &copy] {
         let listed = json_lines(&delay("list", dir, &["--json"], ""));
         assert_eq!(listed.len(), 3);

@@ -112,7 +112,8 @@ impl Ledger {
                     let body = self.ids[id].clone();
                     let is_pending = scheduler.get(*id)?.is_some();
                     match scheduler.reschedule_with(*id, due, durability) {
-                        Ok(Cancelled::Done) if is_pending => {
+                        Ok(Cancelled::Done) => {
+                            assert!(is_pending, "{id} had been cancelled");
                             self.changed(&body, Some(due), durability, Ok(()))?;
                         }
                         Err(error) if is_pending => {

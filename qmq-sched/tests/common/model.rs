@@ -86,6 +86,9 @@ impl Model {
     }
 
     pub(crate) fn reschedule(&mut self, id: DelayId, due_ms: u64) -> Cancelled {
+        if self.answer(id) == Some(Cancelled::Done) {
+            return Cancelled::AlreadyCancelled;
+        }
         self.answer(id).unwrap_or_else(|| {
             self.arrivals += 1;
             let item = self.items.get_mut(&id).expect("it is pending");

@@ -54,7 +54,10 @@ fn at(text: &str) -> Option<Due> {
         .max(0)
         .cast_unsigned()
         .div_ceil(1_000_000);
-    u64::try_from(ms).ok().map(Due::At)
+    // Second 60 has been read as 59, which would be early.
+    let is_leap_second = text.get(17..19) == Some("60");
+    let ms = u64::try_from(ms).ok()?;
+    Some(Due::At(ms + if is_leap_second { 1_000 } else { 0 }))
 }
 
 fn from_now(text: &str) -> Option<Due> {
@@ -86,6 +89,7 @@ mod tests {
             Due::At(1_373_241_599_999)
         );
         assert_eq!(due("1960-01-01T00:00:00Z"), Due::At(0));
+        assert_eq!(due("2016-12-31T23:59:60Z"), due("2017-01-01T00:00:00Z"));
         assert_eq!(due("+99999999999999999999999d").ms(5), u64::MAX);
         assert_eq!(due("+1s").ms(5), 1_005);
     }
