@@ -8,8 +8,8 @@ mod operations;
 pub use damage::damaged_store;
 pub use operations::operations;
 pub use qmq_sched::fuzzing::{
-    bucket as delay_bucket, checkpoint as delay_checkpoint, entry as delay_entry,
-    event as delay_event, run as delay_run,
+    bodies as delay_bodies, bucket as delay_bucket, checkpoint as delay_checkpoint,
+    entry as delay_entry, event as delay_event, run as delay_run,
 };
 pub use qmq_store::fuzzing::{
     action, attributes, checkpoint, group, identity, index, published_slot, record, scan,
@@ -20,11 +20,12 @@ pub use qmq_store::fuzzing::{
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its corpus.
-pub const TARGETS: [(&str, Target); 17] = [
+pub const TARGETS: [(&str, Target); 18] = [
     ("action", action),
     ("attributes", attributes),
     ("checkpoint", checkpoint),
     ("damaged_store", damaged_store),
+    ("delay_bodies", delay_bodies),
     ("delay_bucket", delay_bucket),
     ("delay_checkpoint", delay_checkpoint),
     ("delay_entry", delay_entry),

@@ -239,10 +239,11 @@ fn write_the_seeds_of_the_delay_scheduler() {
     write_both("delay_run", "run", &run);
     let block = &run[4_096..];
     write_both("delay_entry", "entry", &block[32..64]);
+    write_both("delay_bodies", "bodies", &qmq_sched::fuzzing::some_bodies());
     let checkpoint = file(&disk, "checkpoint-");
     write_both("delay_checkpoint", "checkpoint", &checkpoint);
     // After the fixed part, the runs, the count of the buckets, and the number of the first.
-    let runs = u32::from_le_bytes(checkpoint[68..72].try_into().unwrap()) as usize;
-    let bucket = &checkpoint[72 + runs * 8 + 4 + 4..];
+    let runs = u32::from_le_bytes(checkpoint[72..76].try_into().unwrap()) as usize;
+    let bucket = &checkpoint[76 + runs * 8 + 4 + 4..];
     write_both("delay_bucket", "bucket", bucket);
 }

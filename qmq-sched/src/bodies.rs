@@ -20,7 +20,7 @@ use crate::event::{SUBJECT, take};
 
 const MAGIC: [u8; 8] = *b"QMQ-BOD\n";
 const VERSION: u32 = 1;
-const HEADER_LEN: usize = 4_096;
+pub(crate) const HEADER_LEN: usize = 4_096;
 const STORE_ID_AT: usize = 16;
 const RECORD_HEADER_LEN: usize = 16;
 const INDEX_LEN: usize = 16;

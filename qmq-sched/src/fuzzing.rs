@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use qmq_store::Message;
-use qmq_store::disk::{Disk, SimulatedDisk};
+use qmq_store::disk::{Access, Disk, SimulatedDisk};
 
+use crate::bodies::{self, Bodies, Writer, bodies_name};
 use crate::bucket::Bucket;
 use crate::checkpoint;
 use crate::core::Core;
@@ -148,6 +149,65 @@ fn one_run(bytes: &[u8]) {
             last = Some(entry.key);
         }
     }
+}
+
+/// A file of bodies: whatever is found in it is found under its sequence, and nothing is read twice or without end.
+pub fn bodies(bytes: &[u8]) {
+    one_bodies(bytes);
+    let mut sealed = bytes.to_vec();
+    if sealed.len() < bodies::HEADER_LEN + 8 {
+        return;
+    }
+    let records = sealed.len() - bodies::HEADER_LEN - 8;
+    let count = u64_at(&sealed, 32) % (records as u64 / 16 + 1);
+    let index_at = sealed.len() - 8 - count as usize * 16;
+    sealed[32..40].copy_from_slice(&count.to_le_bytes());
+    sealed[40..48].copy_from_slice(&(index_at as u64).to_le_bytes());
+    seal(&mut sealed[..bodies::HEADER_LEN]);
+    let (all, crc) = sealed.split_at_mut(bytes.len() - 8);
+    crc.copy_from_slice(&u64::from(crc32fast::hash(&all[index_at..])).to_le_bytes());
+    one_bodies(&sealed);
+}
+
+fn one_bodies(bytes: &[u8]) {
+    let disk = SimulatedDisk::new();
+    let file = disk
+        .create(&bodies_name(7), 0)
+        .expect("an empty disk takes a file");
+    file.write_at(bytes, 0).expect("and its bytes");
+    let store_id = u128::from(u64_at(bytes, 24)) << 64 | u128::from(u64_at(bytes, 16));
+    let opened = Bodies::open(&disk, 7, store_id).expect("the disk is whole");
+    let Some(bodies) = opened else {
+        return;
+    };
+    let found = bodies
+        .sequences()
+        .filter(|&sequence| bodies.get(sequence).is_some());
+    let found = found.count();
+    assert!(found <= bytes.len());
+    if bodies.is_damaged() {
+        assert!(found <= bodies.sequences().count());
+        assert!(bodies.sequences().is_sorted());
+    }
+    let _ = bodies.damages();
+}
+
+/// A file of bodies to begin with.
+pub fn some_bodies() -> Vec<u8> {
+    let disk = SimulatedDisk::new();
+    let written = || {
+        let mut writer = Writer::create(&disk, 7)?;
+        for sequence in [3, 4, 9] {
+            let message = Message::new(event::SUBJECT, vec![sequence as u8; 5]).tag("t");
+            writer.push(sequence, &message)?;
+        }
+        writer.finish(42)?;
+        let file = disk.open(&bodies_name(7), Access::Read)?;
+        let mut bytes = vec![0; file.len()? as usize];
+        file.read_at(&mut bytes, 0)?;
+        Ok::<_, std::io::Error>(bytes)
+    };
+    written().expect("the disk is whole")
 }
 
 /// A checkpoint: what is accepted encodes to as many bytes, and these to the same state.
