@@ -265,6 +265,14 @@ impl Run {
                 ranges.add(entry.key);
             }
         }
+        let first_due_ms = tail
+            .fences
+            .first()
+            .map_or(0, |fence| fence_key(fence).due_ms);
+        let last_due_ms = last.map_or(0, |key: Key| key.due_ms);
+        if (first_due_ms, last_due_ms) != (self.first_due_ms, self.last_due_ms) {
+            return Err(self.damaged("its header does not fit its entries"));
+        }
         let mut expected = Vec::new();
         ranges.encode(&mut expected);
         if expected != tail.ranges.as_flattened() {

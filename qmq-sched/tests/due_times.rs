@@ -158,7 +158,7 @@ fn a_clock_that_goes_back_makes_nothing_early_and_doubles_nothing_that_was_recor
 #[test]
 fn a_clock_that_was_years_ahead_brings_nothing_back_and_takes_nothing() {
     for forgetful in [false, true] {
-        let desk = Desk::new(common::small_options());
+        let desk = Desk::new(small_options());
         let scheduler = desk.open();
         let due = NOON + 1_000;
         let cancelled = scheduler.schedule(due, &message("cancelled")).unwrap();
