@@ -2,6 +2,7 @@
 //!
 //! `(echo 2 tea; echo 1 coffee; sleep 3) | cargo run -p qmq-examples --example reminders -- /tmp/reminders`
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::io::BufRead;
 use std::path::Path;
@@ -21,16 +22,38 @@ fn open(folder: &Path) -> Result<Scheduler, Box<dyn Error>> {
     Ok(Scheduler::open(store, index, Options::default())?)
 }
 
-/// Says what is due; returns how many.
+fn now_ms(scheduler: &Scheduler) -> u64 {
+    scheduler.store().options().clock.now_ms()
+}
+
+/// Says what is due; returns how much that was.
 fn remind(scheduler: &Scheduler) -> Result<usize, Box<dyn Error>> {
-    let now_ms = scheduler.store().options().clock.now_ms();
+    let now_ms = now_ms(scheduler);
     let fired = scheduler.due(now_ms, 100)?;
-    let count = fired.len();
-    for one in fired {
-        println!("{}", String::from_utf8_lossy(one.message?.body()));
-        scheduler.dispatched(&[one.id])?;
+    for one in &fired {
+        match &one.message {
+            Ok(message) => {
+                println!("{}", String::from_utf8_lossy(message.body()));
+                scheduler.dispatched(&[one.id])?;
+            }
+            // It stays, and comes again later; the others go on.
+            Err(damaged) => {
+                eprintln!("{}: {damaged}", one.id);
+                scheduler.refused(now_ms, &[one.id]);
+            }
+        }
     }
-    Ok(count)
+    Ok(fired.len())
+}
+
+/// Reminds until the scheduler fails.
+fn remind_always(scheduler: &Scheduler) -> Result<Infallible, Box<dyn Error>> {
+    loop {
+        if remind(scheduler)? == 0 {
+            let now = Duration::from_millis(now_ms(scheduler));
+            scheduler.wait_due(now, Duration::from_secs(60))?;
+        }
+    }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -38,14 +61,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let scheduler = open(Path::new(&folder))?;
     let reminder = scheduler.clone();
     std::thread::spawn(move || {
-        while let Ok(_said) = remind(&reminder) {
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let Err(error) = remind_always(&reminder);
+        eprintln!("no more reminders: {error}");
+        std::process::exit(1);
     });
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let (seconds, text) = line.split_once(' ').ok_or("SECONDS TEXT")?;
-        let due_ms = scheduler.store().options().clock.now_ms() + seconds.parse::<u64>()? * 1_000;
+        let due_ms = now_ms(&scheduler) + seconds.parse::<u64>()? * 1_000;
         scheduler.schedule(due_ms, &Message::new("reminder", text.to_owned()))?;
     }
     Ok(())

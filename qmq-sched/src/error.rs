@@ -76,6 +76,18 @@ pub enum Error {
         /// The folder of the index.
         folder: String,
     },
+    /// The index has bodies of records that the log has not got yet.
+    #[error(
+        "the log ends before record {log_end} of the scheduler, and the index in {folder} has bodies of records up to {index_end}: the log is an older copy; put back the log that belongs to the index, or an index as old as the log"
+    )]
+    LogBehind {
+        /// The folder of the index.
+        folder: String,
+        /// Sequence of the log's next record.
+        log_end: u64,
+        /// Records before this one may be in the index.
+        index_end: u64,
+    },
     /// Somebody else has written to the scheduler's subject, so what is in memory is not what the log says.
     #[error(
         "record {sequence} of the subject %SCHEDULE is the scheduler's, and {expected} was to be the next: somebody else writes to it; see to it that nobody does, and open the scheduler anew"

@@ -165,10 +165,8 @@ fn load(inner: &Inner, report: &mut OpenReport) -> Result<Option<Box<Core>>, Err
             continue;
         };
         check(inner, &summary)?;
-        let end = inner
-            .store
-            .subject_stats(SUBJECT)
-            .map_or(0, |stats| stats.next_sequence);
+        check_log_end(inner, &core)?;
+        let end = log_end(&inner.store);
         if !(first_sequence..=end).contains(&core.next_sequence) {
             let next = core.next_sequence;
             report.rebuilt = Some(format!(
@@ -195,6 +193,25 @@ fn load(inner: &Inner, report: &mut OpenReport) -> Result<Option<Box<Core>>, Err
         return Ok(Some(Box::new(core)));
     }
     Ok(None)
+}
+
+/// Sequence of the log's next record.
+fn log_end(store: &Store) -> u64 {
+    let stats = store.subject_stats(SUBJECT);
+    stats.map_or(0, |stats| stats.next_sequence)
+}
+
+/// New records must not get the sequences of those whose bodies lie in files.
+fn check_log_end(inner: &Inner, core: &Core) -> Result<(), Error> {
+    let (log_end, index_end) = (log_end(&inner.store), core.needed.moved_below());
+    if index_end <= log_end {
+        return Ok(());
+    }
+    Err(Error::LogBehind {
+        folder: inner.disk.describe(),
+        log_end,
+        index_end,
+    })
 }
 
 /// Where a record is in the log, if it can be read.
@@ -277,6 +294,7 @@ fn from_nothing(inner: &Inner, report: &mut OpenReport) -> Result<Core, Error> {
         core.needed.moved(first, end, file);
         core.bodies.push(bodies);
     }
+    check_log_end(inner, &core)?;
     core.next_sequence = first_sequence.max(core.needed.moved_below());
     Ok(core)
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use common::desk::{Desk, content, drain, files, message, retire};
 use common::{DAY, NOON, small_options};
-use qmq_sched::{Cancelled, DelayId, Fired, Options, Scheduler};
+use qmq_sched::{Cancelled, DelayId, Error, Fired, Options, Scheduler};
 use qmq_store::disk::Disk;
 
 const FAR: u64 = NOON + 300 * DAY;
@@ -23,22 +23,26 @@ fn far_ones(rounds: u64) -> (Desk, BTreeMap<u64, (DelayId, String)>) {
     desk.retention.max_bytes = Some(0);
     let scheduler = desk.open();
     let mut far = BTreeMap::new();
-    for round in 0..rounds {
-        for number in round * 2_100..(round + 1) * 2_100 {
-            let is_far = number % 20 == 0;
-            let due = if is_far { FAR + number } else { NOON };
-            let body = format!("<{number}> {}", "x".repeat(60));
-            let id = scheduler.schedule(due, &message(body.clone())).unwrap();
-            if is_far {
-                far.insert(due, (id, body));
-            }
-        }
-        drain(&scheduler, NOON);
-        retire(&scheduler);
+    for number in 0..rounds {
+        round(&scheduler, number, &mut far);
     }
     assert!(scheduler.store().stats().start_offset > 0);
     Desk::close(scheduler);
     (desk, far)
+}
+
+fn round(scheduler: &Scheduler, round: u64, far: &mut BTreeMap<u64, (DelayId, String)>) {
+    for number in round * 2_100..(round + 1) * 2_100 {
+        let is_far = number % 20 == 0;
+        let due = if is_far { FAR + number } else { NOON };
+        let body = format!("<{number}> {}", "x".repeat(60));
+        let id = scheduler.schedule(due, &message(body.clone())).unwrap();
+        if is_far {
+            far.insert(due, (id, body));
+        }
+    }
+    drain(scheduler, NOON);
+    retire(scheduler);
 }
 
 /// How many come as they were; the others must come as damaged, at their time.
@@ -84,7 +88,10 @@ fn a_file_that_is_gone_costs_its_messages_and_no_other_body_comes_for_them() {
     let held = desk.killed();
     desk.index.remove(&lost).unwrap();
     let scheduler = desk.open();
-    assert_eq!(scheduler.open_report().lost_files, [lost.clone()]);
+    assert_eq!(
+        scheduler.open_report().lost_files,
+        std::slice::from_ref(&lost)
+    );
     for (id, _) in far.values().take(5) {
         assert!(scheduler.get(*id).unwrap().unwrap().message.is_err());
     }
@@ -119,7 +126,10 @@ fn a_damaged_header_or_index_of_a_file_costs_nothing() {
             }
         }
         let scheduler = desk.open();
-        assert_eq!(scheduler.open_report().damaged_files, [name.clone()]);
+        assert_eq!(
+            scheduler.open_report().damaged_files,
+            std::slice::from_ref(&name)
+        );
         retire(&scheduler);
         assert_eq!(
             scheduler.verify().unwrap(),
@@ -181,6 +191,35 @@ fn files_that_were_rewritten_are_taken_as_they_are_when_checkpoints_are_lost() {
     retire(&scheduler);
     Desk::close(scheduler);
     assert_eq!(whole(&all(&desk.open()), &far), far.len());
+}
+
+/// Its bodies are of records that the log has not got yet: new ones would get their sequences.
+#[test]
+fn a_log_older_than_what_was_moved_out_of_it_is_refused_and_nothing_is_touched() {
+    let (desk, mut far) = far_ones(1);
+    let older = desk.log.process_killed();
+    let scheduler = desk.open();
+    round(&scheduler, 1, &mut far);
+    Desk::close(scheduler);
+    let with_older = desk.with(older, desk.index.process_killed());
+    let before = files(&with_older.index, "");
+    for _ in 0..2 {
+        let outcome = with_older.try_open();
+        assert!(
+            matches!(outcome, Err(Error::LogBehind { .. })),
+            "{outcome:?}"
+        );
+        assert_eq!(files(&with_older.index, ""), before);
+    }
+    for checkpoint in files(&with_older.index, "checkpoint-") {
+        with_older.index.remove(&checkpoint).unwrap();
+    }
+    assert!(matches!(
+        with_older.try_open(),
+        Err(Error::LogBehind { .. })
+    ));
+    let with_its_own = desk.with(desk.log.process_killed(), with_older.index);
+    assert_eq!(whole(&all(&with_its_own.open()), &far), far.len());
 }
 
 /// A log that is put back from a copy, beside an index that has gone on.

@@ -12,10 +12,20 @@ mod delay_kill;
 use std::collections::HashSet;
 use std::path::Path;
 use std::process::Output;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::{code, json_lines, run, stderr, stdout};
-use delay_kill::{KillLoop, now_ms};
+use delay_kill::KillLoop;
+use qmq_sched::{Cancelled, Message, Options, Scheduler};
+use qmq_store::disk::MappedDisk;
+use qmq_store::{Background, Durability, Retention, RetentionHold, Store};
 use serde_json::Value;
+
+/// The clock, in ms since 1970 UTC.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
 
 /// Runs `qmq delay COMMAND --dir DIR ARGS`.
 fn delay(command: &str, dir: &Path, args: &[&str], stdin: &str) -> Output {
@@ -291,10 +301,157 @@ fn a_backup_opens_and_has_what_was_pending() {
         "{}",
         stderr(&again)
     );
-    for dir in [&dir, &copy] {
+    for (dir, is_first_open) in [(&dir, false), (&copy, true), (&copy, false)] {
+        // What a copy makes anew when it is first opened is no damage.
+        let verified = delay("verify", dir, &["--json"], "");
+        assert_eq!(code(&verified), Some(0), "{}", stdout(&verified));
+        assert_eq!(json_lines(&verified)[0]["made_anew"], is_first_open);
+        assert_eq!(stderr(&verified).contains("made anew"), is_first_open);
         let listed = json_lines(&delay("list", dir, &["--json"], ""));
         assert_eq!(listed.len(), 3);
-        let verified = delay("verify", dir, &[], "");
-        assert_eq!(code(&verified), Some(0), "{}", stderr(&verified));
     }
+}
+
+/// Flips a bit in the log of a folder wherever `body` stands.
+fn flip(dir: &Path, body: &str) {
+    let mut flipped = 0;
+    for entry in dir.join("log").read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if !name.starts_with("log-") {
+            continue;
+        }
+        let mut bytes = std::fs::read(&path).unwrap();
+        let is_there = |window: &[u8]| window[1..] == body.as_bytes()[1..];
+        let found = bytes.windows(body.len()).position(is_there);
+        if let Some(at) = found {
+            bytes[at] ^= 1;
+            flipped += 1;
+            std::fs::write(&path, bytes).unwrap();
+        }
+    }
+    assert_eq!(flipped, 1);
+}
+
+#[test]
+fn a_message_that_cannot_be_read_is_not_settled() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    // The run goes on beyond the first time that the damaged one is tried again.
+    let ids = schedule(
+        dir,
+        "+0s\tbefore\n+0s\tfragile\n+0s\tafter\n+2500ms\tlater\n",
+    );
+    flip(dir, "fragile");
+    for expected in [&["before", "after", "later"][..], &[]] {
+        let output = delay("run", dir, &["--until-empty", "--json"], "");
+        assert_eq!(code(&output), Some(1), "{}", stderr(&output));
+        assert_eq!(texts(&json_lines(&output), "body"), expected);
+        let told = stderr(&output);
+        assert_eq!(told.matches(&ids[1]).count(), 1, "{told}");
+        assert!(told.contains("1 damaged message is left"), "{told}");
+        let sums = &json_lines(&delay("stats", dir, &["--json"], ""))[0];
+        assert_eq!(
+            (&sums["messages"], &sums["handed_out"]),
+            (&1.into(), &1.into())
+        );
+        let got = delay("get", dir, &[&ids[1]], "");
+        assert_eq!(code(&got), Some(1));
+        assert!(stderr(&got).contains("cannot read"), "{}", stderr(&got));
+    }
+    // What can be read again comes.
+    flip(dir, "fragile");
+    assert_eq!(texts(&run_all(dir), "id"), [&ids[1]]);
+    assert_eq!(run_all(dir), Vec::<Value>::new());
+}
+
+#[test]
+fn looking_leaves_the_store_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let ids = schedule(dir, "+1h\tone\n");
+    // The incarnation is raised by every open that follows no close.
+    let incarnation = || std::fs::read(dir.join("log/store")).unwrap()[48..52].to_vec();
+    let before = incarnation();
+    for args in [
+        &["list"][..],
+        &["list", "--max", "0"],
+        &["stats"],
+        &["stats", "--json"],
+        &["get", &ids[0]],
+        &["get", "00000000000000000000000000000000"],
+        &["cancel", &ids[0]],
+        &["verify"],
+    ] {
+        delay(args[0], dir, &args[1..], "");
+        assert_eq!(incarnation(), before, "{args:?}");
+    }
+}
+
+/// A folder whose messages have outlived the log.
+fn outlived(dir: &Path) {
+    let retention = Retention {
+        max_age: None,
+        max_bytes: Some(0),
+        ..Retention::default()
+    };
+    let options = qmq_store::Options {
+        background: Background::Manual,
+        retention,
+        retention_hold: Some(RetentionHold::default()),
+        ..qmq_store::Options::with_segment_bytes(64 << 10)
+    };
+    let store = Store::open(dir.join("log"), options).unwrap();
+    let index = MappedDisk::open(dir.join("index"), true).unwrap();
+    let scheduler = Scheduler::open(store, index, Options::default()).unwrap();
+    let due_ms = now_ms() + 3_600_000;
+    for number in 0..2_500 {
+        let message = Message::new("s", format!("{number} {}", "x".repeat(100)));
+        let id = scheduler.schedule_with(due_ms, &message, Durability::Buffered);
+        if number % 100 > 0 {
+            assert_eq!(
+                scheduler
+                    .cancel_with(id.unwrap(), Durability::Buffered)
+                    .unwrap(),
+                Cancelled::Done
+            );
+        }
+    }
+    for _ in 0..3 {
+        let id = scheduler
+            .schedule(due_ms, &Message::new("s", "passing"))
+            .unwrap();
+        assert_eq!(scheduler.cancel(id).unwrap(), Cancelled::Done);
+        scheduler.checkpoint().unwrap();
+        scheduler.store().maintain().unwrap();
+    }
+    let store = scheduler.store().clone();
+    drop(scheduler);
+    store.close().unwrap();
+}
+
+#[test]
+fn verify_says_which_bodies_are_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    outlived(dir);
+    let verified = delay("verify", dir, &["--json"], "");
+    assert_eq!(code(&verified), Some(0), "{}", stdout(&verified));
+    let files = dir.join("index").read_dir().unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let lost: Vec<String> = names.filter(|name| name.starts_with("bodies-")).collect();
+    assert!(!lost.is_empty());
+    for name in &lost {
+        std::fs::remove_file(dir.join("index").join(name)).unwrap();
+    }
+    let verified = delay("verify", dir, &["--json"], "");
+    assert_eq!(code(&verified), Some(1), "{}", stdout(&verified));
+    let lines = json_lines(&verified);
+    for name in &lost {
+        let says = |line: &&Value| {
+            line["damage"] == "bodies" && line["what"].as_str().unwrap().starts_with(name.as_str())
+        };
+        assert!(lines.iter().any(|line| says(&line)), "{lines:?}");
+    }
+    assert_eq!(lines.last().unwrap()["ok"], false);
 }

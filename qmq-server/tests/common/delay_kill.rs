@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -141,10 +141,9 @@ impl KillLoop {
                 let mut printed = Vec::new();
                 for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
                     // What is cut short by the kill was not printed.
-                    let Ok(mut line) = serde_json::from_slice::<Value>(&line) else {
+                    let Ok(line) = serde_json::from_slice::<Value>(&line) else {
                         break;
                     };
-                    line["seen_ms"] = now_ms().into();
                     printed.push(line);
                     let _ = tell.send(());
                 }
@@ -171,8 +170,7 @@ fn note(
     tally: &mut Tally,
 ) -> Result<u64, Box<dyn Error>> {
     let due_ms = line["due_ms"].as_u64().ok_or("no due time")?;
-    let seen_ms = line["seen_ms"].as_u64().unwrap_or_else(now_ms);
-    if line["late_ms"].as_i64().is_none_or(|late_ms| late_ms < 0) || seen_ms < due_ms {
+    if line["late_ms"].as_i64().is_none_or(|late_ms| late_ms < 0) {
         return Err(format!("early: {line}").into());
     }
     if fired.insert(id_of(line)?, due_ms).is_some() {
@@ -193,12 +191,6 @@ fn kill(child: &mut Child) -> Result<(), Box<dyn Error>> {
         Some(SIGKILL) => Ok(()),
         _ => Err(format!("the process ended by itself: {ended}").into()),
     }
-}
-
-/// The clock, in ms since 1970 UTC.
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
 }
 
 /// One step of SplitMix64.

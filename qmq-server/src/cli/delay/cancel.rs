@@ -74,6 +74,7 @@ fn name(answer: Cancelled) -> &'static str {
     match answer {
         Cancelled::Done => "done",
         Cancelled::AlreadyFired => "already_fired",
+        Cancelled::AlreadyCancelled => "already_cancelled",
         Cancelled::Unknown => "unknown",
     }
 }

@@ -27,6 +27,13 @@ impl Folder {
         self.dir.join("log")
     }
 
+    /// Whether the index has runs, which are derived: a copy has none before it is first opened.
+    pub(super) fn has_runs(&self) -> bool {
+        let files = self.dir.join("index").read_dir().into_iter().flatten();
+        let mut names = files.flatten().map(|file| file.file_name());
+        names.any(|name| name.to_string_lossy().starts_with("run-"))
+    }
+
     /// Opens what is there.
     pub(super) fn existing(&self) -> Result<Scheduler, Failure> {
         self.check_exists()?;
@@ -95,15 +102,22 @@ pub(crate) fn open(
     }
 }
 
+/// What still holds when a folder cannot be closed.
+const STORED: &str = "what was printed is stored all the same";
+
 /// Writes what the next open would have to replay, and closes the store.
 pub(crate) fn close(scheduler: Scheduler) -> Result<(), Failure> {
-    let next = "what was printed is stored all the same";
     scheduler
         .checkpoint()
-        .map_err(|e| Failure::of("cannot write the index", &e, next))?;
+        .map_err(|e| Failure::of("cannot write the index", &e, STORED))?;
+    leave(scheduler)
+}
+
+/// Closes the store after a look, which leaves nothing to write but that it is closed.
+pub(super) fn leave(scheduler: Scheduler) -> Result<(), Failure> {
     let store = scheduler.store().clone();
     drop(scheduler);
     store
         .close()
-        .map_err(|e| Failure::of("cannot close the store", &e, next))
+        .map_err(|e| Failure::of("cannot close the store", &e, STORED))
 }

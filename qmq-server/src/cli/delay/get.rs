@@ -3,7 +3,7 @@
 use qmq_sched::{DelayId, Standing};
 use serde::Serialize;
 
-use super::folder::Folder;
+use super::folder::{self, Folder};
 use crate::cli::failure::Failure;
 use crate::cli::output::{Body, Output, rfc3339};
 
@@ -45,13 +45,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let scheduler = args.folder.existing()?;
     let found = scheduler
         .get(args.id)
-        .map_err(|e| super::failed("cannot look it up", &e))?
-        .ok_or_else(|| {
-            Failure::new(
-                format!("there is no message {}", args.id),
-                "it is dispatched, cancelled, or of another folder; `qmq delay list --dir` shows what is pending",
-            )
-        })?;
+        .map_err(|e| super::failed("cannot look it up", &e))?;
+    folder::leave(scheduler)?;
+    let found = found.ok_or_else(|| {
+        Failure::new(
+            format!("there is no message {}", args.id),
+            "it is dispatched, cancelled, or of another folder; `qmq delay list --dir` shows what is pending",
+        )
+    })?;
     let message = found.message.map_err(|e| {
         Failure::of(
             format_args!("cannot read the message {}", args.id),

@@ -4,7 +4,7 @@ use qmq_sched::Listed;
 use serde::Serialize;
 
 use super::due::Due;
-use super::folder::Folder;
+use super::folder::{self, Folder};
 use crate::cli::failure::Failure;
 use crate::cli::output::{Output, count, note, rfc3339, table};
 
@@ -88,6 +88,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         out.line(rows.to_string())?;
     }
     out.flush()?;
+    folder::leave(scheduler)?;
     if let Some((due_ms, _)) = after {
         note(&format!(
             "there may be more from {} on; raise --max to see them",

@@ -1,16 +1,17 @@
 //! `qmq delay run`: messages when they fall due.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use qmq_sched::{DelayId, Fired};
+use qmq_sched::{DelayId, Error, Fired, Options, Scheduler};
 use serde::Serialize;
 
 use super::folder::{self, Folder};
 use crate::cli::failure::{Failure, complain};
-use crate::cli::output::{Body, Output, rfc3339};
+use crate::cli::output::{Body, Output, count, rfc3339};
 
 /// Messages taken at once.
 const DUE_MAX: usize = 1_000;
@@ -24,6 +25,10 @@ subject and body, with tabs between; with --json an object with `id`, `due_ms`,
 `late_ms`, `subject` and `body` (`body_hex` if it is no text). What has been
 printed is recorded as dispatched, and not printed again. What a kill catches
 between the two is printed once more by the next run.
+
+A message that cannot be read is said once, on standard error, and is not
+recorded: it is tried again after a second, then less and less often, and by
+the next run. With any left at the end the exit code is 1.
 
 What fell due before is printed at once. It goes on until it is stopped, or
 until what an option says.
@@ -42,7 +47,7 @@ pub(crate) struct Args {
     /// Stop after this time: 500ms, 10s, 5m, 2h, 1d
     #[arg(long = "for", value_name = "TIME", value_parser = time)]
     time: Option<Duration>,
-    /// Stop when nothing is pending
+    /// Stop when nothing is pending but what cannot be read
     #[arg(long)]
     until_empty: bool,
     /// Stop when standard input ends
@@ -88,22 +93,32 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut printer = Printer {
         json: args.json,
         out: Output::new(),
-        damaged: 0,
+        damaged: HashSet::new(),
     };
-    let failed = |e: &qmq_sched::Error| super::failed("cannot take what is due", e);
+    let failed = |e: &Error| super::failed("cannot take what is due", e);
     loop {
-        let fired = scheduler.due(now_ms(), DUE_MAX).map_err(|e| failed(&e))?;
-        printer.print(&fired)?;
-        let ids: Vec<DelayId> = fired.iter().map(|one| one.id).collect();
-        scheduler.dispatched(&ids).map_err(|e| failed(&e))?;
+        let asked_ms = now_ms();
+        let fired = scheduler.due(asked_ms, DUE_MAX).map_err(|e| failed(&e))?;
+        printer.print(&fired, asked_ms)?;
+        let (printed, damaged): (Vec<_>, Vec<_>) =
+            fired.iter().partition(|one| one.message.is_ok());
+        let ids = |of: &[&Fired]| of.iter().map(|one| one.id).collect::<Vec<DelayId>>();
+        scheduler
+            .dispatched(&ids(&printed))
+            .map_err(|e| failed(&e))?;
+        // What is missing now may be there again another time: only what was read is settled.
+        scheduler.refused(asked_ms, &ids(&damaged));
         if until.is_some_and(|until| Instant::now() >= until) || eof.load(Ordering::Relaxed) {
             break;
         }
         if !fired.is_empty() {
             continue;
         }
-        let next = scheduler.next_due().map_err(|e| failed(&e))?;
-        if args.until_empty && next.is_none() {
+        let damaged = printer.damaged.len();
+        let is_over = args.until_empty
+            && !is_more_left(&scheduler, damaged, asked_ms).map_err(|e| failed(&e))?;
+        // With so many out nothing else is handed out.
+        if is_over || damaged >= Options::default().outstanding_max {
             break;
         }
         let wait = until.map_or(WAIT_MAX, |until| {
@@ -113,10 +128,36 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         waited.map_err(|e| failed(&e))?;
     }
     folder::close(scheduler)?;
-    if printer.damaged > 0 {
-        Err(Failure::Reported)
-    } else {
-        Ok(())
+    match printer.damaged.len() {
+        0 => Ok(()),
+        left => Err(Failure::new(
+            match left {
+                1 => "1 damaged message is left, handed out and not dispatched".to_owned(),
+                _ => format!(
+                    "{} damaged messages are left, handed out and not dispatched",
+                    count(left as u64)
+                ),
+            },
+            "`qmq delay verify --dir` says what is damaged, and the next run tries again",
+        )),
+    }
+}
+
+/// Whether anything is left but the `damaged` messages, after nothing was due at `now_ms`.
+fn is_more_left(scheduler: &Scheduler, damaged: usize, now_ms: u64) -> Result<bool, Error> {
+    if damaged == 0 || scheduler.outstanding() > damaged {
+        return Ok(scheduler.next_due()?.is_some());
+    }
+    let mut after = None;
+    loop {
+        let page = scheduler.list(None, now_ms, u64::MAX, after, 1)?;
+        if !page.messages.is_empty() {
+            return Ok(true);
+        }
+        if page.next.is_none() {
+            return Ok(false);
+        }
+        after = page.next;
     }
 }
 
@@ -133,23 +174,32 @@ fn now_ms() -> u64 {
 struct Printer {
     json: bool,
     out: Output,
-    damaged: u64,
+    /// What could not be read when it was last handed out, so each is said once.
+    damaged: HashSet<DelayId>,
 }
 
 impl Printer {
-    /// Prints messages; the reader has them when this returns.
-    fn print(&mut self, fired: &[Fired]) -> Result<(), Failure> {
+    /// Prints messages that were asked for at `asked_ms`; the reader has them when this returns.
+    fn print(&mut self, fired: &[Fired], asked_ms: u64) -> Result<(), Failure> {
         for one in fired {
             let message = match &one.message {
                 Ok(message) => message,
                 Err(damaged) => {
-                    complain(&format!("{}: {damaged}", one.id));
-                    self.damaged += 1;
+                    if self.damaged.insert(one.id) {
+                        complain(&format!("{}: {damaged}", one.id));
+                    }
                     continue;
                 }
             };
+            self.damaged.remove(&one.id);
             let (id, subject) = (one.id.to_string(), message.subject());
-            let late_ms = now_ms().cast_signed() - one.due_ms.cast_signed();
+            // Time that passed since must not hide that one came early.
+            let seen_ms = if one.due_ms > asked_ms {
+                asked_ms
+            } else {
+                now_ms()
+            };
+            let late_ms = seen_ms.cast_signed() - one.due_ms.cast_signed();
             if self.json {
                 self.out.json(&Line {
                     id,

@@ -3,7 +3,7 @@
 use qmq_sched::Totals;
 use serde::Serialize;
 
-use super::folder::Folder;
+use super::folder::{self, Folder};
 use crate::cli::failure::Failure;
 use crate::cli::output::{Output, bytes, count, rfc3339, table};
 
@@ -68,6 +68,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let scheduler = args.folder.existing()?;
     let (total, subjects) = (scheduler.totals(), scheduler.subjects());
     let (handed_out, dropped) = (scheduler.outstanding(), scheduler.dropped());
+    folder::leave(scheduler)?;
     let mut out = Output::new();
     if args.json {
         let sums = total.into();

@@ -1,11 +1,12 @@
 //! `qmq delay verify`: the log and the index read back and compared with their checksums.
 
+use qmq_sched::OpenReport;
 use qmq_store::offline;
 use serde::Serialize;
 
 use super::folder::{self, Folder};
 use crate::cli::failure::Failure;
-use crate::cli::output::{Output, count};
+use crate::cli::output::{Output, count, note};
 use crate::cli::progress;
 use crate::cli::store::damage;
 
@@ -13,7 +14,9 @@ const EXAMPLES: &str = "\
 Reads the log and the index and compares them with their checksums. Exit code 0
 if all is well; else 1, and each damage is a line. An index that is damaged is
 made anew from the log, so that the next verify finds it whole; damage of the
-log stays.
+log stays, and so does that of a `bodies-` file, which nothing else has. The
+files that are made anew when a copy is first opened are no damage: `made_anew`
+says so.
 
 Examples:
   qmq delay verify --dir later
@@ -31,17 +34,60 @@ pub(crate) struct Args {
 }
 
 #[derive(Serialize)]
-struct IndexDamage<'a> {
-    damage: &'static str,
-    what: &'a str,
-}
-
-#[derive(Serialize)]
 struct Sums {
     ok: bool,
     messages: u64,
     log_damages: usize,
     index_damages: usize,
+    made_anew: bool,
+}
+
+/// What is wrong beside the log.
+#[derive(Serialize)]
+struct Found {
+    damage: &'static str,
+    what: String,
+}
+
+impl Found {
+    fn index(what: &str) -> Self {
+        let damage = match what.starts_with("bodies-") {
+            true => "bodies",
+            false => "index",
+        };
+        Self {
+            damage,
+            what: what.to_owned(),
+        }
+    }
+}
+
+/// What the open has found. Where no run is there, only a checkpoint can be damaged of what is made anew.
+fn found_at_open(report: &OpenReport, had_runs: bool) -> Vec<Found> {
+    let mut found = Vec::new();
+    if let Some(why) = &report.rebuilt {
+        if had_runs || why.contains("checkpoint") {
+            found.push(Found::index(why));
+        } else {
+            note(&format!("index: {why}; made anew from the log"));
+        }
+    }
+    found.extend(report.lost_files.iter().map(|name| Found {
+        damage: "bodies",
+        what: format!("{name} is gone or damaged as a whole; its messages come as damaged"),
+    }));
+    found.extend(report.damaged_files.iter().map(|name| Found {
+        damage: "bodies",
+        what: format!("{name}: its header or its index is damaged; its records were searched for"),
+    }));
+    if report.damaged > 0 {
+        let many = count(report.damaged);
+        found.push(Found {
+            damage: "record",
+            what: format!("{many} records of the log could not be read; what they said is lost"),
+        });
+    }
+    found
 }
 
 /// Verifies; damage is a failure.
@@ -60,24 +106,30 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             )
         })?
         .damages;
+    let had_runs = args.folder.has_runs();
     let scheduler = args.folder.existing()?;
-    let mut index_damages = Vec::from_iter(scheduler.open_report().rebuilt.clone());
-    index_damages.extend(
-        scheduler
-            .verify()
-            .map_err(|e| super::failed("cannot verify the index", &e))?,
-    );
+    let mut index_damages = found_at_open(scheduler.open_report(), had_runs);
+    let runs = scheduler
+        .verify()
+        .map_err(|e| super::failed("cannot verify the index", &e))?;
+    index_damages.extend(runs.iter().map(|what| Found::index(what)));
+    let is_made_anew = index_damages.iter().any(|found| found.damage == "index");
+    let made_anew = scheduler.open_report().rebuilt.is_some() || is_made_anew;
     let messages = scheduler.totals().count;
     // What was made anew is kept.
     folder::close(scheduler)?;
     let mut out = Output::new();
     damage::print(&mut out, &log_damages, args.json, "")?;
-    for what in &index_damages {
+    for found in &index_damages {
         if args.json {
-            let damage = "index";
-            out.json(&IndexDamage { damage, what })?;
+            out.json(found)?;
         } else {
-            out.line(format!("index: {what}; made anew from the log"))?;
+            let Found { damage, what } = found;
+            let mended = match *damage {
+                "index" => "; made anew from the log",
+                _ => "",
+            };
+            out.line(format!("{damage}: {what}{mended}"))?;
         }
     }
     let ok = log_damages.is_empty() && index_damages.is_empty();
@@ -87,6 +139,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             messages,
             log_damages: log_damages.len(),
             index_damages: index_damages.len(),
+            made_anew,
         })?;
     } else {
         out.line(format!(
