@@ -388,3 +388,63 @@ impl From<io::Error> for MergeError {
         Self::Io(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use qmq_store::disk::SimulatedDisk;
+    use qmq_store::{Durability, ManualClock, Message, Options, Store};
+
+    use super::*;
+
+    const NOW: u64 = 1_700_000_000_000;
+
+    /// A scheduler whose entries lie in three runs that hold the same, as after runs were made anew beside a spill.
+    fn with_twins(runs_max: usize) -> Scheduler {
+        let options = Options {
+            background: Background::Manual,
+            clock: Arc::new(ManualClock::at(NOW)),
+            retention_hold: Some(RetentionHold::default()),
+            ..Options::with_segment_bytes(1 << 20)
+        };
+        let store = Store::open_on(Arc::new(SimulatedDisk::new()), options).unwrap();
+        let options = crate::Options {
+            runs_max,
+            ..crate::Options::default()
+        };
+        let scheduler = Scheduler::open(store, SimulatedDisk::new(), options).unwrap();
+        for body in ["one", "two", "three"] {
+            let message = Message::new("s", body);
+            scheduler
+                .schedule_with(NOW + 60_000, &message, Durability::Buffered)
+                .unwrap();
+        }
+        scheduler.checkpoint().unwrap();
+        let mut core = scheduler.inner.core.lock();
+        let twin = Arc::clone(&core.runs[0]);
+        core.runs.extend([Arc::clone(&twin), twin]);
+        drop(core);
+        scheduler
+    }
+
+    #[test]
+    fn what_lies_in_several_runs_is_handed_out_once() {
+        let scheduler = with_twins(32);
+        assert_eq!(scheduler.due(NOW + 60_000, 10).unwrap().len(), 3);
+        assert!(scheduler.due(NOW + 60_000, 10).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_lies_in_several_runs_is_merged_into_one() {
+        let scheduler = with_twins(2);
+        scheduler.inner.merge().unwrap();
+        let runs = scheduler.inner.core.lock().runs.clone();
+        assert_eq!(
+            runs.iter().map(|run| run.count).sum::<u64>(),
+            3 * runs.len() as u64
+        );
+        runs.iter().for_each(|run| run.verify().unwrap());
+        assert_eq!(scheduler.due(NOW + 60_000, 10).unwrap().len(), 3);
+    }
+}

@@ -274,3 +274,49 @@ fn what_retention_cannot_take_yet_makes_no_checkpoints() {
     assert_eq!(scheduler.cancel(soon).unwrap(), Cancelled::Done);
     assert_eq!(whole(&all(&scheduler), &far), far.len());
 }
+
+/// Opens what is left if the process dies now and the newest checkpoint is damaged.
+fn check_older(desk: &Desk, far: &BTreeMap<u64, (DelayId, String)>) {
+    let left = desk.killed();
+    let checkpoints = files(&left.index, "checkpoint-");
+    assert_eq!(checkpoints.len(), 2);
+    left.index.flip_bit(&checkpoints[1], 200, 2).unwrap();
+    let older = left.open();
+    assert!(older.open_report().rebuilt.is_some());
+    assert_eq!(older.open_report().lost_files, Vec::<String>::new());
+    let fired = all(&older);
+    assert_eq!(whole(&fired, far), fired.len());
+    let is_far = |one: &&Fired| far.contains_key(&one.due_ms);
+    assert_eq!(fired.iter().filter(is_far).count(), far.len());
+}
+
+/// That is what two are kept for. Looked at whenever bodies were moved or files rewritten.
+#[test]
+fn the_older_checkpoint_has_all_that_it_needs() {
+    let (desk, mut far) = far_ones(1);
+    let scheduler = desk.open();
+    let (mut seen, mut checked) = (Vec::new(), 0);
+    for number in 10_000..17_000 {
+        let is_far = number % 20 == 0;
+        let due = if is_far { FAR + number } else { NOON };
+        let body = format!("<{number}> {}", "x".repeat(60));
+        let id = scheduler.schedule(due, &message(body.clone())).unwrap();
+        if is_far {
+            far.insert(due, (id, body));
+        }
+        if number % 50 == 0 {
+            drain(&scheduler, NOON);
+            let (id, _) = far.pop_first().unwrap().1;
+            assert_eq!(scheduler.cancel(id).unwrap(), Cancelled::Done);
+        }
+        let bodies = files(&desk.index, "bodies-");
+        // After an open there is one, until the next.
+        if bodies != seen && files(&desk.index, "checkpoint-").len() == 2 {
+            scheduler.store().sync().unwrap();
+            scheduler.store().maintain().unwrap();
+            check_older(&desk, &far);
+            (seen, checked) = (bodies, checked + 1);
+        }
+    }
+    assert!(checked > 10, "{checked}");
+}
