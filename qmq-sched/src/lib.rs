@@ -46,9 +46,11 @@
 //! [`qmq_store::Background::Manual`] it has none, and whoever fills the stage writes the run.
 
 mod alarm;
+mod apply;
 mod backup;
 mod bodies;
 mod bucket;
+mod change;
 mod checkpoint;
 mod core;
 mod dispatch;
@@ -64,6 +66,8 @@ mod look;
 mod needed;
 mod options;
 mod outlive;
+mod pace;
+mod rebuild;
 mod recovery;
 mod run;
 mod scheduler;

@@ -179,7 +179,7 @@ impl Scheduler {
         drop(core);
         let damaged: Vec<DamagedRun> = runs.iter().filter_map(|run| run.verify().err()).collect();
         if !damaged.is_empty() {
-            crate::recovery::restage(&self.inner, &mut self.inner.core.lock())?;
+            crate::rebuild::restage(&self.inner, &mut self.inner.core.lock())?;
         }
         let mut found: Vec<String> = damaged.iter().map(DamagedRun::to_string).collect();
         found.extend(bodies.iter().flat_map(|bodies| bodies.damages()));

@@ -13,6 +13,7 @@ use crate::core::{Core, Saved};
 use crate::entry::{Entry, Key};
 use crate::error::Error;
 use crate::event::{self, Event};
+use crate::rebuild;
 use crate::recovery;
 use crate::run::{self, DamagedRun, Merge, Run, run_name};
 use crate::scheduler::{Checkpointed, Inner, Scheduler};
@@ -136,7 +137,7 @@ impl Inner {
         loop {
             match look(core) {
                 Ok(found) => return Ok(found),
-                Err(_) => recovery::restage(self, core)?,
+                Err(_) => rebuild::restage(self, core)?,
             }
         }
     }
@@ -332,7 +333,7 @@ impl Inner {
         match self.write_merged(number, &small) {
             Ok(_) => {}
             Err(MergeError::Damaged) => {
-                return recovery::restage(self, &mut self.core.lock());
+                return rebuild::restage(self, &mut self.core.lock());
             }
             Err(MergeError::Io(error)) => {
                 return Err(Error::io(format!("writing {}", run_name(number)))(error));
