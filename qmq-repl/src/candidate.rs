@@ -68,6 +68,9 @@ impl Candidate {
         let State::Wanting { above } = self.state else {
             return None;
         };
+        if !core.vouches() && !self.accept_loss {
+            return Some(Ended::Lost(PromotionError::Blank));
+        }
         if epoch <= above || epoch <= core.log.promised() {
             return Some(Ended::Lost(PromotionError::NoEpoch { above }));
         }
@@ -127,8 +130,7 @@ impl Candidate {
     fn count<L: MasterLog + SlaveLog>(&mut self, core: &mut Core<L>, late: bool) -> Option<Ended> {
         let needed = core.group.promotion_quorum();
         let answers = || self.answers.iter().flatten();
-        // A member without an epoch in its log has never followed, or has lost its disk and its promises with it: it cannot vouch for anything.
-        let answered = answers().filter(|it| !it.epochs.is_empty()).count();
+        let answered = answers().filter(|it| it.vouches).count();
         let all = answers().count() == self.answers.len();
         if answered >= needed || (self.accept_loss && (all || late)) {
             return self.choose(core);
@@ -246,7 +248,9 @@ impl Candidate {
         }
         let epoch = self.epoch;
         match core.log.begin_epoch(epoch) {
-            Ok(end) => Some(Ended::Won { epoch, end }),
+            // Durable before anything else is: a master that restarts has its epoch in its log.
+            Ok(end) if core.sync() => Some(Ended::Won { epoch, end }),
+            Ok(_) => Some(self.log_failed()),
             Err(error) => {
                 core.fail(error.clone());
                 Some(Ended::Lost(error.into()))
@@ -302,6 +306,7 @@ pub(crate) fn standing<L: MasterLog + SlaveLog>(core: &Core<L>) -> Standing {
         start: core.log.start(),
         end: core.log.synced(),
         lease_left: core.granted_until.saturating_sub(core.now),
+        vouches: core.vouches(),
         epochs: core.log.epochs(),
     }
 }

@@ -73,7 +73,6 @@ impl<L: MasterLog + SlaveLog> Core<L> {
         self.events.pop_front()
     }
 
-    /// Queues a frame. One that finds no room is dropped: every question is asked again.
     pub(crate) fn send(&mut self, peer: Peer, session: u64, message: Message) {
         let epoch = self.log.promised();
         let frame = Frame {
@@ -81,6 +80,11 @@ impl<L: MasterLog + SlaveLog> Core<L> {
             session,
             message,
         };
+        self.send_frame(peer, &frame);
+    }
+
+    /// Queues a frame. One that finds no room is dropped: every question is asked again.
+    pub(crate) fn send_frame(&mut self, peer: Peer, frame: &Frame) {
         let outbox = &mut self.outboxes[peer.index()];
         if outbox.frames.len() >= FRAMES_MAX || outbox.bytes >= FRAME_BYTES_MAX {
             return;
@@ -127,12 +131,32 @@ impl<L: MasterLog + SlaveLog> Core<L> {
         epoch == self.log.promised()
     }
 
+    /// Whether this member has promised or followed before, and still has what it acknowledged: only then its word counts in a promotion.
+    pub(crate) fn vouches(&self) -> bool {
+        let blank = self.log.promised() == 0 && self.log.epochs().is_empty();
+        !blank && self.log.incomplete_until() == 0
+    }
+
+    /// Keeps durably that this log has to come up to there before its word counts.
+    pub(crate) fn mark_incomplete(&mut self, until: u64) -> bool {
+        match self.log.mark_incomplete(until) {
+            Ok(()) => true,
+            Err(error) => {
+                self.fail(error);
+                false
+            }
+        }
+    }
+
     pub(crate) fn sync(&mut self) -> bool {
         if self.failed {
             return false;
         }
         match self.log.sync() {
-            Ok(_) => true,
+            Ok(synced) => {
+                let until = self.log.incomplete_until();
+                until == 0 || synced < until || self.mark_incomplete(0)
+            }
             Err(error) => {
                 self.fail(error);
                 false

@@ -185,6 +185,11 @@ pub enum PromotionError {
         /// The greatest that is known here.
         above: u64,
     },
+    /// This member is new, or has begun anew and has not caught up since.
+    #[error(
+        "this member's log is new or has begun anew, so it may lack what was acknowledged; let it catch up with a master, promote another one, or, in a new group, promote with accept_loss"
+    )]
+    Blank,
     /// Too few members answered.
     #[error(
         "{answered} of {needed} members have answered (itself included), so what was acknowledged may be on others; bring them back, or promote with accept_loss"

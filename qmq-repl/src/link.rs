@@ -115,8 +115,12 @@ impl Link {
     }
 
     pub(crate) fn on_its_way(&self) -> u64 {
+        self.sent_to().saturating_sub(self.buffered)
+    }
+
+    fn sent_to(&self) -> u64 {
         let run = self.run.as_ref().map_or(0, |run| run.sent as u64);
-        (self.next + run).saturating_sub(self.buffered)
+        self.next + run
     }
 
     /// When what is on its way is sent again.
@@ -124,7 +128,8 @@ impl Link {
         let since = self.progress.max(self.rewound).max(self.sent);
         let waiting = match self.feed {
             Feed::Nothing => false,
-            Feed::Log => self.on_its_way() > 0,
+            // What has come and is no whole unit yet waits for the rest of it, not for the same again.
+            Feed::Log => self.sent_to() > self.received,
             Feed::Snapshot { sent, have } => sent > have,
         };
         (self.session != 0 && waiting).then(|| since + options.retry)

@@ -62,6 +62,13 @@ pub trait Log {
     /// # Errors
     /// If it could not be made durable.
     fn promise(&self, epoch: u64) -> Result<(), LogError>;
+    /// What [`Log::mark_incomplete`] has kept; 0 for a log that is complete.
+    fn incomplete_until(&self) -> u64;
+    /// Keeps this number, durably: the log begins anew, and has what it once acknowledged only when it has come to here again. 0 when it has.
+    ///
+    /// # Errors
+    /// If it could not be made durable.
+    fn mark_incomplete(&self, until: u64) -> Result<(), LogError>;
 }
 
 /// What a master asks beyond that.

@@ -136,9 +136,10 @@ impl Master {
             }
         }
         if received > link.received {
-            link.received = received;
             link.progress = now;
         }
+        // It may fall back, when a long unit begins anew.
+        link.received = received;
         link.synced = link.synced.max(synced);
         if !echo.is_zero() {
             link.round_trip = now - echo;
@@ -376,12 +377,13 @@ impl Master {
         link.end();
     }
 
-    /// Who has everything up to here, for a damaged range to be fetched.
-    pub(crate) fn holder<L: MasterLog + SlaveLog>(&self, core: &Core<L>, to: u64) -> Option<Peer> {
-        (core.group.others()).find(|slave| {
-            let link = &self.links[slave.index()];
-            link.follows() && link.buffered >= to
-        })
+    /// Who may have what is damaged here, best last.
+    pub(crate) fn holders<L: MasterLog + SlaveLog>(&self, core: &Core<L>) -> Vec<Peer> {
+        let mut holders: Vec<Peer> = (core.group.others())
+            .filter(|slave| self.links[slave.index()].follows())
+            .collect();
+        holders.sort_unstable_by_key(|slave| self.links[slave.index()].buffered);
+        holders
     }
 
     /// The next frame of the log, or of a snapshot, for a slave.

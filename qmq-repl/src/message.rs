@@ -185,6 +185,9 @@ pub struct Standing {
     pub end: u64,
     /// So long the lease may last that it has granted.
     pub lease_left: Duration,
+    /// It has what it ever acknowledged. A member that has never followed anybody, that has lost its disk and its promises with it, or that
+    /// is beginning anew, cannot say so.
+    pub vouches: bool,
     /// The epochs of its log.
     pub epochs: Vec<Epoch>,
 }
@@ -406,6 +409,7 @@ impl Message {
                     out,
                     &[standing.start, standing.end, micros(standing.lease_left)],
                 );
+                out.put_u8(u8::from(standing.vouches));
                 put_epochs(out, &standing.epochs);
                 13
             }
@@ -520,6 +524,7 @@ impl Message {
                 start: r.u64()?,
                 end: r.u64()?,
                 lease_left: Duration::from_micros(r.u64()?),
+                vouches: r.flag()?,
                 epochs: r.epochs()?,
             }),
             14 => Self::DigestAsk(range(r)?),

@@ -238,7 +238,10 @@ impl<L: MasterLog + SlaveLog> Node<L> {
                 let ended = candidate.units(&mut self.core, peer, head, &bytes);
                 self.ended(ended);
             }
-            (message, _) => self.scrub.handle(&mut self.core, peer, message),
+            (message, _) => {
+                self.find_helpers();
+                self.scrub.handle(&mut self.core, peer, message);
+            }
         }
     }
 
@@ -260,6 +263,17 @@ impl<L: MasterLog + SlaveLog> Node<L> {
                 slave.let_go();
             }
             self.scrub.abandon(&mut self.core);
+        }
+        let blank = self.core.log.promised() == 0;
+        if blank && !self.core.vouches() {
+            // A promise would make it look like one that has not lost its disk. It promises when it is welcomed.
+            let standing = standing(&self.core);
+            let frame = Frame {
+                epoch,
+                session: 0,
+                message: Message::Promised(standing),
+            };
+            return self.core.send_frame(peer, &frame);
         }
         // First the promise, then how far it is: nothing of an older epoch comes in between.
         if self.core.promise(epoch) && self.core.sync() {
@@ -411,15 +425,19 @@ impl<L: MasterLog + SlaveLog> Node<L> {
     /// Fetches a damaged range from a member that has it: a slave from its master, the master from a slave.
     pub fn heal(&mut self, now: Duration, from: u64, to: u64) {
         self.at(now);
-        let holder = match &self.part {
-            Part::Master(master) => master.holder(&self.core, to),
-            Part::Slave(slave) => slave.marks().and(slave.master()),
-            Part::Candidate(_) => None,
-        };
-        match holder {
+        self.find_helpers();
+        match self.scrub.helpers.last().copied() {
             Some(peer) => self.scrub.heal(&mut self.core, peer, (from, to)),
             None => self.core.event(Event::NotHealed { from, to }),
         }
+    }
+
+    fn find_helpers(&mut self) {
+        self.scrub.helpers = match &self.part {
+            Part::Master(master) => master.holders(&self.core),
+            Part::Slave(slave) => slave.marks().and(slave.master()).into_iter().collect(),
+            Part::Candidate(_) => Vec::new(),
+        };
     }
 
     /// Whether an append may be taken, at any durability. The log is told too ([`MasterLog::accept`]); with a lease this is exact at every

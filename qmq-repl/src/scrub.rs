@@ -20,6 +20,8 @@ const TRIES_MAX: u32 = 20;
 struct Heal {
     from: u64,
     fetch: Fetch,
+    /// Who is asked next, if this one has not got it whole either.
+    others: Vec<Peer>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +60,8 @@ struct Job {
 pub(crate) struct Scrub {
     job: Option<Job>,
     heal: Option<Heal>,
+    /// Who may have what is damaged here, beside whoever is asked first.
+    pub(crate) helpers: Vec<Peer>,
 }
 
 impl Scrub {
@@ -100,7 +104,12 @@ impl Scrub {
         if self.heal.is_none() && from < to {
             core.event(Event::Damaged { from, to });
             let fetch = Fetch::new(core, peer, from, to);
-            self.heal = Some(Heal { from, fetch });
+            let others = self.helpers.iter().copied().filter(|&it| it != peer);
+            self.heal = Some(Heal {
+                from,
+                fetch,
+                others: others.collect(),
+            });
         }
     }
 
@@ -292,11 +301,11 @@ impl Scrub {
         let Some(heal) = &mut self.heal else { return };
         match heal.fetch.take(core, peer, head, piece) {
             Fetched::NotYet => {}
-            Fetched::Nothing => self.healed(core, false),
+            Fetched::Nothing => self.ask_another(core),
             Fetched::Units(units) => {
                 let at = heal.fetch.at();
                 if core.log.replace(at, &units).is_err() {
-                    return self.healed(core, false);
+                    return self.ask_another(core);
                 }
                 let next = at + units.len() as u64;
                 if next >= heal.fetch.to {
@@ -305,6 +314,15 @@ impl Scrub {
                 heal.fetch.ask_from(core, next);
             }
         }
+    }
+
+    fn ask_another<L: MasterLog + SlaveLog>(&mut self, core: &mut Core<L>) {
+        let Some(heal) = &mut self.heal else { return };
+        let Some(peer) = heal.others.pop() else {
+            return self.healed(core, false);
+        };
+        let (at, to) = (heal.fetch.at(), heal.fetch.to);
+        heal.fetch = Fetch::new(core, peer, at, to);
     }
 
     fn healed<L: MasterLog + SlaveLog>(&mut self, core: &mut Core<L>, done: bool) {
@@ -331,7 +349,7 @@ impl Scrub {
             && late(heal.fetch.asked)
         {
             if heal.fetch.tries >= TRIES_MAX {
-                self.healed(core, false);
+                self.ask_another(core);
             } else {
                 heal.fetch.ask(core);
             }

@@ -266,11 +266,7 @@ impl Slave {
         theirs: History<'_>,
     ) {
         let Some(master) = self.master else { return };
-        if !core.promise(epoch) {
-            return;
-        }
-        self.epoch = epoch;
-        self.heard = core.now;
+        let vouches = core.vouches();
         let epochs = core.log.epochs();
         let ours = History {
             start: core.log.start(),
@@ -287,7 +283,23 @@ impl Slave {
             return self.ask_later(core, core.options.silence);
         }
         self.asked = core.now;
-        match common_end(theirs, ours) {
+        let common = common_end(theirs, ours);
+        // A snapshot that begins before what this log has, or instead of it, takes what was acknowledged: until it has come again, the word of
+        // this member does not count. Whoever is master has it all.
+        let loses = match common {
+            Some(at) if at >= theirs.start => at < ours.start,
+            Some(at) => at < ours.end,
+            None => true,
+        };
+        if (loses || !vouches) && !core.mark_incomplete(theirs.end.max(1)) {
+            return;
+        }
+        if !core.promise(epoch) {
+            return;
+        }
+        self.epoch = epoch;
+        self.heard = core.now;
+        match common {
             Some(at) if at >= theirs.start && at >= ours.start => {
                 let from = at
                     .saturating_sub(core.options.check_bytes)

@@ -20,6 +20,7 @@ pub(crate) struct Disk {
     synced: u64,
     epochs: Vec<Epoch>,
     promised: u64,
+    incomplete_until: u64,
     /// Messages that are known though the log has retired them: the state that a snapshot holds.
     retired: BTreeSet<u64>,
     replicated: u64,
@@ -211,11 +212,12 @@ impl ModelLog {
         disk.start = to;
     }
 
-    /// Flips a bit of the unit that holds this byte.
+    /// Flips a bit of the checksum of the unit that holds this byte: the message can still be told from others by the test.
     pub(crate) fn damage(&self, offset: u64) {
         let mut disk = self.0.borrow_mut();
         if offset >= disk.start && offset < disk.end() {
-            let at = disk.at(offset);
+            let n = disk.units.iter().rposition(|&unit| unit <= offset).unwrap();
+            let at = disk.at(disk.units[n]) + (offset % 4) as usize;
             disk.bytes[at] ^= 0x40;
         }
     }
@@ -351,6 +353,15 @@ impl Log for ModelLog {
         let mut disk = self.0.borrow_mut();
         assert!(epoch >= disk.promised, "promises never go back");
         disk.promised = epoch;
+        Ok(())
+    }
+
+    fn incomplete_until(&self) -> u64 {
+        self.0.borrow().incomplete_until
+    }
+
+    fn mark_incomplete(&self, until: u64) -> Result<(), LogError> {
+        self.0.borrow_mut().incomplete_until = until;
         Ok(())
     }
 }

@@ -400,6 +400,10 @@ impl Sim {
                     || self.setup.options.ack_policy == AckPolicy::Buffered,
                 "message {id} was acknowledged and is on {holders} members"
             );
+            self.note(format_args!(
+                "{n}: message {id} up to {} is replicated",
+                produced.end
+            ));
             self.acknowledged.insert(id);
         }
     }
