@@ -8,7 +8,7 @@ use crate::core::Core;
 use crate::event::{Event, PromotionError};
 use crate::history::{History, common_end};
 use crate::log::{LogError, MasterLog, SlaveLog};
-use crate::message::{Message, Standing};
+use crate::message::{Memory, Message, Standing};
 use crate::options::Peer;
 use crate::units::{Fetch, Fetched};
 
@@ -68,7 +68,7 @@ impl Candidate {
         let State::Wanting { above } = self.state else {
             return None;
         };
-        if !core.vouches() && !self.accept_loss {
+        if core.memory() == Memory::Blank && !self.accept_loss {
             return Some(Ended::Lost(PromotionError::Blank));
         }
         if epoch <= above || epoch <= core.log.promised() {
@@ -130,9 +130,11 @@ impl Candidate {
     fn count<L: MasterLog + SlaveLog>(&mut self, core: &mut Core<L>, late: bool) -> Option<Ended> {
         let needed = core.group.promotion_quorum();
         let answers = || self.answers.iter().flatten();
-        let answered = answers().filter(|it| it.vouches).count();
+        let answered = answers().filter(|it| it.memory == Memory::Whole).count();
         let all = answers().count() == self.answers.len();
-        if answered >= needed || (self.accept_loss && (all || late)) {
+        // Of all members one was the last master, who has everything, or that one has begun anew after a later one.
+        let known = all && answers().all(|it| it.memory != Memory::Blank);
+        if answered >= needed || known || (self.accept_loss && (all || late)) {
             return self.choose(core);
         }
         let error = PromotionError::TooFewAnswers { answered, needed };
@@ -306,7 +308,7 @@ pub(crate) fn standing<L: MasterLog + SlaveLog>(core: &Core<L>) -> Standing {
         start: core.log.start(),
         end: core.log.synced(),
         lease_left: core.granted_until.saturating_sub(core.now),
-        vouches: core.vouches(),
+        memory: core.memory(),
         epochs: core.log.epochs(),
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::event::Event;
 use crate::frame::Frame;
 use crate::log::{LogError, MasterLog, SlaveLog};
-use crate::message::{Message, Refused};
+use crate::message::{Memory, Message, Refused};
 use crate::options::{Group, Options, Peer};
 
 /// Most frames that wait for one peer, beside the log itself, which is read when there is room.
@@ -131,10 +131,15 @@ impl<L: MasterLog + SlaveLog> Core<L> {
         epoch == self.log.promised()
     }
 
-    /// Whether this member has promised or followed before, and still has what it acknowledged: only then its word counts in a promotion.
-    pub(crate) fn vouches(&self) -> bool {
-        let blank = self.log.promised() == 0 && self.log.epochs().is_empty();
-        !blank && self.log.incomplete_until() == 0
+    /// Whether this member still has what it acknowledged: what its word in a promotion is worth.
+    pub(crate) fn memory(&self) -> Memory {
+        if self.log.promised() == 0 && self.log.epochs().is_empty() {
+            Memory::Blank
+        } else if self.log.incomplete_until() > 0 {
+            Memory::Partial
+        } else {
+            Memory::Whole
+        }
     }
 
     /// Keeps durably that this log has to come up to there before its word counts.

@@ -185,9 +185,9 @@ pub enum PromotionError {
         /// The greatest that is known here.
         above: u64,
     },
-    /// This member is new, or has begun anew and has not caught up since.
+    /// This member is new, or has lost its disk.
     #[error(
-        "this member's log is new or has begun anew, so it may lack what was acknowledged; let it catch up with a master, promote another one, or, in a new group, promote with accept_loss"
+        "this member's log is new, so it cannot say what was acknowledged; let it follow a master, promote another one, or, in a new group, promote with accept_loss"
     )]
     Blank,
     /// Too few members answered.

@@ -185,9 +185,8 @@ pub struct Standing {
     pub end: u64,
     /// So long the lease may last that it has granted.
     pub lease_left: Duration,
-    /// It has what it ever acknowledged. A member that has never followed anybody, that has lost its disk and its promises with it, or that
-    /// is beginning anew, cannot say so.
-    pub vouches: bool,
+    /// What its answer is worth.
+    pub memory: Memory,
     /// The epochs of its log.
     pub epochs: Vec<Epoch>,
 }
@@ -198,6 +197,17 @@ impl Standing {
     pub fn rank(&self) -> (u64, u64) {
         (self.epochs.last().map_or(0, |epoch| epoch.number), self.end)
     }
+}
+
+/// Whether a member still has what it ever acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// It has all of it.
+    Whole,
+    /// It is beginning anew with another member's log, and has not caught up yet.
+    Partial,
+    /// It has never promised anything: it is new, or has lost its disk.
+    Blank,
 }
 
 /// A question about a range of the log.
@@ -409,7 +419,7 @@ impl Message {
                     out,
                     &[standing.start, standing.end, micros(standing.lease_left)],
                 );
-                out.put_u8(u8::from(standing.vouches));
+                out.put_u8(standing.memory as u8);
                 put_epochs(out, &standing.epochs);
                 13
             }
@@ -524,7 +534,12 @@ impl Message {
                 start: r.u64()?,
                 end: r.u64()?,
                 lease_left: Duration::from_micros(r.u64()?),
-                vouches: r.flag()?,
+                memory: match r.u8()? {
+                    0 => Memory::Whole,
+                    1 => Memory::Partial,
+                    2 => Memory::Blank,
+                    _ => return None,
+                },
                 epochs: r.epochs()?,
             }),
             14 => Self::DigestAsk(range(r)?),

@@ -11,7 +11,7 @@ use crate::frame::{Frame, FrameError, VERSION};
 use crate::lag::SlaveLag;
 use crate::log::{LogError, MasterLog, SlaveLog};
 use crate::master::Master;
-use crate::message::{Message, Refused};
+use crate::message::{Memory, Message, Refused};
 use crate::options::{Group, Options, OptionsError, Peer, check};
 use crate::scrub::Scrub;
 use crate::slave::{MasterMarks, Slave, Wish};
@@ -264,8 +264,7 @@ impl<L: MasterLog + SlaveLog> Node<L> {
             }
             self.scrub.abandon(&mut self.core);
         }
-        let blank = self.core.log.promised() == 0;
-        if blank && !self.core.vouches() {
+        if self.core.memory() == Memory::Blank {
             // A promise would make it look like one that has not lost its disk. It promises when it is welcomed.
             let standing = standing(&self.core);
             let frame = Frame {

@@ -10,7 +10,7 @@ use crate::event::Event;
 use crate::frame::{Frame, VERSION};
 use crate::history::{History, common_end};
 use crate::log::{Epoch, MasterLog, SlaveLog};
-use crate::message::{Hello, Message, Refused};
+use crate::message::{Hello, Memory, Message, Refused};
 use crate::options::Peer;
 use install::Incoming;
 use intake::Partial;
@@ -266,7 +266,7 @@ impl Slave {
         theirs: History<'_>,
     ) {
         let Some(master) = self.master else { return };
-        let vouches = core.vouches();
+        let whole = core.memory() == Memory::Whole;
         let epochs = core.log.epochs();
         let ours = History {
             start: core.log.start(),
@@ -291,7 +291,7 @@ impl Slave {
             Some(at) => at < ours.end,
             None => true,
         };
-        if (loses || !vouches) && !core.mark_incomplete(theirs.end.max(1)) {
+        if (loses || !whole) && !core.mark_incomplete(theirs.end.max(1)) {
             return;
         }
         if !core.promise(epoch) {

@@ -136,12 +136,13 @@ fn step(sim: &mut Sim) {
                 (lag.iter().find(|it| it.slave.0 as usize == n)).is_some_and(|it| it.follows)
             };
             if sim.members[n].node.is_some() && follows(sim) {
-                // Only what others still have can be healed.
+                // Only what others have can be healed.
                 let start = sim.members.iter().map(|it| it.log.start()).max().unwrap();
-                let end = sim.log(n).written();
-                if start < end {
+                let end = sim.members.iter().map(|it| it.log.synced()).min().unwrap();
+                let whole = sim.members.iter().all(|it| it.log.is_whole());
+                if start < end && whole {
                     let at = start + sim.rng.below(end - start);
-                    sim.log(n).damage(at);
+                    sim.log(n).damage(at, 0x40);
                     heal(sim, n, master);
                 }
             }

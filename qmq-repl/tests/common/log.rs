@@ -213,12 +213,12 @@ impl ModelLog {
     }
 
     /// Flips a bit of the checksum of the unit that holds this byte: the message can still be told from others by the test.
-    pub(crate) fn damage(&self, offset: u64) {
+    pub(crate) fn damage(&self, offset: u64, bits: u8) {
         let mut disk = self.0.borrow_mut();
         if offset >= disk.start && offset < disk.end() {
             let n = disk.units.iter().rposition(|&unit| unit <= offset).unwrap();
             let at = disk.at(disk.units[n]) + (offset % 4) as usize;
-            disk.bytes[at] ^= 0x40;
+            disk.bytes[at] ^= bits;
         }
     }
 
