@@ -46,7 +46,7 @@ pub(crate) struct Link {
     /// What it has synced, as said in this epoch.
     pub(crate) synced: u64,
     pub(crate) heard: Duration,
-    /// When it last came further, or was given something after it had everything.
+    /// When it last came further, or something was written after it had everything.
     pub(crate) progress: Duration,
     pub(crate) rewound: Duration,
     /// When it was last sent something.

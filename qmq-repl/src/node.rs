@@ -129,7 +129,10 @@ impl<L: MasterLog + SlaveLog> Node<L> {
             return;
         }
         match Frame::decode(bytes) {
-            Ok(frame) => self.take(peer, frame),
+            Ok(frame) => {
+                self.take(peer, frame);
+                self.settle();
+            }
             Err(error) => {
                 if let FrameError::Version { .. } = error {
                     let reason = Refused::Version {
@@ -322,6 +325,7 @@ impl<L: MasterLog + SlaveLog> Node<L> {
             Part::Slave(slave) => slave.log_moved(&self.core),
             Part::Candidate(_) => {}
         }
+        self.settle();
     }
 
     /// The connection to a peer is gone: what was to be sent over it is forgotten.
@@ -352,12 +356,24 @@ impl<L: MasterLog + SlaveLog> Node<L> {
                 self.ended(ended);
             }
         }
+        self.settle();
+    }
+
+    /// A member whose log has failed has no role: its slaves, or its master, miss it and go on without it.
+    fn settle(&mut self) {
+        if self.core.failed && !matches!(self.part, Part::Slave(_)) {
+            self.core.log.demote();
+            self.part = Part::Slave(Slave::new(self.core.now));
+        }
     }
 
     /// When [`Node::handle_timeout`] is to be called next. To be asked again after every other call.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         let core = &self.core;
+        if core.failed {
+            return None;
+        }
         let part = match &self.part {
             Part::Master(master) => master.poll_timeout(core),
             Part::Slave(slave) => slave.poll_timeout(core),
@@ -403,6 +419,7 @@ impl<L: MasterLog + SlaveLog> Node<L> {
             }
             Err(error) => {
                 self.core.fail(error);
+                self.settle();
                 None
             }
         }

@@ -81,9 +81,6 @@ impl Master {
             if bytes.is_empty() || (bytes.len() as u64 > room && !idle) {
                 return Ok(None);
             }
-            if idle {
-                link.progress = core.now;
-            }
             link.run = Some(Run { bytes, sent: 0 });
         }
         let Some(run) = &mut link.run else {

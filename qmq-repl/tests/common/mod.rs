@@ -1,6 +1,6 @@
 //! What the tests share: a log in memory, a network, a cluster in virtual time, and what must always hold.
 
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses a part")]
 
 pub(crate) mod log;
 pub(crate) mod rng;
