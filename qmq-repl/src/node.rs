@@ -4,18 +4,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::candidate::{Candidate, Ended, standing};
+mod dispatch;
+mod view;
+
+use crate::candidate::Candidate;
 use crate::core::Core;
-use crate::event::{Event, NotAccepting, SwitchError};
+use crate::event::{Event, SwitchError};
 use crate::frame::{Frame, FrameError, VERSION};
-use crate::lag::SlaveLag;
 use crate::log::{LogError, MasterLog, SlaveLog};
 use crate::master::Master;
-use crate::message::{Memory, Message, Refused};
+use crate::message::Refused;
 use crate::options::{Group, Options, OptionsError, Peer, check};
 use crate::scrub::Scrub;
-use crate::slave::{MasterMarks, Slave, Wish};
-use crate::units;
+use crate::slave::Slave;
 
 /// What a member is at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,177 +143,6 @@ impl<L: MasterLog + SlaveLog> Node<L> {
                     self.core.refuse(peer, 0, reason);
                 }
                 self.core.event(Event::BadFrame { peer, error });
-            }
-        }
-    }
-
-    fn take(&mut self, peer: Peer, frame: Frame) {
-        let promised = self.core.log.promised();
-        if let Message::PromiseAsk = frame.message {
-            return self.promise_asked(peer, frame.epoch);
-        }
-        if frame.epoch > promised {
-            // Somebody has promised a greater epoch: this master may have been replaced, or will be.
-            self.outdated(frame.epoch);
-        }
-        let from_master = matches!(
-            frame.message,
-            Message::Welcome { .. }
-                | Message::Start { .. }
-                | Message::Data { .. }
-                | Message::Heartbeat { .. }
-                | Message::SnapshotPiece { .. }
-                | Message::HandOver { .. }
-        );
-        let same_epoch = matches!(
-            frame.message,
-            Message::DigestAsk(_)
-                | Message::DigestSay { .. }
-                | Message::CheckAsk(_)
-                | Message::CheckSay { .. }
-                | Message::UnitsAsk { .. }
-                | Message::Units { .. }
-        );
-        if (from_master || same_epoch) && frame.epoch < promised {
-            let reason = Refused::OldEpoch { promised };
-            return self.core.refuse(peer, frame.session, reason);
-        }
-        if same_epoch {
-            if frame.epoch == promised && !self.core.failed {
-                self.exchange(peer, frame.message);
-            }
-            return;
-        }
-        match &mut self.part {
-            Part::Master(master) => master.handle(&mut self.core, peer, frame),
-            Part::Candidate(candidate) => {
-                let ended = match frame.message {
-                    Message::Promised(standing) => {
-                        candidate.promised(&mut self.core, peer, frame.epoch, standing)
-                    }
-                    Message::Refused(Refused::OldEpoch { promised }) => {
-                        candidate.overtaken(promised)
-                    }
-                    // Another member is master of a greater epoch.
-                    _ if from_master => candidate.overtaken(frame.epoch),
-                    _ => None,
-                };
-                self.ended(ended);
-            }
-            Part::Slave(slave) => {
-                if let Message::Hello(_) = frame.message {
-                    return self.core.refuse(peer, 0, Refused::NotMaster);
-                }
-                let wish = slave.handle(&mut self.core, peer, frame);
-                match wish {
-                    Some(Wish::Stand) => self.stand(self.core.now, false),
-                    Some(Wish::Compare { with, from, to }) => {
-                        self.scrub.start(&mut self.core, with, from, to);
-                    }
-                    None => {}
-                }
-            }
-        }
-    }
-
-    /// Questions about bytes, between members of one epoch.
-    fn exchange(&mut self, peer: Peer, message: Message) {
-        match (message, &mut self.part) {
-            (
-                Message::UnitsAsk {
-                    ticket,
-                    offset,
-                    skip,
-                    max,
-                },
-                _,
-            ) => units::answer(&mut self.core, peer, (ticket, offset), skip, max),
-            (
-                Message::Units {
-                    ticket,
-                    offset,
-                    skip,
-                    total,
-                    bytes,
-                },
-                Part::Candidate(candidate),
-            ) => {
-                let head = (ticket, offset, skip, total);
-                let ended = candidate.units(&mut self.core, peer, head, &bytes);
-                self.ended(ended);
-            }
-            (message, _) => {
-                self.find_helpers();
-                self.scrub.handle(&mut self.core, peer, message);
-            }
-        }
-    }
-
-    fn promise_asked(&mut self, peer: Peer, epoch: u64) {
-        let promised = self.core.log.promised();
-        let ours = match &self.part {
-            Part::Slave(_) => false,
-            _ => epoch == promised,
-        };
-        if epoch < promised || ours {
-            return self.core.refuse(peer, 0, Refused::OldEpoch { promised });
-        }
-        if self.core.failed {
-            return;
-        }
-        if epoch > promised {
-            self.outdated(epoch);
-            if let Part::Slave(slave) = &mut self.part {
-                slave.let_go();
-            }
-            self.scrub.abandon(&mut self.core);
-        }
-        if self.core.memory() == Memory::Blank {
-            // A promise would make it look like one that has not lost its disk. It promises when it is welcomed.
-            let standing = standing(&self.core);
-            let frame = Frame {
-                epoch,
-                session: 0,
-                message: Message::Promised(standing),
-            };
-            return self.core.send_frame(peer, &frame);
-        }
-        // First the promise, then how far it is: nothing of an older epoch comes in between.
-        if self.core.promise(epoch) && self.core.sync() {
-            let standing = standing(&self.core);
-            self.core.send(peer, 0, Message::Promised(standing));
-        }
-    }
-
-    /// There is a greater epoch than this member's own.
-    fn outdated(&mut self, by: u64) {
-        match &self.part {
-            Part::Master(_) => {
-                self.core.log.demote();
-                self.core.event(Event::Deposed { by });
-                self.part = Part::Slave(Slave::new(self.core.now));
-                self.scrub.abandon(&mut self.core);
-            }
-            Part::Candidate(candidate) => {
-                let ended = candidate.overtaken(by);
-                self.ended(ended);
-            }
-            Part::Slave(_) => {}
-        }
-    }
-
-    fn ended(&mut self, ended: Option<Ended>) {
-        match ended {
-            None => {}
-            Some(Ended::Won { epoch, end }) => {
-                self.core.event(Event::Promoted { epoch, end });
-                let mut master = Master::new(&self.core, epoch, end);
-                master.handle_timeout(&mut self.core);
-                self.part = Part::Master(Box::new(master));
-            }
-            Some(Ended::Lost(error)) => {
-                self.core.event(Event::PromotionFailed(error));
-                self.part = Part::Slave(Slave::new(self.core.now));
             }
         }
     }
@@ -454,88 +284,6 @@ impl<L: MasterLog + SlaveLog> Node<L> {
             Part::Slave(slave) => slave.marks().and(slave.master()).into_iter().collect(),
             Part::Candidate(_) => Vec::new(),
         };
-    }
-
-    /// Whether an append may be taken, at any durability. The log is told too ([`MasterLog::accept`]); with a lease this is exact at every
-    /// moment.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn may_accept(&self, now: Duration) -> Result<(), NotAccepting> {
-        match &self.part {
-            Part::Master(master) => master.may_accept(&self.core, now),
-            _ => Err(NotAccepting::NotMaster),
-        }
-    }
-
-    /// Slaves do not keep up: appends that wait for them are to be refused.
-    #[must_use]
-    pub fn too_few_in_sync(&self) -> bool {
-        matches!(&self.part, Part::Master(master) if master.is_too_few())
-    }
-
-    /// What this member is.
-    #[must_use]
-    pub fn role(&self) -> Role {
-        match self.part {
-            Part::Slave(_) => Role::Slave,
-            Part::Candidate(_) => Role::Candidate,
-            Part::Master(_) => Role::Master,
-        }
-    }
-
-    /// Its epoch, if it is master.
-    #[must_use]
-    pub fn epoch(&self) -> Option<u64> {
-        match &self.part {
-            Part::Master(master) => Some(master.epoch),
-            _ => None,
-        }
-    }
-
-    /// End of what enough slaves have; `None` if this is no master.
-    #[must_use]
-    pub fn replicated(&self) -> Option<u64> {
-        match &self.part {
-            Part::Master(master) => Some(master.replicated()),
-            _ => None,
-        }
-    }
-
-    /// How far each slave is, if this is the master.
-    pub fn lag(&mut self, now: Duration) -> Vec<SlaveLag> {
-        self.at(now);
-        match &self.part {
-            Part::Master(master) => master.lag(&self.core),
-            _ => Vec::new(),
-        }
-    }
-
-    /// How far the master is, if this slave follows one.
-    #[must_use]
-    pub fn master_marks(&self) -> Option<MasterMarks> {
-        match &self.part {
-            Part::Slave(slave) => slave.marks(),
-            _ => None,
-        }
-    }
-
-    /// Whom this slave follows or asks.
-    #[must_use]
-    pub fn master(&self) -> Option<Peer> {
-        match &self.part {
-            Part::Slave(slave) => slave.master(),
-            _ => None,
-        }
-    }
-
-    /// From here on the master's log is to be kept for its slaves; never more than `hold_bytes_max`. `None` if this is no master.
-    #[must_use]
-    pub fn retention_hold(&self) -> Option<u64> {
-        match &self.part {
-            Part::Master(master) => Some(master.hold(&self.core)),
-            _ => None,
-        }
     }
 
     /// The log.

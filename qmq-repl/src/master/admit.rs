@@ -15,9 +15,9 @@ impl Master {
         &mut self,
         core: &mut Core<L>,
         peer: Peer,
-        hello: Hello,
+        hello: &Hello,
     ) {
-        if let Some(reason) = refusal(core, peer, &hello) {
+        if let Some(reason) = refusal(core, peer, hello) {
             core.event(Event::Refused { peer, reason });
             return core.refuse(peer, 0, reason);
         }

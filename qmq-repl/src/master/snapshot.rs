@@ -33,7 +33,8 @@ impl Master {
         let now = core.now;
         let link = &self.links[peer.index()];
         let new = session != 0 && session == link.offered;
-        if !new && !(self.is_session(peer, session) && matches!(link.feed, Feed::Snapshot { .. })) {
+        let going = self.is_session(peer, session) && matches!(link.feed, Feed::Snapshot { .. });
+        if !new && !going {
             return core.refuse(peer, session, Refused::NoSession);
         }
         let start = core.log.start();

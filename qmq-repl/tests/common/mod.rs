@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unused_imports, reason = "each test file uses a part")]
 
+mod healed;
 pub(crate) mod log;
 pub(crate) mod rng;
 pub(crate) mod sim;
