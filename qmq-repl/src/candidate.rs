@@ -1,10 +1,10 @@
 //! The way to a new master: an epoch of the authority, promises of enough members, what this one lacks, and the end of the old lease.
 //!
-//! `docs/decisions/0013-replication.md` says why enough is enough.
+//! `docs/decisions/0014-replication.md` says why enough is enough.
 
 use std::time::Duration;
 
-use crate::core::Core;
+use crate::core::{Core, Cut};
 use crate::event::{Event, PromotionError};
 use crate::history::{History, common_end};
 use crate::log::{LogError, MasterLog, SlaveLog};
@@ -167,8 +167,10 @@ impl Candidate {
         match common_end(own, theirs) {
             Some(at) if at >= own.start && at >= theirs.start => {
                 // That one has everything that was acknowledged, so what parts from it was not.
-                if !core.cut(at) {
-                    return Some(self.log_failed());
+                match core.cut(at) {
+                    Cut::Done => {}
+                    Cut::TooDeep => return Some(self.behind(peer)),
+                    Cut::Failed => return Some(self.log_failed()),
                 }
                 self.deadline = core.now + core.options.promotion_timeout;
                 self.state = State::Fetching(Fetch::new(core, peer, at, end));

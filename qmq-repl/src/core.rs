@@ -18,6 +18,15 @@ const FRAME_BYTES_MAX: usize = 4 << 20;
 /// Most events that wait. Whoever drives the member takes them after each call, so they do not get there.
 const EVENTS_MAX: usize = 4096;
 
+/// What became of a cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    Done,
+    /// The log must begin anew.
+    TooDeep,
+    Failed,
+}
+
 #[derive(Debug, Default)]
 struct Outbox {
     frames: VecDeque<Bytes>,
@@ -170,22 +179,24 @@ impl<L: MasterLog + SlaveLog> Core<L> {
     }
 
     /// Ends the log there, if it is longer, and tells of the lost tail.
-    pub(crate) fn cut(&mut self, offset: u64) -> bool {
+    pub(crate) fn cut(&mut self, offset: u64) -> Cut {
         let end = self.log.written();
         if end <= offset {
-            return true;
+            return Cut::Done;
         }
+        let (from, to) = (offset, end);
         match self.log.cut(offset) {
             Ok(()) => {
-                self.event(Event::LostTail {
-                    from: offset,
-                    to: end,
-                });
-                true
+                self.event(Event::LostTail { from, to });
+                Cut::Done
+            }
+            Err(LogError::CutTooDeep { .. }) => {
+                self.event(Event::LostTail { from, to });
+                Cut::TooDeep
             }
             Err(error) => {
                 self.fail(error);
-                false
+                Cut::Failed
             }
         }
     }

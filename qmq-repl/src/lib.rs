@@ -63,7 +63,7 @@
 //! 6. Frames may be lost, doubled, late or forged: nothing is done twice, and what breaks a rule is refused. Lengths are checked
 //!    before room is made.
 //!
-//! Why this holds: `docs/decisions/0013-replication.md`. The frames: `docs/protocol.md`.
+//! Why this holds: `docs/decisions/0014-replication.md`. The frames: `docs/protocol.md`.
 //!
 //! # Modules
 //!

@@ -107,10 +107,10 @@ pub trait SlaveLog: Log {
     /// Moves what lies behind `offset` into a file of its own and ends there. Durable when it returns.
     ///
     /// # Errors
-    /// If it could not be done; then the log is as before.
+    /// [`LogError::CutTooDeep`] if the state as of there is not known, and the log is as before; others if it could not be done.
     fn cut(&mut self, offset: u64) -> Result<(), LogError>;
-    /// Replaces the whole log by the state of a snapshot, so that it starts and ends at the snapshot's base. What was promised stays.
-    /// Durable when it returns.
+    /// Replaces the whole log by the state of a snapshot, so that it starts and ends at the snapshot's base. What was promised and marked
+    /// stays. If [`SlaveLog::cut`] was refused just before, the old log is set aside whole. Durable when it returns.
     ///
     /// # Errors
     /// If the bytes are no snapshot, or could not be written; then the log is as before.
@@ -158,6 +158,12 @@ pub enum LogError {
         offset: u64,
         /// Where the log ends.
         end: u64,
+    },
+    /// The log cannot be cut there.
+    #[error("the state as of offset {offset} is not known any more; begin anew with a snapshot")]
+    CutTooDeep {
+        /// Where it was to be cut.
+        offset: u64,
     },
     /// Bytes that are not good records for their place.
     #[error("the bytes for offset {offset} are no good records; they are fetched again")]

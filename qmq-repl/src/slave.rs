@@ -66,6 +66,8 @@ pub(crate) struct Slave {
     marks: MasterMarks,
     partial: Partial,
     incoming: Option<Incoming>,
+    /// The log cannot be cut where it would have to be: only a snapshot helps.
+    anew: bool,
     /// An acknowledgement is due, and whether something did not fit.
     ack: bool,
     gap: bool,
@@ -87,6 +89,7 @@ impl Slave {
             marks: MasterMarks::default(),
             partial: Partial::default(),
             incoming: None,
+            anew: false,
             ack: false,
             gap: false,
             ack_at: now,

@@ -147,6 +147,10 @@ fn step(sim: &mut Sim) {
                 }
             }
         }
+        98 if sim.rng.chance(300) => {
+            let end = sim.log(n).written();
+            sim.log(n).0.borrow_mut().known_from = end;
+        }
         98 => {
             let now = sim.now;
             if sim.members[n].node.is_some() {

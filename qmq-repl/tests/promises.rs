@@ -562,3 +562,34 @@ fn the_same_seed_gives_the_same_run() {
     };
     assert_eq!(run(), run());
 }
+
+#[test]
+fn a_log_that_cannot_be_cut_so_deep_begins_anew() {
+    let mut sim = running(Setup::new(3, 1));
+    sim.isolate(0);
+    sim.produce(0, 50, false);
+    sim.sync(0);
+    sim.stand(1, false);
+    sim.run_for(1_000);
+    let end = sim.log(0).written();
+    sim.log(0).0.borrow_mut().known_from = end;
+    sim.cut.clear();
+    sim.run_for(3_000);
+    let installed = |event: &Event| matches!(event, Event::Installed { .. });
+    assert!(sim.events(0).iter().any(installed));
+    assert!(sim.is_equal());
+    sim.check_nothing_lost();
+    assert_eq!(sim.log(0).incomplete_until(), 0, "it has caught up");
+}
+
+#[test]
+fn a_slave_of_a_newer_master_tells_the_old_one() {
+    let mut sim = running(Setup::new(3, 1));
+    // The new master and the old one do not hear of each other.
+    sim.partition(0, 1);
+    sim.stand(1, false);
+    sim.run_for(1_000);
+    assert_eq!(sim.node(1).role(), Role::Master);
+    assert_eq!(sim.node(0).role(), Role::Slave);
+    assert!(sim.events(0).contains(&Event::Deposed { by: 2 }));
+}

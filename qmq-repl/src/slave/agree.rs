@@ -1,7 +1,7 @@
 //! From a welcome to the log: where the two logs part, what is compared, what is cut.
 
 use super::{MasterMarks, Slave, State};
-use crate::core::Core;
+use crate::core::{Core, Cut};
 use crate::event::Event;
 use crate::history::{History, common_end};
 use crate::log::{Epoch, MasterLog, SlaveLog};
@@ -61,6 +61,7 @@ impl Slave {
         // A snapshot that begins before what this log has, or instead of it, takes what was acknowledged: until it has come again, the word of
         // this member does not count. Whoever is master has it all.
         let loses = match common {
+            _ if self.anew => true,
             Some(at) if at >= theirs.start => at < ours.start,
             Some(at) => at < ours.end,
             None => true,
@@ -74,7 +75,7 @@ impl Slave {
         self.epoch = epoch;
         self.heard = core.now;
         match common {
-            Some(at) if at >= theirs.start && at >= ours.start => {
+            Some(at) if at >= theirs.start && at >= ours.start && !self.anew => {
                 let from = at
                     .saturating_sub(core.options.check_bytes)
                     .max(theirs.start)
@@ -109,8 +110,16 @@ impl Slave {
         let State::Comparing { session, at, .. } = self.state else {
             return;
         };
-        if at != start || !core.cut(at) {
+        if at != start {
             return;
+        }
+        match core.cut(at) {
+            Cut::Done => {}
+            Cut::TooDeep => {
+                self.anew = true;
+                return self.ask(core);
+            }
+            Cut::Failed => return,
         }
         self.state = State::Following { session };
         self.incoming = None;

@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 
 use super::{Slave, State};
-use crate::core::Core;
+use crate::core::{Core, Cut};
 use crate::event::Event;
 use crate::log::{LogError, MasterLog, SlaveLog, Snapshot};
 use crate::message::Message;
@@ -90,11 +90,12 @@ impl Slave {
             return;
         };
         // What the master does not have goes into a file first; the rest is in the snapshot.
-        if !core.cut(common.max(core.log.start())) {
+        if core.cut(common.max(core.log.start())) == Cut::Failed {
             return;
         }
         match core.log.install(&snapshot) {
             Ok(()) => {
+                self.anew = false;
                 core.event(Event::Installed {
                     base: snapshot.base,
                 });

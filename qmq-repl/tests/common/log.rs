@@ -31,6 +31,8 @@ pub(crate) struct Disk {
     /// The next so many appends answer with another end than they should, or are refused.
     pub(crate) bad_appends: u32,
     pub(crate) reads: u64,
+    /// The state as of offsets below this is not known: a cut there is refused.
+    pub(crate) known_from: u64,
     pub(crate) longest_snapshot_filler: usize,
 }
 
@@ -453,6 +455,9 @@ impl SlaveLog for ModelLog {
     fn cut(&mut self, offset: u64) -> Result<(), LogError> {
         let mut disk = self.0.borrow_mut();
         assert!(offset >= disk.start && offset <= disk.end());
+        if offset < disk.known_from {
+            return Err(LogError::CutTooDeep { offset });
+        }
         let tail = disk.slice(offset, disk.end()).to_vec();
         disk.lost_tails.push((offset, tail));
         disk.truncate(offset);
@@ -474,6 +479,7 @@ impl SlaveLog for ModelLog {
         let count = u64_at(bytes, at) as usize;
         let retired = (0..count).map(|n| u64_at(bytes, at + 8 + n * 8)).collect();
         let mut disk = self.0.borrow_mut();
+        disk.known_from = 0;
         disk.start = snapshot.base;
         disk.synced = snapshot.base;
         disk.bytes.clear();
