@@ -139,7 +139,11 @@ fn step(sim: &mut Sim) {
                 // Only what others have can be healed.
                 let start = sim.members.iter().map(|it| it.log.start()).max().unwrap();
                 let end = sim.members.iter().map(|it| it.log.synced()).min().unwrap();
-                let whole = sim.members.iter().all(|it| it.log.is_whole());
+                // Nor may somebody be about to throw the other copy away.
+                let whole = sim.members.iter().all(|it| {
+                    let stays = it.log.0.borrow().known_from == 0;
+                    it.log.is_whole() && it.log.incomplete_until() == 0 && stays
+                });
                 if start < end && whole {
                     let at = start + sim.rng.below(end - start);
                     sim.log(n).damage(at, 0x40);
@@ -147,7 +151,7 @@ fn step(sim: &mut Sim) {
                 }
             }
         }
-        98 if sim.rng.chance(300) => {
+        98 if sim.rng.chance(300) && sim.members.iter().all(|it| it.log.is_whole()) => {
             let end = sim.log(n).written();
             sim.log(n).0.borrow_mut().known_from = end;
         }
