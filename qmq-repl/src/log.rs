@@ -85,7 +85,8 @@ pub trait MasterLog: Log {
     fn accept(&self, accepting: bool);
     /// No master any more: refuses appends, and whoever waits for the replicated watermark.
     fn demote(&self);
-    /// State of everything before [`Log::start`]. Its bytes are never none at all.
+    /// State of everything before its base, which is not before [`Log::start`]; no empty bytes. A slave that begins with it has of what stands before the base
+    /// only what is in it: it should hold what is still wanted of that, or have its base at the start.
     ///
     /// # Errors
     /// If it cannot be read.

@@ -17,7 +17,7 @@ use crate::lag::{Marks, TokenBucket};
 use crate::link::{Feed, Link};
 use crate::log::{MasterLog, SlaveLog};
 use crate::message::{Message, Refused};
-use crate::options::Peer;
+use crate::options::{MEMBERS_MAX, Peer};
 use snapshot::Outgoing;
 use switch::Switch;
 
@@ -165,8 +165,10 @@ impl Master {
         let end = match core.group.min_insync {
             0 => written,
             needed => {
-                let mut claims: Vec<u64> =
-                    self.links.iter().map(|link| link.claim(policy)).collect();
+                let mut claims = [0; MEMBERS_MAX];
+                for (claim, link) in claims.iter_mut().zip(&self.links) {
+                    *claim = link.claim(policy);
+                }
                 claims.sort_unstable_by(|a, b| b.cmp(a));
                 claims[needed - 1].min(written)
             }
