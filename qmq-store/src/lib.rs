@@ -104,6 +104,7 @@ pub mod offline;
 mod options;
 mod read;
 mod records;
+mod replicate;
 mod store;
 mod wait;
 
@@ -119,12 +120,14 @@ pub use keep::recovery::OpenReport;
 pub use keep::stats::{ConsumerStats, GroupStats, StoreStats, SubjectStats};
 pub use keep::verify::VerifyReport;
 pub use log::commit::Watermarks;
+pub use log::epochs::Epoch;
 pub use options::{
     Background, Durability, Options, OptionsError, Retention, RetentionHold, VisibleAt,
 };
 pub use qmq_message::{self as message, Message, TagFilter};
 pub use read::Tail;
 pub use records::{Damaged, Delivered, MessageView, Records};
+pub use replicate::{RawRange, ReplicaError};
 pub use store::Store;
 
 /// The example of the README is compiled with the documentation's.

@@ -11,6 +11,7 @@ use crate::keep::damage::Damage;
 use crate::keep::files::read_records;
 use crate::keep::folder::{check_finished, check_regular};
 use crate::keep::identity::Identity;
+use crate::keep::opening::OpenAs;
 use crate::keep::recovery::OpenReport;
 use crate::keep::stats::SubjectStats;
 use crate::keep::verify::VerifyReport;
@@ -87,7 +88,8 @@ pub fn repair(
     check_regular(&*disk)?;
     check_finished(&*disk)?;
     let identity_rebuilt = repair_identity(&*disk)?;
-    let store = Store::open_on(disk, quiet_options(Options::default().segment_bytes))?;
+    let options = quiet_options(Options::default().segment_bytes);
+    let store = Store::open_as(&disk, options, OpenAs::Before, None)?;
     let mut verified = store.verify(progress)?;
     let indexes_rebuilt = store.rebuild_indexes(&verified.damages)?;
     if indexes_rebuilt > 0 {
@@ -128,6 +130,8 @@ fn repair_identity(disk: &dyn Disk) -> Result<bool, Error> {
         created_ms: 0,
         incarnation: incarnation + 1,
         clean_end: None,
+        replica: false,
+        cut: None,
     };
     identity
         .write(disk)
@@ -272,6 +276,8 @@ pub enum DumpedKind {
     Action,
     /// The header of a batch; its records follow.
     Batch,
+    /// A master's term begins.
+    Epoch,
     /// A record whose body does not fit its checksum.
     BadBody,
     /// Bytes that are no record.
@@ -290,7 +296,7 @@ pub struct Dumped<'a> {
     pub len: u64,
     /// Subject, if it has one.
     pub subject: &'a str,
-    /// Message: sequence. Batch: number of records.
+    /// Message: sequence. Batch: number of records. Epoch: its number.
     pub sequence: u64,
     /// Record time in ms since the Unix epoch.
     pub time_ms: u64,
@@ -391,6 +397,7 @@ fn kind_of(kind: Kind) -> DumpedKind {
         Kind::Message => DumpedKind::Message,
         Kind::Action => DumpedKind::Action,
         Kind::Batch => DumpedKind::Batch,
+        Kind::Epoch => DumpedKind::Epoch,
     }
 }
 

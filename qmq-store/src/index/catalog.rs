@@ -12,6 +12,7 @@ use parking_lot::RwLock;
 use super::active::{Entry, Subject};
 use super::sealed::{IndexDamaged, SealedIndex, Share};
 use crate::error::Error;
+use crate::log::epochs::Epochs;
 use crate::log::segment::Segment;
 
 /// Orders a set of subjects by name without storing the name twice.
@@ -43,6 +44,8 @@ impl Eq for ByName {}
 pub(crate) struct Catalog {
     by_name: RwLock<HashSet<ByName, RandomState>>,
     by_id: RwLock<Vec<Arc<Subject>>>,
+    /// Beside the subjects, since a replay makes both and a checkpoint keeps both.
+    pub(crate) epochs: Epochs,
 }
 
 impl Catalog {

@@ -120,6 +120,8 @@ impl Inner {
             created_ms: self.options.clock.now_ms(),
             incarnation: self.log.incarnation() + 1,
             clean_end: None,
+            replica: false,
+            cut: None,
         };
         write_whole(to, UNFINISHED_FILE, &identity.encode())
             .and_then(|()| to.sync_names())

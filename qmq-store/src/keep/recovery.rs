@@ -64,6 +64,8 @@ pub(crate) struct Recovered {
     /// The highest that wrote any of it.
     pub(crate) incarnation: u32,
     pub(crate) last_time_ms: u64,
+    /// Of the last record.
+    pub(crate) last_incarnation: u32,
     pub(crate) report: OpenReport,
 }
 
@@ -73,6 +75,10 @@ pub(crate) struct Extent {
     pub(crate) known_synced: u64,
     pub(crate) until: u64,
     pub(crate) writable: bool,
+    /// Records were written by this store itself, so the synced ends in them are its own. Those in a replica's are its master's.
+    pub(crate) own: bool,
+    /// The log has just been cut: older checkpoints may be all that is left.
+    pub(crate) cut: bool,
 }
 
 struct Recovery<'a> {
@@ -143,6 +149,7 @@ pub(crate) fn recover(
         lost_tail: recovery.lost_tail,
         incarnation: recovery.incarnation.max(recovery.summary.incarnation),
         last_time_ms: recovery.last_time_ms,
+        last_incarnation: recovery.incarnation.max(recovery.summary.last_incarnation),
         report: recovery.report,
     })
 }

@@ -38,6 +38,8 @@ pub(crate) struct Writer {
     /// Where the active segment's blocks end.
     pub(super) limit: u64,
     pub(super) last_time_ms: u64,
+    /// Of the last record.
+    pub(super) last_incarnation: u32,
     /// The active segment is one of the reserve's: no messages.
     pub(super) on_reserve: bool,
     /// The store closes: what came later would be behind the end that the close has noted.
@@ -103,7 +105,9 @@ pub(crate) const BATCH_OVERHEAD: u64 = HEADER_LEN as u64;
 pub(crate) struct Appender<'a> {
     log: &'a Log,
     writer: MutexGuard<'a, Writer>,
+    /// Of the records that are put.
     time_ms: u64,
+    incarnation: u32,
     batch: Option<BatchMark>,
 }
 
@@ -111,7 +115,28 @@ impl Log {
     /// Takes the append lock and makes sure that `len` bytes fit into the active segment.
     #[inline]
     pub(crate) fn lock(&self, len: u64, purpose: Purpose) -> Result<Appender<'_>, Error> {
-        let mut writer = self.writer.lock();
+        let writer = self.writer.lock();
+        // Under the lock, so that a demotion knows when the last append is through.
+        self.check_master()?;
+        self.make_room(writer, len, purpose)
+    }
+
+    /// As [`Log::lock`], for who replicates, or begins an epoch: whether or not this is a master.
+    pub(crate) fn lock_as_replicator(
+        &self,
+        len: u64,
+        purpose: Purpose,
+    ) -> Result<Appender<'_>, Error> {
+        self.make_room(self.writer.lock(), len, purpose)
+    }
+
+    #[inline]
+    fn make_room<'a>(
+        &'a self,
+        mut writer: MutexGuard<'a, Writer>,
+        len: u64,
+        purpose: Purpose,
+    ) -> Result<Appender<'a>, Error> {
         self.commit.check()?;
         if writer.closed {
             return Err(Error::Closed);
@@ -123,18 +148,18 @@ impl Log {
             return Err(Error::DiskFull { what: "message" });
         }
         let time_ms = self.clock.now_ms().max(writer.last_time_ms);
-        writer.last_time_ms = time_ms;
         Ok(Appender {
             log: self,
             writer,
             time_ms,
+            incarnation: self.incarnation(),
             batch: None,
         })
     }
 
     #[cold]
     fn rotate(&self, writer: &mut Writer, len: u64, purpose: Purpose) -> Result<(), Error> {
-        if len > self.segment_bytes {
+        if len > self.segment_bytes && self.check_master().is_ok() {
             return Err(Error::RecordTooLarge {
                 bytes: len,
                 max: self.segment_bytes,
@@ -142,7 +167,7 @@ impl Log {
         }
         let base = writer.end;
         let name = log_name(base);
-        let (file, on_reserve) = match self.new_segment_file(&name) {
+        let (file, on_reserve) = match self.new_segment_file(&name, len) {
             Ok(file) => (file, false),
             Err(error) if is_full(&error) && purpose == Purpose::Action => (
                 self.take_reserve(&name)?
@@ -267,7 +292,7 @@ impl Appender<'_> {
             synced_end: self.log.commit.synced(),
             sequence: part.sequence,
             time_ms: self.time_ms,
-            incarnation: self.log.incarnation(),
+            incarnation: self.incarnation,
             body_len: part.body.len() as u32,
             body_crc: part.body_crc,
             header_len: header_len as u16,
@@ -331,7 +356,7 @@ impl Appender<'_> {
             synced_end: self.log.commit.synced(),
             sequence: batch.count,
             time_ms: self.time_ms,
-            incarnation: self.log.incarnation(),
+            incarnation: self.incarnation,
             body_len: (writer.end - batch.start - BATCH_OVERHEAD) as u32,
             body_crc: crc32fast::hash(&batch.checksums),
             header_len: HEADER_LEN as u16,
@@ -357,12 +382,49 @@ impl Appender<'_> {
         Ok(())
     }
 
+    /// Puts whole units that another store wrote, for which there is room. Their first and last record have these times, and the last
+    /// this incarnation.
+    pub(crate) fn put_raw(
+        &mut self,
+        units: &[u8],
+        times_ms: (u64, u64),
+        incarnation: u32,
+    ) -> Result<(), Error> {
+        let writer = &mut *self.writer;
+        let at = writer.segment.position(writer.end);
+        if let Err(error) = writer.active.file.write_at(units, at) {
+            return Err(self.log.commit.poison(error));
+        }
+        writer.segment.note_time(times_ms.0);
+        writer.end += units.len() as u64;
+        (self.time_ms, self.incarnation) = (times_ms.1, incarnation);
+        Ok(())
+    }
+
+    /// Bytes that the active segment still takes.
+    pub(crate) fn room(&self) -> u64 {
+        self.writer.limit - self.writer.end
+    }
+
+    /// The active segment itself.
+    pub(crate) fn active(&self) -> Arc<Segment> {
+        Arc::clone(&self.writer.segment)
+    }
+
+    /// Subjects that got their first message in the active segment, and how many subjects are known by now.
+    pub(crate) fn indexed(&mut self, touched: &mut Vec<u32>, subjects: u32) {
+        self.writer.touched.append(touched);
+        self.writer.subjects = subjects;
+    }
+
     /// Makes what has been put visible, and returns the end of the log.
     #[inline]
     pub(crate) fn publish(mut self) -> Result<u64, Error> {
         self.finish_batch()?;
         let writer = &mut *self.writer;
         let end = writer.end;
+        writer.last_time_ms = self.time_ms;
+        writer.last_incarnation = self.incarnation;
         writer.segment.note_time(self.time_ms);
         writer.segment.publish(end);
         self.log.commit.publish_written(end);

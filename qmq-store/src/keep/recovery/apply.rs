@@ -40,7 +40,8 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn subject(&mut self, name: &str) -> Arc<Subject> {
+    /// The subject of that name; its number is given here, so this is called in the order of the log.
+    pub(crate) fn subject(&mut self, name: &str) -> Arc<Subject> {
         if let Some(last) = self.last.as_ref().filter(|last| &*last.name == name) {
             return Arc::clone(last);
         }
@@ -65,18 +66,20 @@ impl<'a> Replay<'a> {
         match header.kind {
             Kind::Batch => Ok(()),
             Kind::Message => self.message(segment, header, record.subject, touched),
-            Kind::Action => {
-                let end = header.offset + header.record_len();
-                let action =
-                    Action::decode(record.body).map_err(|_| "an action that cannot be decoded")?;
-                let subject = self.subject(record.subject);
-                if end > self.replay_from {
-                    self.return_gap(&subject, &action, end);
-                    subject.consumption.lock().apply(&action, end, self.names);
-                }
-                Ok(())
-            }
+            Kind::Action => self.action(record),
+            Kind::Epoch => self.catalog.epochs.note(header.sequence, header.offset),
         }
+    }
+
+    pub(crate) fn action(&mut self, record: &Record<'_>) -> Result<(), &'static str> {
+        let end = record.header.offset + record.header.record_len();
+        let action = Action::decode(record.body).map_err(|_| "an action that cannot be decoded")?;
+        let subject = self.subject(record.subject);
+        if end > self.replay_from {
+            self.return_gap(&subject, &action, end);
+            subject.consumption.lock().apply(&action, end, self.names);
+        }
+        Ok(())
     }
 
     /// What a pull handed out whose record is damaged was given to nobody that is still known: it goes to the group again.

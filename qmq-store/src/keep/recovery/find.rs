@@ -50,6 +50,7 @@ impl Recovery<'_> {
         }
         self.synced = self.synced.max(summary.synced_end);
         self.last_time_ms = summary.last_time_ms;
+        self.catalog.epochs.adopt(summary.epochs.clone());
         self.summary = summary;
     }
 
@@ -88,7 +89,7 @@ impl Recovery<'_> {
             .filter(|&base| base < self.extent.until || base == 0)
             .collect();
         let mut bases: Vec<u64> = bases.into_iter().collect();
-        if !self.report.damages.is_empty() {
+        if !self.report.damages.is_empty() || self.extent.cut {
             // A checkpoint older than the newest: what is missing at the front was retired after it.
             let retired = bases
                 .iter()

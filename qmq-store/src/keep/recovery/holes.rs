@@ -24,6 +24,7 @@ impl Recovery<'_> {
             .segments
             .first()
             .is_none_or(|segment| segment.base == 0);
+        self.catalog.epochs.clamp(end);
         for subject in self.catalog.all() {
             let mut index = subject.index.lock();
             if lost {

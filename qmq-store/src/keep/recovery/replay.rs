@@ -8,7 +8,7 @@ use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::keep::damage::{Damage, DamageKind};
 use crate::keep::files::{SegmentBytes, read_segment};
-use crate::log::record::Kind;
+use crate::log::record::{Header, Kind};
 use crate::log::scan::{Found, Scan};
 use crate::log::segment::{Segment, log_name};
 
@@ -67,6 +67,13 @@ impl Recovery<'_> {
         self.lost_tail = true;
     }
 
+    /// A good record says how far its writer had synced.
+    fn note_synced(&mut self, header: &Header) {
+        if self.extent.own {
+            self.synced = self.synced.max(header.synced_end);
+        }
+    }
+
     fn note_unreadable(
         &mut self,
         segment: &Segment,
@@ -121,7 +128,7 @@ impl Recovery<'_> {
                 ),
                 Found::Record { record, batch_ok } => {
                     self.incarnation = record.header.incarnation;
-                    self.synced = self.synced.max(record.header.synced_end);
+                    self.note_synced(&record.header);
                     if *batch_ok {
                         if replay.after_damage.is_none() && !self.report.damages.is_empty() {
                             replay.after_damage = Some(Arc::new(self.segments.clone()));
@@ -177,7 +184,7 @@ impl Recovery<'_> {
             self.report.damages.push(damage);
             if let Found::BadBody { header, subject } = &found {
                 replay.note_time(segment, header);
-                self.synced = self.synced.max(header.synced_end);
+                self.note_synced(header);
                 if header.kind == Kind::Message {
                     let _ = replay.message(segment, header, subject, &mut touched);
                 }
