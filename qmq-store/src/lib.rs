@@ -127,7 +127,7 @@ pub use options::{
 pub use qmq_message::{self as message, Message, TagFilter};
 pub use read::Tail;
 pub use records::{Damaged, Delivered, MessageView, Records};
-pub use replicate::{RawRange, ReplicaError};
+pub use replicate::{LostTail, RawRange, ReplicaError, Snapshot};
 pub use store::Store;
 
 /// The example of the README is compiled with the documentation's.

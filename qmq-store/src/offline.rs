@@ -20,6 +20,7 @@ use crate::log::scan::{Found, Scan};
 use crate::log::segment::{SEGMENT_HEADER_LEN, SegmentHeader, log_base, log_name};
 use crate::options::{Background, Options, Retention};
 use crate::read::Source;
+pub use crate::replicate::lost::{dump_lost, dump_lost_on, lost_tails};
 use crate::store::Store;
 
 fn folder(path: &Path) -> Result<Arc<dyn Disk>, Error> {
@@ -353,7 +354,13 @@ fn scan_segment(
     let name = log_name(base);
     let (bytes, _) =
         read_records(disk, base, u64::MAX).map_err(Error::io(format!("reading {name}")))?;
-    let mut scan = Scan::new(&bytes, base);
+    dump_bytes(&bytes, base, sink);
+    Ok(())
+}
+
+/// Shows what is in bytes that stand at `base` of a log.
+pub(crate) fn dump_bytes(bytes: &[u8], base: u64, sink: &mut dyn FnMut(&Dumped<'_>) -> bool) {
+    let mut scan = Scan::new(bytes, base);
     while let Some(found) = scan.next() {
         let dumped = match &found {
             Found::Record { record, .. } => describe(record, kind_of(record.header.kind)),
@@ -389,7 +396,6 @@ fn scan_segment(
             break;
         }
     }
-    Ok(())
 }
 
 fn kind_of(kind: Kind) -> DumpedKind {

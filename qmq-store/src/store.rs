@@ -94,6 +94,11 @@ impl Drop for Running {
 }
 
 impl Store {
+    /// Ends the threads, and all waiting.
+    pub(crate) fn stop(&self) {
+        self._running.stop();
+    }
+
     /// Opens the store in the folder `path`, creating it if it does not exist or is empty.
     ///
     /// # Errors

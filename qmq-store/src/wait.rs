@@ -7,6 +7,7 @@ use crate::consume::wakeup;
 use crate::error::Error;
 use crate::keep::housekeeper;
 use crate::log::commit::Watermarks;
+use crate::log::role::Role;
 use crate::options::{Background, Durability, VisibleAt};
 use crate::store::{Inner, Store};
 
@@ -151,6 +152,9 @@ impl Inner {
     /// Syncs up to `end_offset`, and does what waits for it. Called where no lock is held.
     pub(crate) fn sync_to(&self, end_offset: u64) -> Result<(), Error> {
         let outcome = self.log.sync_to(end_offset);
+        if outcome.is_ok() && self.log.role() != Role::Master {
+            self.log.publish_synced();
+        }
         self.tell_synced();
         outcome
     }

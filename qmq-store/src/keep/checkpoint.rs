@@ -24,6 +24,7 @@ use crate::error::Error;
 use crate::index::catalog::Catalog;
 use crate::log::Log;
 use crate::log::epochs::Epoch;
+use crate::log::role::Role;
 use crate::log::segment::numbered;
 
 /// Version of the checkpoint format.
@@ -200,11 +201,14 @@ pub(crate) fn encode(summary: &Summary, subjects: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Offset that a third checkpoint is kept for, if one reaches no further: what a log with several epochs may be cut back to, and
-/// what slaves do not hold.
+/// Of a replica, and of a log with epochs: offset that a third checkpoint is to reach at most. The log may be cut back behind its last epoch's begin,
+/// and behind what slaves hold, but not before.
 fn spared(log: &Log, summary: &Summary) -> Option<u64> {
-    let began = summary.epochs.last()?.start;
-    Some(began.max(log.commit.replicated()))
+    let began = summary.epochs.last().map(|epoch| epoch.start);
+    let replicated = (log.role() != Role::Master).then_some(0);
+    began
+        .max(replicated)
+        .map(|end| end.max(log.commit.replicated()))
 }
 
 fn finish(bytes: &mut [u8]) {

@@ -70,24 +70,29 @@ impl Identity {
 
     /// Reads the folder's identity; `None` if there is none.
     pub(crate) fn read(disk: &dyn Disk) -> Result<Option<Self>, OpenError> {
-        let file = match disk.open(IDENTITY_FILE, Access::Read) {
+        Self::read_from(disk, IDENTITY_FILE)
+    }
+
+    /// As [`Self::read`], from a file of this name.
+    pub(crate) fn read_from(disk: &dyn Disk, name: &str) -> Result<Option<Self>, OpenError> {
+        let file = match disk.open(name, Access::Read) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(OpenError::io(format!("opening {IDENTITY_FILE}"))(error)),
+            Err(error) => return Err(OpenError::io(format!("opening {name}"))(error)),
         };
         let damaged = |reason| OpenError::DamagedIdentity {
-            file: format!("{}/{IDENTITY_FILE}", disk.describe()),
+            file: format!("{}/{name}", disk.describe()),
             reason,
         };
         let len = file
             .len()
-            .map_err(OpenError::io(format!("reading {IDENTITY_FILE}")))?;
+            .map_err(OpenError::io(format!("reading {name}")))?;
         if len < LEN as u64 {
             return Err(damaged("too short"));
         }
         let mut bytes = [0; LEN];
         file.read_at(&mut bytes, 0)
-            .map_err(OpenError::io(format!("reading {IDENTITY_FILE}")))?;
+            .map_err(OpenError::io(format!("reading {name}")))?;
         if bytes[..8] != MAGIC {
             return Err(damaged("its first bytes are not a store's"));
         }
@@ -97,7 +102,7 @@ impl Identity {
         let version = u32_at(&bytes, 8);
         if version > STORE_VERSION {
             return Err(OpenError::NewerVersion {
-                file: format!("{}/{IDENTITY_FILE}", disk.describe()),
+                file: format!("{}/{name}", disk.describe()),
                 found: version,
                 known: STORE_VERSION,
             });

@@ -201,7 +201,7 @@ pub(crate) fn open(
     Ok(inner)
 }
 
-fn lock_folder(disk: &dyn Disk) -> Result<FolderLock, OpenError> {
+pub(crate) fn lock_folder(disk: &dyn Disk) -> Result<FolderLock, OpenError> {
     let lock = disk.lock().map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => OpenError::Locked {
             folder: disk.describe(),

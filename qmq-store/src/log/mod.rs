@@ -209,6 +209,13 @@ impl Log {
         self.writer.lock().end
     }
 
+    /// Publishes what is synced by now. A master does so with each record; a replica's records say nothing of its own syncs.
+    pub(crate) fn publish_synced(&self) {
+        let mut writer = self.writer.lock();
+        let (end, synced) = (writer.end, self.commit.synced());
+        writer.publisher.publish(end, synced, self.incarnation());
+    }
+
     /// Takes no more appends, from whoever is waiting for the append lock either. Returns the end of the log.
     pub(crate) fn close_for_appends(&self) -> u64 {
         let mut writer = self.writer.lock();

@@ -212,6 +212,16 @@ impl Log {
         Ok(())
     }
 
+    /// Ends the active segment where it is, and begins the next, so that its file may be replaced.
+    pub(crate) fn end_active(&self) -> Result<(), Error> {
+        let mut writer = self.writer.lock();
+        self.commit.check()?;
+        if writer.end > writer.segment.base {
+            self.rotate(&mut writer, 0, Purpose::Action)?;
+        }
+        Ok(())
+    }
+
     /// Asks for pages ahead, if the writer is fast enough to be worth it.
     #[cold]
     fn prepare_ahead(&self, writer: &mut Writer, time_ms: u64) {

@@ -62,6 +62,20 @@ pub enum ReplicaError {
         /// How far it goes, in bytes.
         len: u64,
     },
+    /// The log cannot be cut there: its beginning has been retired, and no checkpoint is old enough to say how subjects and groups stood.
+    #[error(
+        "the state as of offset {offset} is not known any more; make the replica anew from a snapshot of its master (Store::install_replica)"
+    )]
+    CutTooDeep {
+        /// Where the log was to be cut.
+        offset: u64,
+    },
+    /// Bytes that are no snapshot.
+    #[error("the snapshot is refused: {reason}; fetch it again")]
+    BadSnapshot {
+        /// What does not fit.
+        reason: &'static str,
+    },
     /// An epoch that has passed.
     #[error(
         "epoch {given} has passed, the log is in epoch {current}; ask the authority for a new one"

@@ -4,14 +4,20 @@
 //! whole commit units (a record, or a batch with its records), and a segment ends between two of them.
 
 pub(crate) mod cutting;
+mod digest;
 mod epoch;
 mod error;
+pub(crate) mod lost;
 pub(crate) mod promise;
 mod ranges;
 mod raw;
+mod repair;
 mod role;
+mod snapshot;
 mod take;
 mod unit;
 
 pub use error::ReplicaError;
+pub use lost::LostTail;
 pub use raw::RawRange;
+pub use snapshot::Snapshot;

@@ -72,24 +72,31 @@ impl Pair {
 
     /// Brings all that the master has to the replica, in pieces that the seed chooses, with what else a replica does in between.
     pub(crate) fn follow(&mut self, rng: &mut Rng) {
-        let master = &self.session.store;
-        loop {
-            let end = self.replica.watermarks().written;
-            let range = master
-                .raw(end, *rng.pick(&[1, 500, 5_000, 100_000]))
-                .unwrap();
-            if range.bytes.is_empty() {
-                break;
-            }
-            let reached = self.replica.append_raw(end, &range.bytes).unwrap();
-            assert_eq!(reached, range.end());
-            match rng.below(20) {
-                0 => self.replica.sync().unwrap(),
-                1 => self.replica.maintain().unwrap(),
-                2 => self.replica.checkpoint().unwrap(),
-                _ => {}
-            }
+        while self.follow_once(rng).unwrap() {}
+    }
+
+    /// One piece of that; `false` if there was nothing.
+    pub(crate) fn follow_once(&mut self, rng: &mut Rng) -> Result<bool, Error> {
+        let end = self.replica.watermarks().written;
+        let pieces = [1, 500, 5_000, 100_000];
+        let range = self.session.store.raw(end, *rng.pick(&pieces)).unwrap();
+        if range.bytes.is_empty() {
+            return Ok(false);
         }
+        let reached = self.replica.append_raw(end, &range.bytes)?;
+        assert_eq!(reached, range.end());
+        match rng.below(20) {
+            0 => self.replica.sync()?,
+            1 => self.replica.maintain()?,
+            2 => self.replica.checkpoint()?,
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    /// Lets go of the replica's store.
+    pub(crate) fn forget_replica(&mut self) {
+        self.replica = placeholder();
     }
 
     pub(crate) fn reopen_replica(&mut self, rng: &mut Rng) {
@@ -98,7 +105,7 @@ impl Pair {
         } else {
             self.replica_disk = self.replica_disk.process_killed();
         }
-        self.replica = placeholder();
+        self.forget_replica();
         self.replica = open_replica(&self.replica_disk, &self.replica_options);
     }
 
@@ -115,7 +122,7 @@ impl Pair {
 }
 
 /// A store that nobody uses, while another is opened.
-fn placeholder() -> Store {
+pub(crate) fn placeholder() -> Store {
     Store::open_on(Arc::new(SimulatedDisk::new()), small_options().0).unwrap()
 }
 
