@@ -223,3 +223,38 @@ fn a_unit_larger_than_the_replicas_segments_gets_a_segment_of_its_own() {
     let too_large = store.append(&Message::new("s", vec![1; 150 << 10]));
     assert!(matches!(too_large, Err(Error::BodyTooLarge { .. })));
 }
+
+/// A checkpoint that is taken while bytes come in has all that is before its offset, actions too.
+#[test]
+fn a_checkpoint_taken_meanwhile_misses_nothing() {
+    let mut pair = Pair::small();
+    let master = pair.session.store.clone();
+    let mut names = vec![String::new(); 40];
+    for (number, name) in names.iter_mut().enumerate() {
+        *name = format!("s{number}");
+        master.append(&Message::new(&**name, "x")).unwrap();
+    }
+    for round in 0..20 {
+        for name in &names {
+            let request = PullRequest::new(name, format!("g{round}"), "c");
+            let batch = master.pull(&request).unwrap();
+            master.ack(&batch).unwrap();
+        }
+        let (replica, disk) = (&pair.replica, &pair.replica_disk);
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                    replica.checkpoint().unwrap();
+                }
+            });
+            copy(&master, replica);
+            done.store(true, std::sync::atomic::Ordering::SeqCst);
+        });
+        let left = disk.process_killed();
+        let opened = pair::open_replica(&left, &pair.replica_options);
+        same_groups(&master, &opened);
+        drop(opened);
+    }
+    pair.forget_replica();
+}

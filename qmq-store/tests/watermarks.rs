@@ -120,6 +120,28 @@ fn what_slaves_hold_is_replicated_only_once_it_is_synced_here() {
     assert!(store.watermarks().replicated < next.end_offset);
 }
 
+/// A slave that holds more than this log ever had is of another history: nothing of what it says is about this one.
+#[test]
+fn a_slave_that_is_ahead_replicates_nothing() {
+    let store = Store::open_on(Arc::new(SimulatedDisk::new()), manual()).unwrap();
+    let at = store.append(&Message::new("s", "x")).unwrap();
+    store.advance_replicated(0);
+    let (answer, answers) = channel();
+    store.when(at.end_offset, Durability::Replicated, move |outcome| {
+        answer.send(outcome.is_ok()).unwrap();
+    });
+    for ahead in [at.end_offset + 8, u64::MAX] {
+        store.advance_replicated(ahead);
+        assert_eq!(store.watermarks().replicated, 0);
+        let next = store.append(&Message::new("s", "y")).unwrap();
+        assert!(store.watermarks().replicated < next.end_offset);
+    }
+    assert!(answers.try_recv().is_err(), "called back too early");
+    store.advance_replicated(at.end_offset);
+    assert_eq!(answers.try_recv(), Ok(true));
+    assert_eq!(store.watermarks().replicated, at.end_offset);
+}
+
 #[test]
 fn a_close_or_a_drop_answers_every_wait() {
     for closed in [true, false] {
