@@ -80,7 +80,15 @@ fn what_a_crash_leaves_is_the_masters_log_up_to_what_was_synced_at_least() {
 fn a_cut_that_is_interrupted_is_done_or_not() {
     for seed in seeds() {
         let mut rng = Rng::new(seed);
-        let (mut parted, common) = parted(&mut rng);
+        let retaining = rng.chance(50);
+        let (mut parted, common) = parted(&mut rng, retaining);
+        let same_groups = |a: &Store, b: &Store| {
+            if retaining {
+                pair::same_groups_above_the_floor(a, b);
+            } else {
+                same_groups(a, b);
+            }
+        };
         let old = parted.session.store.clone();
         let disk = parted.session.disk.clone();
         let (end, before) = (old.watermarks().written, old.stats().start_offset);
@@ -162,16 +170,31 @@ fn lost_is(disk: &SimulatedDisk, offset: u64, tail: &[u8]) {
 }
 
 /// A master whose replica has become another, after which both went on: the old one, demoted, with the offset where they parted.
-fn parted(rng: &mut Rng) -> (Pair, u64) {
-    let mut pair = Pair::new(rng);
-    let count = rng.below(200);
-    pair.session.run(rng, count);
+fn parted(rng: &mut Rng, retaining: bool) -> (Pair, u64) {
+    let mut pair = if retaining {
+        Pair::retaining(rng)
+    } else {
+        Pair::new(rng)
+    };
+    for _ in 0..if retaining { 8 } else { 1 } {
+        let count = rng.below(if retaining { 80 } else { 200 });
+        pair.session.run(rng, count);
+        pair.follow(rng);
+        pair.session.store.maintain().unwrap();
+        pair.session.note_floors();
+    }
     pair.session.store.begin_epoch(1).unwrap();
     let count = rng.below(100);
     pair.session.run(rng, count);
     pair.follow(rng);
     let common = pair.replica.watermarks().written;
-    let count = 1 + rng.below(200);
+    if retaining {
+        // What a replicator does; without it the state as of the cut may be gone.
+        pair.session.store.sync().unwrap();
+        pair.session.store.advance_replicated(common);
+        pair.session.store.checkpoint().unwrap();
+    }
+    let count = 1 + rng.below(if retaining { 100 } else { 200 });
     pair.session.run(rng, count);
     if rng.chance(30) {
         pair.session.store.begin_epoch(2).unwrap();

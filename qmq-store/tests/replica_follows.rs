@@ -6,6 +6,7 @@ mod common;
 mod pair;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::number_from_env;
@@ -229,32 +230,40 @@ fn a_unit_larger_than_the_replicas_segments_gets_a_segment_of_its_own() {
 fn a_checkpoint_taken_meanwhile_misses_nothing() {
     let mut pair = Pair::small();
     let master = pair.session.store.clone();
-    let mut names = vec![String::new(); 40];
-    for (number, name) in names.iter_mut().enumerate() {
-        *name = format!("s{number}");
+    let names: Vec<String> = (0..60).map(|number| format!("s{number}")).collect();
+    for name in &names {
         master.append(&Message::new(&**name, "x")).unwrap();
     }
-    for round in 0..20 {
+    for round in 0..12 {
         for name in &names {
             let request = PullRequest::new(name, format!("g{round}"), "c");
             let batch = master.pull(&request).unwrap();
             master.ack(&batch).unwrap();
         }
         let (replica, disk) = (&pair.replica, &pair.replica_disk);
-        let done = std::sync::atomic::AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.load(std::sync::atomic::Ordering::SeqCst) {
+        let done = AtomicBool::new(false);
+        let images = std::thread::scope(|scope| {
+            let taking = scope.spawn(|| {
+                let mut images = Vec::new();
+                while !done.load(Ordering::SeqCst) {
                     replica.checkpoint().unwrap();
+                    images.push(disk.process_killed());
                 }
+                images
             });
-            copy(&master, replica);
-            done.store(true, std::sync::atomic::Ordering::SeqCst);
+            let end = replica.watermarks().written;
+            let all = master.raw(end, 1 << 20).unwrap();
+            replica.append_raw(end, &all.bytes).unwrap();
+            done.store(true, Ordering::SeqCst);
+            taking.join().unwrap()
         });
-        let left = disk.process_killed();
-        let opened = pair::open_replica(&left, &pair.replica_options);
-        same_groups(&master, &opened);
-        drop(opened);
+        // Later checkpoints would have what an earlier one has missed.
+        for image in images {
+            let opened = pair::open_replica(&image, &pair.replica_options);
+            copy(&master, &opened);
+            same_groups(&master, &opened);
+        }
+        copy(&master, &pair.replica);
     }
     pair.forget_replica();
 }

@@ -6,13 +6,16 @@ mod common;
 mod pair;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use common::number_from_env;
 use common::rng::Rng;
 use pair::{Pair, copy, log_bytes, open_replica, same_groups, same_log};
-use qmq_store::{Durability, Epoch, Error, Message, OpenError, PullRequest, ReplicaError, Store};
+use qmq_store::{
+    Clock, Durability, Epoch, Error, Message, OpenError, PullRequest, ReplicaError, Store,
+};
 
 fn request(consumer: &str) -> PullRequest {
     PullRequest::new("s", "g", consumer).max(4)
@@ -148,30 +151,50 @@ fn a_demoted_master_refuses_at_once_and_follows_the_new_one() {
 }
 
 #[test]
+fn a_store_that_is_made_master_again_gives_what_is_held_once_more() {
+    let pair = Pair::small();
+    let store = &pair.session.store;
+    numbers(store, 0, 8);
+    let held = store.pull(&request("c")).unwrap();
+    store.demote().unwrap();
+    pair.session.clock.advance(60_000);
+    store.promote(1).unwrap();
+    // The consumer could settle nothing of it any more.
+    let refused = store.ack(&held);
+    assert!(matches!(refused, Err(Error::StaleIncarnation { .. })));
+    let again = store.pull(&request("c")).unwrap();
+    let numbers = |batch: &qmq_store::Batch| -> Vec<(u64, u64)> {
+        let both = |one: qmq_store::Delivered<'_>| (one.pull_sequence(), one.sequence());
+        batch.iter().map(both).collect()
+    };
+    assert_eq!(numbers(&again), numbers(&held));
+    // And its lease has not run meanwhile.
+    assert_eq!(store.expire(pair.session.clock.now_ms()).unwrap(), []);
+    assert_eq!(store.ack(&again).unwrap().acked, 4);
+}
+
+#[test]
 fn appends_that_race_a_demotion_are_refused_or_in_the_log() {
     let pair = Pair::small();
     let store = &pair.session.store;
-    let appenders: Vec<_> = (0..4)
-        .map(|_| {
-            let store = store.clone();
-            std::thread::spawn(move || {
-                let mut last = 0;
+    let end = AtomicU64::new(u64::MAX);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
                 loop {
                     let message = Message::new("s", "x");
                     match store.append_with(&message, Durability::Buffered) {
-                        Ok(at) => last = at.end_offset,
-                        Err(Error::Replica) => return last,
+                        Ok(at) => assert!(at.end_offset <= end.load(Ordering::SeqCst)),
+                        Err(Error::Replica) => return,
                         Err(other) => panic!("{other}"),
                     }
                 }
-            })
-        })
-        .collect();
-    std::thread::sleep(Duration::from_millis(30));
-    let end = store.demote().unwrap();
-    for appender in appenders {
-        assert!(appender.join().unwrap() <= end);
-    }
+            });
+        }
+        std::thread::sleep(Duration::from_millis(30));
+        end.store(store.demote().unwrap(), Ordering::SeqCst);
+    });
+    let end = end.into_inner();
     assert_eq!(store.watermarks().written, end);
     assert_eq!(store.watermarks().synced, end);
 }

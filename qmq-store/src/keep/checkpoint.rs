@@ -201,14 +201,13 @@ pub(crate) fn encode(summary: &Summary, subjects: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Of a replica, and of a log with epochs: offset that a third checkpoint is to reach at most. The log may be cut back behind its last epoch's begin,
-/// and behind what slaves hold, but not before.
+/// Of a replica, and of a log with epochs: offset that a third checkpoint is to reach at most. The log may be cut back behind what slaves hold,
+/// but not before. While that is not known, the last epoch's begin is as good a guess as any.
 fn spared(log: &Log, summary: &Summary) -> Option<u64> {
     let began = summary.epochs.last().map(|epoch| epoch.start);
-    let replicated = (log.role() != Role::Master).then_some(0);
-    began
-        .max(replicated)
-        .map(|end| end.max(log.commit.replicated()))
+    let replicated = Some(log.commit.replicated()).filter(|&end| end > 0);
+    let replica = (log.role() != Role::Master).then_some(0);
+    replicated.or(began).or(replica)
 }
 
 fn finish(bytes: &mut [u8]) {

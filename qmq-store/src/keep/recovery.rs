@@ -98,6 +98,8 @@ struct Recovery<'a> {
     synced: u64,
     /// Of the last good record; it never goes back.
     incarnation: u32,
+    /// The checkpoint may be older than the newest: what is missing at the front may have been retired after it.
+    older: bool,
     /// A bad record has been met and the rest of the log has been searched for higher synced ends.
     searched: bool,
     lost_tail: bool,
@@ -125,6 +127,7 @@ pub(crate) fn recover(
         touched: BTreeMap::new(),
         synced: extent.known_synced,
         incarnation: 0,
+        older: false,
         searched: false,
         lost_tail: false,
         last_time_ms: 0,

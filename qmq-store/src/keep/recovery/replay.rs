@@ -18,7 +18,7 @@ impl Recovery<'_> {
         let mut end = self.segments[..first]
             .last()
             .and_then(|segment| segment.end())
-            .unwrap_or(self.summary.start);
+            .unwrap_or(self.start());
         for at in first..self.segments.len() {
             let segment = Arc::clone(&self.segments[at]);
             if segment.base > end {
@@ -46,6 +46,16 @@ impl Recovery<'_> {
             self.lose(end, synced);
         }
         Ok(end.max(synced))
+    }
+
+    /// Where the log begins, if nothing of it is sealed.
+    fn start(&self) -> u64 {
+        let first = self.segments.first().map_or(0, |segment| segment.base);
+        if self.older && first > self.summary.start && first <= self.summary.replay_from {
+            first
+        } else {
+            self.summary.start
+        }
     }
 
     /// The log goes on where it is known to have been synced to: what lies between is a finished segment that is damaged, like any other, and its
