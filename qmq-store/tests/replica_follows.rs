@@ -228,15 +228,19 @@ fn a_unit_larger_than_the_replicas_segments_gets_a_segment_of_its_own() {
 /// A checkpoint that is taken while bytes come in has all that is before its offset, actions too.
 #[test]
 fn a_checkpoint_taken_meanwhile_misses_nothing() {
-    let mut pair = Pair::small();
+    let mut pair = Pair::with(|options| options.segment_bytes = 8 << 20);
     let master = pair.session.store.clone();
     let names: Vec<String> = (0..60).map(|number| format!("s{number}")).collect();
     for name in &names {
         master.append(&Message::new(&**name, "x")).unwrap();
     }
-    for round in 0..12 {
-        for name in &names {
-            let request = PullRequest::new(name, format!("g{round}"), "c");
+    for round in 0..6 {
+        // Many, so that there is time in between.
+        for (name, group) in names
+            .iter()
+            .flat_map(|name| (0..20).map(move |at| (name, at)))
+        {
+            let request = PullRequest::new(name, format!("g{round}-{group}"), "c");
             let batch = master.pull(&request).unwrap();
             master.ack(&batch).unwrap();
         }
@@ -252,13 +256,13 @@ fn a_checkpoint_taken_meanwhile_misses_nothing() {
                 images
             });
             let end = replica.watermarks().written;
-            let all = master.raw(end, 1 << 20).unwrap();
+            let all = master.raw(end, 8 << 20).unwrap();
             replica.append_raw(end, &all.bytes).unwrap();
             done.store(true, Ordering::SeqCst);
             taking.join().unwrap()
         });
         // Later checkpoints would have what an earlier one has missed.
-        for image in images {
+        for image in images.into_iter().take(4) {
             let opened = pair::open_replica(&image, &pair.replica_options);
             copy(&master, &opened);
             same_groups(&master, &opened);

@@ -343,3 +343,64 @@ fn a_busy_master_is_followed_and_joined_while_it_works() {
         }
     }
 }
+
+/// What the simulated disk does not have: locks of the operating system, mappings that outlive their names.
+#[test]
+fn all_of_it_works_on_a_real_folder() {
+    let folders: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let [one, two, three] = [0, 1, 2].map(|at: usize| folders[at].path());
+    let options = Options {
+        background: Background::Threads,
+        identity_seed: Some(7),
+        ..Options::with_segment_bytes(64 << 10)
+    };
+    let master = Store::open(one, options.clone()).unwrap();
+    master.begin_epoch(1).unwrap();
+    kilobytes(&master, 100);
+    let replica = Store::open_replica(two, options.clone()).unwrap();
+    copy(&master, &replica);
+    let common = replica.watermarks().written;
+    kilobytes(&master, 90);
+    let end = master.demote().unwrap();
+    replica.promote(2).unwrap();
+    kilobytes(&replica, 20);
+    let held = master.read("s", 150, 40).unwrap();
+    let (old, lost) = master.cut(common).unwrap();
+    // A reader keeps what it has.
+    assert!(
+        held.iter()
+            .all(|one| one.message().unwrap().body() == [b'k'; 1024])
+    );
+    drop(master);
+    let locked = Store::open_replica(one, options.clone());
+    assert!(matches!(locked, Err(OpenError::Locked { .. })));
+    copy(&replica, &old);
+    same_log(&replica, &old);
+    let tails = qmq_store::offline::lost_tails(one).unwrap();
+    assert_eq!(tails, [lost]);
+    assert_eq!((tails[0].offset, tails[0].end), (common, end));
+    let mut records = 0;
+    qmq_store::offline::dump_lost(one, tails[0].file.as_ref().unwrap(), &mut |record| {
+        assert_eq!(
+            (record.kind, record.sequence),
+            (DumpedKind::Message, 100 + records)
+        );
+        records += 1;
+        true
+    })
+    .unwrap();
+    assert_eq!(records, 90);
+    let joined = Store::install_replica(three, &replica.snapshot().unwrap(), options.clone());
+    let joined = joined.unwrap();
+    kilobytes(&replica, 5);
+    copy(&replica, &joined);
+    same_log(&replica, &joined);
+    joined.promise(3).unwrap();
+    for store in [old, replica, joined] {
+        assert_eq!(store.verify(&mut |_, _| {}).unwrap().damages, []);
+        store.close().unwrap();
+    }
+    let joined = Store::open_replica(three, options).unwrap();
+    assert!(joined.open_report().clean);
+    assert_eq!(joined.promised(), 3);
+}

@@ -7,6 +7,7 @@ mod dirty;
 pub(crate) mod epochs;
 mod list;
 pub(crate) mod published;
+mod raw;
 pub(crate) mod record;
 mod reserve;
 pub(crate) mod role;

@@ -103,11 +103,11 @@ pub(crate) const BATCH_OVERHEAD: u64 = HEADER_LEN as u64;
 /// The append lock, held, with room in the active segment.
 #[derive(Debug)]
 pub(crate) struct Appender<'a> {
-    log: &'a Log,
-    writer: MutexGuard<'a, Writer>,
+    pub(super) log: &'a Log,
+    pub(super) writer: MutexGuard<'a, Writer>,
     /// Of the records that are put.
-    time_ms: u64,
-    incarnation: u32,
+    pub(super) time_ms: u64,
+    pub(super) incarnation: u32,
     batch: Option<BatchMark>,
 }
 
@@ -158,7 +158,12 @@ impl Log {
     }
 
     #[cold]
-    fn rotate(&self, writer: &mut Writer, len: u64, purpose: Purpose) -> Result<(), Error> {
+    pub(super) fn rotate(
+        &self,
+        writer: &mut Writer,
+        len: u64,
+        purpose: Purpose,
+    ) -> Result<(), Error> {
         if len > self.segment_bytes && self.check_master().is_ok() {
             return Err(Error::RecordTooLarge {
                 bytes: len,
@@ -209,16 +214,6 @@ impl Log {
         *segments = Arc::new(list);
         drop(segments);
         self.housekeeping.ring();
-        Ok(())
-    }
-
-    /// Ends the active segment where it is, and begins the next, so that its file may be replaced.
-    pub(crate) fn end_active(&self) -> Result<(), Error> {
-        let mut writer = self.writer.lock();
-        self.commit.check()?;
-        if writer.end > writer.segment.base {
-            self.rotate(&mut writer, 0, Purpose::Action)?;
-        }
         Ok(())
     }
 
@@ -390,41 +385,6 @@ impl Appender<'_> {
             writer.scratch = Vec::new();
         }
         Ok(())
-    }
-
-    /// Puts whole units that another store wrote, for which there is room. Their first and last record have these times, and the last
-    /// this incarnation.
-    pub(crate) fn put_raw(
-        &mut self,
-        units: &[u8],
-        times_ms: (u64, u64),
-        incarnation: u32,
-    ) -> Result<(), Error> {
-        let writer = &mut *self.writer;
-        let at = writer.segment.position(writer.end);
-        if let Err(error) = writer.active.file.write_at(units, at) {
-            return Err(self.log.commit.poison(error));
-        }
-        writer.segment.note_time(times_ms.0);
-        writer.end += units.len() as u64;
-        (self.time_ms, self.incarnation) = (times_ms.1, incarnation);
-        Ok(())
-    }
-
-    /// Bytes that the active segment still takes.
-    pub(crate) fn room(&self) -> u64 {
-        self.writer.limit - self.writer.end
-    }
-
-    /// The active segment itself.
-    pub(crate) fn active(&self) -> Arc<Segment> {
-        Arc::clone(&self.writer.segment)
-    }
-
-    /// Subjects that got their first message in the active segment, and how many subjects are known by now.
-    pub(crate) fn indexed(&mut self, touched: &mut Vec<u32>, subjects: u32) {
-        self.writer.touched.append(touched);
-        self.writer.subjects = subjects;
     }
 
     /// Makes what has been put visible, and returns the end of the log.
