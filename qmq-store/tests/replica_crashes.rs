@@ -222,9 +222,18 @@ fn parted(rng: &mut Rng, retaining: bool) -> (Pair, u64) {
 fn an_installation_that_is_interrupted_is_done_or_begun_again() {
     for seed in seeds() {
         let mut rng = Rng::new(seed);
-        let mut pair = Pair::new(&mut rng);
-        let count = 20 + rng.below(150);
-        pair.session.run(&mut rng, count);
+        let mut pair = if rng.chance(50) {
+            Pair::retaining(&mut rng)
+        } else {
+            Pair::new(&mut rng)
+        };
+        pair.replica_options.identity_seed = Some(99);
+        for _ in 0..4 {
+            let count = 20 + rng.below(100);
+            pair.session.run(&mut rng, count);
+            pair.session.store.maintain().unwrap();
+            pair.session.note_floors();
+        }
         let snapshot = pair.session.store.snapshot().unwrap();
         let snapshot = Snapshot::from_bytes(snapshot.as_bytes().clone()).unwrap();
         let mut disk = SimulatedDisk::new();
@@ -247,10 +256,8 @@ fn an_installation_that_is_interrupted_is_done_or_begun_again() {
                 let whole = replica.stats().store_id == snapshot.store_id();
                 assert!(whole || replica.watermarks().written == 0);
             }
-            if replica
-                .as_ref()
-                .is_some_and(|it| it.watermarks().written > 0)
-            {
+            let whole = |it: &Store| it.stats().store_id == snapshot.store_id();
+            if replica.as_ref().is_some_and(whole) {
                 break;
             }
             if replica.take().is_some() {
@@ -263,10 +270,14 @@ fn an_installation_that_is_interrupted_is_done_or_begun_again() {
         });
         assert_eq!(replica.watermarks().written, snapshot.offset());
         assert_eq!(replica.open_report().damages, []);
-        let count = 20 + rng.below(100);
+        pair::copy(&pair.session.store, &replica);
+        same_log(&pair.session.store, &replica);
+        same_groups(&pair.session.store, &replica);
+        let count = 20 + rng.below(60);
         pair.session.run(&mut rng, count);
         pair::copy(&pair.session.store, &replica);
         same_log(&pair.session.store, &replica);
+        pair::same_groups_above_the_floor(&pair.session.store, &replica);
         assert_eq!(pair.session.store.epochs(), replica.epochs());
     }
 }

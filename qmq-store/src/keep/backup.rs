@@ -94,6 +94,7 @@ impl Inner {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<BackupReport, Error> {
         self.check_open()?;
+        self.check_caught_up()?;
         check_finished(to)?;
         check_empty(to)?;
         let _held = self.hold_retention();

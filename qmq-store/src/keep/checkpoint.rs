@@ -8,7 +8,8 @@
 //!  0 [u8;8] "QMQ-CKP\n"   8 u32 version   12 u32 crc of bytes 8..12 and 16..
 //! 16 u64 file length     24 u128 store id   40 u64 replay from   48 u64 synced end   56 u64 start of the log   64 u64 last record time
 //! 72 u32 incarnation     76 u32 incarnation of the last record before `replay from`
-//! 80 u32 count of sealed segments; each: u64 base, u64 end, u64 first and u64 last record time (ms)
+//! 80 u64 state end: of a replica that is not there yet, the offset as of which groups stand; else 0
+//! 88 u32 count of sealed segments; each: u64 base, u64 end, u64 first and u64 last record time (ms)
 //!    u32 count of epochs; each: u64 number, u64 offset of its record
 //!    u32 count of subjects; each: u16 length, name, u64 next sequence, u64 pull floor, u32 count of groups; each: see `consume::snapshot`
 //! ```
@@ -21,6 +22,7 @@ use super::files::write_whole;
 use crate::consume::{Group, Names};
 use crate::disk::{Access, Disk};
 use crate::error::Error;
+use crate::index::active::Subject;
 use crate::index::catalog::Catalog;
 use crate::log::Log;
 use crate::log::epochs::Epoch;
@@ -31,7 +33,7 @@ use crate::log::segment::numbered;
 pub(crate) const CHECKPOINT_VERSION: u32 = 1;
 const MAGIC: [u8; 8] = *b"QMQ-CKP\n";
 const PREFIX: &str = "checkpoint-";
-const FIXED_LEN: usize = 80;
+const FIXED_LEN: usize = 88;
 /// Checkpoints kept: the newest, and the one before in case the newest is damaged.
 const KEPT: usize = 2;
 
@@ -46,6 +48,8 @@ pub(crate) struct Summary {
     pub(crate) incarnation: u32,
     /// Of the last record before `replay_from`.
     pub(crate) last_incarnation: u32,
+    /// Beyond `replay_from` in a replica whose log has not reached the groups' state yet; else 0.
+    pub(crate) state_end: u64,
     pub(crate) sealed: Vec<SealedSegment>,
     pub(crate) epochs: Vec<Epoch>,
 }
@@ -97,7 +101,8 @@ fn crc(bytes: &[u8]) -> u32 {
 pub(crate) fn take(log: &Log, catalog: &Catalog) -> Result<u64, Error> {
     let (replay_from, last_time_ms, last_incarnation) = log.settled();
     let mut subjects = Vec::new();
-    encode_subjects(catalog, &mut subjects);
+    // Read after the groups, so that no group refers to a message that this subject does not have yet.
+    encode_subjects(catalog, &|subject| subject.index.lock().next, &mut subjects);
     let epochs = catalog.epochs.all();
     let referred = log.settled_end();
     log.sync_to(referred)?;
@@ -122,6 +127,7 @@ pub(crate) fn take(log: &Log, catalog: &Catalog) -> Result<u64, Error> {
         last_time_ms,
         incarnation: log.incarnation(),
         last_incarnation,
+        state_end: catalog.state_beyond(replay_from),
         sealed,
         epochs,
     };
@@ -139,8 +145,12 @@ pub(crate) fn take(log: &Log, catalog: &Catalog) -> Result<u64, Error> {
     Ok(replay_from)
 }
 
-/// All subjects with their groups, each as of some moment while this runs.
-pub(crate) fn encode_subjects(catalog: &Catalog, out: &mut Vec<u8>) {
+/// All subjects with their groups, each as of some moment while this runs; `next_of` is asked for the next sequence after the groups.
+pub(crate) fn encode_subjects(
+    catalog: &Catalog,
+    next_of: &dyn Fn(&Subject) -> u64,
+    out: &mut Vec<u8>,
+) {
     let subjects = catalog.all();
     out.extend_from_slice(&(subjects.len() as u32).to_le_bytes());
     for subject in subjects {
@@ -154,8 +164,7 @@ pub(crate) fn encode_subjects(catalog: &Catalog, out: &mut Vec<u8>) {
             group.encode(out);
         }
         drop(consumption);
-        // Read after the groups, so that no group refers to a message that this subject does not have yet.
-        let next = subject.index.lock().next;
+        let next = next_of(&subject);
         out[next_at..next_at + 8].copy_from_slice(&next.to_le_bytes());
     }
 }
@@ -178,6 +187,7 @@ pub(crate) fn encode(summary: &Summary, subjects: &[u8]) -> Vec<u8> {
     }
     out.extend_from_slice(&summary.incarnation.to_le_bytes());
     out.extend_from_slice(&summary.last_incarnation.to_le_bytes());
+    out.extend_from_slice(&summary.state_end.to_le_bytes());
     out.extend_from_slice(&(summary.sealed.len() as u32).to_le_bytes());
     for segment in &summary.sealed {
         for word in [
@@ -330,6 +340,7 @@ pub(crate) fn decode(bytes: &[u8], interner: &Names) -> Option<(Summary, Vec<Sub
         last_time_ms: take_u64(&mut input)?,
         incarnation: take_u32(&mut input)?,
         last_incarnation: take_u32(&mut input)?,
+        state_end: take_u64(&mut input)?,
         sealed: Vec::new(),
         epochs: Vec::new(),
     };

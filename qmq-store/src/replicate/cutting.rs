@@ -74,7 +74,7 @@ impl Inner {
             let names = Names::default();
             let found = checkpoint::read(disk, &name, self.log.store_id, &names);
             if let checkpoint::Found::Good(summary, _) = found.map_err(reading())?
-                && summary.synced_end <= offset
+                && summary.synced_end.max(summary.state_end) <= offset
                 && summary.replay_from >= start
             {
                 return Ok(());
@@ -116,7 +116,7 @@ fn remove_checkpoints(disk: &dyn Disk, store_id: u128, end: u64) -> Result<(), O
         let found = checkpoint::read(disk, &name, store_id, &Names::default())
             .map_err(OpenError::unreadable(&name))?;
         if let checkpoint::Found::Good(summary, _) = found
-            && summary.synced_end > end
+            && summary.synced_end.max(summary.state_end) > end
         {
             disk.remove(&name)
                 .map_err(OpenError::io(format!("removing {name}")))?;

@@ -62,6 +62,16 @@ pub enum ReplicaError {
         /// How far it goes, in bytes.
         len: u64,
     },
+    /// The replica was made from a snapshot, and its log has not come as far as that yet.
+    #[error(
+        "the log ends at {end}, and the snapshot that this replica was made from is as of {needed}; fetch what lies between first"
+    )]
+    NotCaughtUp {
+        /// End of the log.
+        end: u64,
+        /// Where it must reach.
+        needed: u64,
+    },
     /// The log cannot be cut there: its beginning has been retired, and no checkpoint is old enough to say how subjects and groups stood.
     #[error(
         "the state as of offset {offset} is not known any more; make the replica anew from a snapshot of its master (Store::install_replica)"

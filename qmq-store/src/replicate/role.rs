@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::ReplicaError;
 use crate::consume::wakeup;
 use crate::disk::{Disk, MappedDisk};
 use crate::error::{Error, OpenError};
@@ -55,7 +56,7 @@ impl Store {
     /// offset where the epoch begins.
     ///
     /// # Errors
-    /// [`Error::NotReplica`]; as [`Store::begin_epoch`] and [`Store::promise`]. The store is a replica still then; if the log ends with the new
+    /// [`Error::NotReplica`]; [`ReplicaError::NotCaughtUp`]; as [`Store::begin_epoch`] and [`Store::promise`]. The store is a replica still then; if the log ends with the new
     /// epoch already, it takes a greater one to try again.
     pub fn promote(&self, epoch: u64) -> Result<u64, Error> {
         let inner = &self.inner;
@@ -64,6 +65,7 @@ impl Store {
             let _step = inner.housekeeping.lock();
             let _taking = inner.log.taking.lock();
             inner.log.check_replica()?;
+            inner.check_caught_up()?;
             inner.check_epoch(epoch)?;
             self.promise(epoch)?;
             inner.promote(epoch)
@@ -100,6 +102,15 @@ impl Store {
 }
 
 impl Inner {
+    /// Whether the log has reached what the groups were made from.
+    pub(crate) fn check_caught_up(&self) -> Result<(), Error> {
+        let end = self.log.settled_end();
+        match self.catalog.state_beyond(end) {
+            0 => Ok(()),
+            needed => Err(ReplicaError::NotCaughtUp { end, needed }.into()),
+        }
+    }
+
     /// The caller holds housekeeping and what takes raw bytes.
     fn promote(&self, epoch: u64) -> Result<u64, Error> {
         let log = &self.log;

@@ -1,9 +1,12 @@
-//! The state of a store as of an offset, for a replica whose log begins there.
+//! The state of a store as of an offset, for a replica whose log begins where its master's does now.
+//!
+//! The replica gets the subjects as they stood where the log begins, so that all records fit, and the groups as they stand now: what came of actions
+//! before the log's beginning is told by nothing else. Until its log has come that far, it passes over actions, and cannot be promoted.
 //!
 //! ```text
 //!  0 [u8;8] "QMQ-SNP\n"   8 u32 version   12 u32 crc of bytes 8..12 and 16..
 //! 16 u64 length           24 u64 when the store was created (ms)   32..48 zero
-//! 48 a checkpoint, which replays from the offset, and whose log starts there
+//! 48 a checkpoint, which replays from where the log starts, with a state end
 //! ```
 
 use std::path::Path;
@@ -15,6 +18,8 @@ use super::ReplicaError;
 use crate::consume::Names;
 use crate::disk::{Disk, LOCK_FILE, MappedDisk, Maps};
 use crate::error::{Error, OpenError};
+use crate::index::active::Subject;
+use crate::index::catalog::floor;
 use crate::keep::checkpoint::{self, Summary};
 use crate::keep::files::write_whole;
 use crate::keep::folder::{UNFINISHED_FILE, is_ours, not_a_store};
@@ -36,6 +41,7 @@ pub struct Snapshot {
     bytes: Bytes,
     store_id: u128,
     offset: u64,
+    state_end: u64,
     incarnation: u32,
 }
 
@@ -60,12 +66,14 @@ impl Snapshot {
             return refuse("what is in it is damaged, or of a newer qmq");
         };
         let at = summary.replay_from;
-        if summary.start != at || summary.synced_end != at || !summary.sealed.is_empty() {
-            return refuse("it is not as of one offset");
+        let (start, synced, state) = (summary.start, summary.synced_end, summary.state_end);
+        if start != at || synced != at || state < at || !summary.sealed.is_empty() {
+            return refuse("its offsets do not fit");
         }
         Ok(Self {
             store_id: summary.store_id,
             offset: at,
+            state_end: state,
             incarnation: summary.incarnation,
             bytes,
         })
@@ -83,10 +91,16 @@ impl Snapshot {
         self.store_id
     }
 
-    /// Everything before this offset is in it; a replica made from it goes on here.
+    /// Where the log of a replica that is made from it begins: where its master's log began.
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// As of which end of the log it is. A replica can be promoted once its log has reached this.
+    #[must_use]
+    pub fn state_end(&self) -> u64 {
+        self.state_end
     }
 
     /// Incarnation of the store that it is of.
@@ -97,8 +111,8 @@ impl Snapshot {
 }
 
 impl Store {
-    /// The state as of an end of the log that is synced, while the store works: what a replica needs that comes after retention has taken the log's
-    /// beginning. Reads what came since the last seal; sealing, retention and checkpoints wait meanwhile, appends and pulls do not.
+    /// The state as of an end of the log that is synced, while the store works: what a new replica needs besides the log, which it then
+    /// copies from its beginning, or what retention has left of it, on. Reads what came since the last seal; sealing, retention and checkpoints wait meanwhile, appends and pulls do not.
     ///
     /// # Errors
     /// [`Error::Poisoned`], [`Error::Io`]; [`Error::Open`] if an index that it needs is damaged: see [`Store::verify`].
@@ -113,7 +127,7 @@ impl Store {
     }
 
     /// Makes a replica in the folder `path`, which must not exist or be empty, from a snapshot of its master; its log begins at
-    /// [`Snapshot::offset`]. It has the master's identity. One that was interrupted is begun again.
+    /// [`Snapshot::offset`], where [`Store::append_raw`] goes on. It has the master's identity. One that was interrupted is begun again.
     ///
     /// # Errors
     /// [`OpenError::NotAStore`] if the folder holds files; as [`Store::open_replica`].
@@ -174,19 +188,37 @@ impl Inner {
             cut: false,
         };
         let recovered = recover(&*log.disk, &maps, log.store_id, extent)?;
+        let start = log.start_offset();
+        let mut firsts = Vec::new();
+        for subject in recovered.catalog.all() {
+            // The housekeeping lock is held: nothing is retired meanwhile.
+            let first = floor(&subject, &recovered.segments).map_err(|damaged| {
+                let name = damaged.0.index_file().name();
+                Error::io(format!("reading {name}"))(std::io::ErrorKind::InvalidData.into())
+            })?;
+            firsts.push(first);
+        }
+        // What the record before the first had is not known.
+        let last = if start == end {
+            (recovered.last_time_ms, recovered.last_incarnation)
+        } else {
+            (0, 0)
+        };
         let summary = Summary {
             store_id: log.store_id,
-            replay_from: end,
-            synced_end: end,
-            start: end,
-            last_time_ms: recovered.last_time_ms,
+            replay_from: start,
+            synced_end: start,
+            start,
+            last_time_ms: last.0,
             incarnation: log.incarnation(),
-            last_incarnation: recovered.last_incarnation,
+            last_incarnation: last.1,
+            state_end: end,
             sealed: Vec::new(),
             epochs: recovered.catalog.epochs.all(),
         };
         let mut subjects = Vec::new();
-        checkpoint::encode_subjects(&recovered.catalog, &mut subjects);
+        let first_of = |subject: &Subject| firsts[subject.id as usize];
+        checkpoint::encode_subjects(&recovered.catalog, &first_of, &mut subjects);
         let state = checkpoint::encode(&summary, &subjects);
         let mut bytes = Vec::with_capacity(LEN + state.len());
         bytes.extend_from_slice(&MAGIC);
@@ -201,7 +233,8 @@ impl Inner {
         Ok(Snapshot {
             bytes: bytes.into(),
             store_id: log.store_id,
-            offset: end,
+            offset: start,
+            state_end: end,
             incarnation: log.incarnation(),
         })
     }

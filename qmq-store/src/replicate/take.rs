@@ -63,6 +63,7 @@ impl Inner {
             time_ms: last_time_ms,
             incarnation: last_incarnation,
             epoch: self.catalog.epochs.last(),
+            state_end: self.catalog.state_beyond(end),
             next: HashMap::default(),
         };
         let verified = verify(bytes, end, &mut follows).map_err(|bad| ReplicaError::Refused {
@@ -199,6 +200,8 @@ struct Follows<'a> {
     time_ms: u64,
     incarnation: u32,
     epoch: u64,
+    /// The epochs are as of this already.
+    state_end: u64,
     /// Next sequence of the subjects met.
     next: HashMap<&'a str, u64, RandomState>,
 }
@@ -222,6 +225,7 @@ impl<'a> Follows<'a> {
                 Action::decode(record.body).map_err(|_| "an action that cannot be decoded")?;
                 self.next_of(record.subject).map(|_| ())
             }
+            Kind::Epoch if header.offset < self.state_end => Ok(()),
             Kind::Epoch if header.sequence <= self.epoch => {
                 Err("an epoch that is not above the one before")
             }

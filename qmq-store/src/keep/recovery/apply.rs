@@ -17,7 +17,7 @@ use crate::records::Records;
 pub(crate) struct Replay<'a> {
     pub(crate) catalog: &'a Catalog,
     pub(crate) names: &'a Names,
-    /// Actions that end at or below this are in the checkpoint.
+    /// Actions that end at or below this are in the checkpoint, or in the snapshot that a replica was made from.
     pub(crate) replay_from: u64,
     pub(crate) records: u64,
     pub(crate) last_time_ms: u64,
@@ -32,7 +32,7 @@ impl<'a> Replay<'a> {
         Self {
             catalog,
             names,
-            replay_from,
+            replay_from: replay_from.max(catalog.state_end.load(Ordering::Relaxed)),
             records: 0,
             last_time_ms: 0,
             after_damage: None,

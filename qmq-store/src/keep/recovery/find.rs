@@ -51,6 +51,7 @@ impl Recovery<'_> {
         self.synced = self.synced.max(summary.synced_end);
         self.last_time_ms = summary.last_time_ms;
         self.catalog.epochs.adopt(summary.epochs.clone());
+        self.catalog.state_end = summary.state_end.into();
         self.summary = summary;
     }
 
