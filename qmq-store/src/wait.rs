@@ -70,6 +70,12 @@ impl Store {
         self.inner.log.commit.advance_replicated(end_offset);
         self.inner.wake_visible();
     }
+
+    /// For a replicator that goes: nothing replicates the store from now on, until [`Store::advance_replicated`] is called again. Who waits for slaves is
+    /// told [`Error::NotReplicated`]. What slaves hold they hold: [`Watermarks::replicated`] stays.
+    pub fn end_replication(&self) {
+        self.inner.log.commit.end_replication(false);
+    }
 }
 
 impl Inner {

@@ -280,6 +280,17 @@ fn refused_bytes_change_nothing() {
     assert_eq!(pair::subjects(replica), stats);
     assert_eq!(pair.replica_disk.operations(), operations);
 
+    // An overlap that is another because this side is damaged is said to be so, and not taken for another history.
+    flip(&pair.replica_disk, 70, 3);
+    let damaged = try_all(0, &overlap);
+    assert_eq!(
+        damaged,
+        ReplicaError::Damaged {
+            offset: 0,
+            len: end
+        }
+    );
+    flip(&pair.replica_disk, 70, 3);
     // And all of it is taken as it is, overlap and all.
     assert_eq!(
         replica.append_raw(0, &overlap).unwrap(),
@@ -369,4 +380,48 @@ fn a_disk_that_does_not_give_its_bytes_is_said_by_digests_and_first_bad() {
         bad = next;
     }
     assert!(bad.end >= 8192 - 64 + 4096 && bad.end < 16 << 10);
+}
+
+#[test]
+fn a_write_or_a_sync_that_fails_stops_a_replica_and_what_it_had_is_kept() {
+    let kind = std::io::ErrorKind::Other;
+    for fail_sync in [false, true] {
+        let mut pair = Pair::small();
+        let master = pair.session.store.clone();
+        for _ in 0..10 {
+            master.append(&Message::new("s", vec![1; 500])).unwrap();
+        }
+        let half = master.raw(0, 3_000).unwrap();
+        pair.replica.append_raw(0, &half.bytes).unwrap();
+        pair.replica.sync().unwrap();
+        let rest = master.raw(half.end(), 1 << 20).unwrap();
+        pair.replica_disk.faults(|faults| {
+            if fail_sync {
+                faults.fail_sync(1);
+            } else {
+                faults.short_write(1, kind);
+            }
+        });
+        let taken = pair.replica.append_raw(half.end(), &rest.bytes);
+        let outcome = taken.map(drop).and_then(|()| pair.replica.sync());
+        assert!(
+            matches!(outcome, Err(Error::Poisoned { .. })),
+            "{outcome:?}"
+        );
+        let again = pair.replica.append_raw(half.end(), &rest.bytes);
+        assert!(matches!(again, Err(Error::Poisoned { .. })), "{again:?}");
+        assert!(matches!(
+            pair.replica.promote(1),
+            Err(Error::Poisoned { .. })
+        ));
+        assert_eq!(pair.replica.watermarks().synced, half.end());
+        assert!(pair.replica.read("s", 0, 5).unwrap().len() == 5);
+        let left = pair.replica_disk.crash(3);
+        pair.forget_replica();
+        pair.replica = open_replica(&left, &pair.replica_options);
+        assert_eq!(pair.replica.open_report().damages, []);
+        assert!(pair.replica.watermarks().written >= half.end());
+        copy(&master, &pair.replica);
+        same_log(&master, &pair.replica);
+    }
 }

@@ -143,6 +143,31 @@ fn a_slave_that_is_ahead_replicates_nothing() {
 }
 
 #[test]
+fn who_waits_for_slaves_is_told_when_none_will_come() {
+    let store = Store::open_on(Arc::new(SimulatedDisk::new()), manual()).unwrap();
+    let held = store.append(&Message::new("s", "x")).unwrap();
+    store.advance_replicated(held.end_offset);
+    let at = store.append(&Message::new("s", "y")).unwrap();
+    let (answer, answers) = channel();
+    store.when(at.end_offset, Durability::Replicated, {
+        let answer = answer.clone();
+        move |outcome| answer.send(outcome).unwrap()
+    });
+    let waiting = store.clone();
+    std::thread::spawn(move || answer.send(waiting.wait(at.end_offset, Durability::Replicated)));
+    std::thread::sleep(Duration::from_millis(50));
+    store.end_replication();
+    for _ in 0..2 {
+        let told = answers.recv_timeout(SOON).unwrap();
+        assert!(matches!(told, Err(Error::NotReplicated)), "{told:?}");
+    }
+    // What slaves had, they have.
+    store.wait(held.end_offset, Durability::Replicated).unwrap();
+    store.advance_replicated(at.end_offset);
+    store.wait(at.end_offset, Durability::Replicated).unwrap();
+}
+
+#[test]
 fn a_close_or_a_drop_answers_every_wait() {
     for closed in [true, false] {
         let disk: Arc<dyn qmq_store::disk::Disk> = Arc::new(SimulatedDisk::new());

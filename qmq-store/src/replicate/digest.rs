@@ -82,7 +82,12 @@ fn damaged(offset: u64, len: u64) -> Error {
 
 impl Inner {
     /// The first bad stretch of the segment from `base` to `end` that ends behind `from`.
-    fn first_bad_in(&self, base: u64, end: u64, from: u64) -> Result<Option<Range<u64>>, Error> {
+    pub(super) fn first_bad_in(
+        &self,
+        base: u64,
+        end: u64,
+        from: u64,
+    ) -> Result<Option<Range<u64>>, Error> {
         let bytes = match read_records(&*self.log.disk, base, end) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             read => read.map_err(Error::io("reading the log"))?.0,

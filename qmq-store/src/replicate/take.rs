@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::index::active::Subject;
 use crate::keep::recovery::Replay;
 use crate::log::record::{Attributes, Header, Kind, Record};
+use crate::log::segment::Segment;
 use crate::log::writer::Purpose;
 use crate::options::{Durability, VisibleAt};
 use crate::store::{Inner, Store};
@@ -23,7 +24,8 @@ impl Store {
     /// [`Store::wait`] makes them durable. What overlaps the end and is the same is passed over.
     ///
     /// # Errors
-    /// [`Error::NotReplica`]; [`ReplicaError::Gap`], [`ReplicaError::Differs`], [`ReplicaError::Refused`], with nothing written;
+    /// [`Error::NotReplica`]; [`ReplicaError::Gap`], [`ReplicaError::Differs`], [`ReplicaError::Refused`], [`ReplicaError::Damaged`] if
+    /// this log is bad where the bytes overlap it, with nothing written;
     /// [`Error::DiskFull`], [`Error::Poisoned`], after which the end ([`Store::watermarks`]) says how much was taken.
     pub fn append_raw(&self, offset: u64, bytes: &[u8]) -> Result<u64, Error> {
         self.inner.check_open()?;
@@ -75,7 +77,7 @@ impl Inner {
     }
 
     /// Whether the log has these bytes at `offset`, all of which it reaches.
-    pub(super) fn check_same(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+    fn check_same(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         let mut at = 0;
         while at < bytes.len() {
             let from = offset + at as u64;
@@ -93,12 +95,24 @@ impl Inner {
                 .unwrap_or_default();
             if there != given {
                 let same = there.iter().zip(given).take_while(|(a, b)| a == b).count();
-                let offset = from + same as u64;
-                return Err(ReplicaError::Differs { offset }.into());
+                return Err(self.why_other(&segment, from + same as u64)?.into());
             }
             at += len;
         }
         Ok(())
+    }
+
+    /// Why the log has another byte at `offset`: its history is another, or it is damaged there.
+    fn why_other(&self, segment: &Segment, offset: u64) -> Result<ReplicaError, Error> {
+        let end = segment.end().unwrap_or(self.log.commit.written());
+        let bad = self.first_bad_in(segment.base, end, offset)?;
+        Ok(match bad.filter(|bad| bad.contains(&offset)) {
+            Some(bad) => ReplicaError::Damaged {
+                offset: bad.start,
+                len: bad.end - bad.start,
+            },
+            None => ReplicaError::Differs { offset },
+        })
     }
 
     /// Writes verified units, as many at a time as the active segment takes.
