@@ -1,139 +1,15 @@
 //! What can go wrong, and what to do about it.
 
+mod open;
+
 use std::io;
 use std::sync::Arc;
 
 use qmq_message::{MessageError, NameError};
 
 use crate::options::OptionsError;
-
-/// Why a store could not be opened. Nothing in the folder has been changed, but for an empty file `lock`, unless the variant says so. What an open
-/// changes before it fails takes no record that was known to be synced, and the next open goes on from there.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// An option is out of its range.
-    #[error(transparent)]
-    Options(#[from] OptionsError),
-    /// Another process, or another handle of this one, has the store open for writing.
-    #[error("{folder} is open for writing elsewhere; close it there, or use Store::open_read_only")]
-    Locked {
-        /// The folder.
-        folder: String,
-    },
-    /// The folder holds files, but no store.
-    #[error(
-        "{folder} holds other files (such as {found:?}) and no qmq store; give an empty folder or a store's"
-    )]
-    NotAStore {
-        /// The folder.
-        folder: String,
-        /// One of the files found.
-        found: String,
-    },
-    /// What has the name of a store's file is a link, a folder, a pipe or a device.
-    #[error(
-        "{file} in {folder} is no regular file; put the file itself there, links are not followed"
-    )]
-    NotAFile {
-        /// The folder.
-        folder: String,
-        /// The name.
-        file: String,
-    },
-    /// A backup was interrupted, and some of it is missing.
-    #[error("{folder} holds an unfinished backup; remove the folder and make the backup again")]
-    UnfinishedBackup {
-        /// The folder.
-        folder: String,
-    },
-    /// There is nothing to open read-only.
-    #[error("{folder} holds no store; open it for writing once to create one")]
-    NoStore {
-        /// The folder.
-        folder: String,
-    },
-    /// A file was written by a newer version of this crate.
-    #[error(
-        "{file} has format version {found}, and this program reads up to {known}; use a newer qmq"
-    )]
-    NewerVersion {
-        /// The file.
-        file: String,
-        /// Version found in the file.
-        found: u32,
-        /// Highest version this program knows.
-        known: u32,
-    },
-    /// The identity file is damaged. It is small and written once for each open, so this needs a person.
-    #[error("{file} is damaged ({reason}); run `qmq store repair` on the folder")]
-    DamagedIdentity {
-        /// The file.
-        file: String,
-        /// What does not fit.
-        reason: &'static str,
-    },
-    /// The folder, or the file system it is on, takes no writes from this process. If only some were refused, see [`OpenError::Io`].
-    #[error("the folder cannot be written ({folder}); open it with Store::open_read_only")]
-    NotWritable {
-        /// The folder.
-        folder: String,
-        /// The cause.
-        source: Arc<io::Error>,
-    },
-    /// The disk has no room for what an open store needs. The store is marked as open by then, under a raised incarnation if it had not been
-    /// closed in order, and some of its files are created; an open with more room takes them over.
-    #[error(
-        "{folder} has no room: {needed} bytes are reserved at open, for a segment and two more that keep acks working on a full disk; free some space, or ask for smaller segments (Options::segment_bytes, --segment-bytes)"
-    )]
-    NoRoom {
-        /// The folder.
-        folder: String,
-        /// Bytes that open reserves.
-        needed: u64,
-    },
-    /// A file that is there does not give its bytes. It may be good, so nothing is done without it.
-    #[error(
-        "{file} cannot be read ({source}); mend that, or move the file away to go on without it"
-    )]
-    Unreadable {
-        /// The file.
-        file: String,
-        /// The cause.
-        source: Arc<io::Error>,
-    },
-    /// The operating system refused. By then a torn tail may have been cut, files that belong to no log removed and indexes rebuilt; the
-    /// store may be marked as open, under a raised incarnation if it had not been closed in order, and files be created.
-    #[error("{doing}: {source}")]
-    Io {
-        /// What was being done, and to which file.
-        doing: String,
-        /// The cause.
-        source: Arc<io::Error>,
-    },
-}
-
-impl OpenError {
-    /// As [`OpenError::Io`] for a file that is gone: who was replacing it may be about to be done.
-    pub(crate) fn unreadable(file: &str) -> impl FnOnce(io::Error) -> Self {
-        let file = file.to_owned();
-        |source| match source.kind() {
-            io::ErrorKind::NotFound => Self::io(format!("reading {file}"))(source),
-            _ => Self::Unreadable {
-                file,
-                source: Arc::new(source),
-            },
-        }
-    }
-
-    pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
-        let doing = doing.into();
-        |source| Self::Io {
-            doing,
-            source: Arc::new(source),
-        }
-    }
-}
+use crate::replicate::ReplicaError;
+pub use open::OpenError;
 
 /// Why an operation on an open store failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -306,6 +182,25 @@ pub enum Error {
     /// Replicated durability was asked of a store that nothing replicates.
     #[error("nothing replicates this store; ask for Buffered or Synced, or attach a replicator")]
     NotReplicated,
+    /// A store that follows a master was asked to append, or to hand out or settle messages. Nothing of it is in the log.
+    #[error(
+        "this store is a replica and takes no appends, pulls or acks of its own; go to its master, or make it one with Store::promote"
+    )]
+    Replica,
+    /// The store was demoted before what was waited for had come to slaves. It is in this store's log, and stays there if the new master has
+    /// it or this store is made master again; else [`Store::cut`](crate::Store::cut) takes it away, into a file.
+    #[error(
+        "the store was demoted before slaves had what was appended; ask the new master whether it is there before sending it again"
+    )]
+    Demoted,
+    /// What only a replica does was asked of a master.
+    #[error(
+        "this store is a master, and only a replica takes another's bytes; demote it first, or open it with Store::open_replica"
+    )]
+    NotReplica,
+    /// Bytes, epochs or offsets of replication that do not fit this log.
+    #[error(transparent)]
+    Replication(#[from] ReplicaError),
     /// The wait ended before what was waited for.
     #[error("timed out")]
     TimedOut,

@@ -44,6 +44,10 @@
 //! * **Operate**: [`Store::stats`], [`Store::subject_stats`], [`Store::verify`], [`Store::scrub`], [`Store::backup`], and [`offline`] for
 //!   a folder that no program has open. [`Store::open_report`] says what an open found.
 //!
+//! * **Replicate**, without sockets of its own: a master gives [`Store::raw`] ranges, [`Store::digest`]s and a [`Store::snapshot`]; a replica
+//!   ([`Store::open_replica`], [`Store::install_replica`]) takes them with [`Store::append_raw`], serves reads, and becomes the master with
+//!   [`Store::promote`]. [`Store::demote`] and [`Store::cut`] are the way back, [`Store::replace_raw`] repairs from the other side.
+//!
 //! All calls are synchronous and none needs a runtime. A [`Store`] is a handle: clone it and share it among threads. With
 //! [`Background::Threads`], the default, the store has three threads of its own; with [`Background::Manual`] it has none, and the caller calls
 //! [`Store::maintain`]. Time comes from [`Options::clock`], so that tests need not sleep.
@@ -64,6 +68,8 @@
 //!    ([`AckOutcome::not_owned`], [`Error::StaleIncarnation`]) and settles nothing.
 //! 8. **Many subjects are cheap.** There is no file, no mapping and no descriptor per subject or group.
 //! 9. **Names from outside are never paths**, and everything that can grow has a limit in [`Options`].
+//! 10. **A replica has the same byte at every offset** as its master, and takes none that does not follow. A log that was cut back never revives, and
+//!     what was cut off is kept in a file.
 //!
 //! What it does not do: it does not detect duplicates of a producer that sends again, it keeps no order among the consumers of a group, and
 //! it deletes by age, size and free space only, whole segments at a time. A disk that fails to give a mapped page back kills the process
@@ -81,6 +87,7 @@
 //! | `index` | who finds: subject and sequence to a place in the log, in memory and sealed |
 //! | `consume` | who consumes: groups, pull logs, redelivery, waking those who wait |
 //! | `keep` | who keeps house: checkpoints, recovery, sealing, retention, verification, backup, following |
+//! | `replicate` | raw ranges out and in, epochs, roles, cuts, snapshots, repair from another store |
 //! | `read`, `records` | reading without a group, messages on their way out |
 //! | [`offline`] | a folder that no program has open: inspect, verify, repair, dump |
 //! | [`disk`] | what the engine asks of a disk; the mapped one has the only `unsafe`; a simulated one behind the feature `simulation` |
@@ -104,6 +111,7 @@ pub mod offline;
 mod options;
 mod read;
 mod records;
+mod replicate;
 mod store;
 mod wait;
 
@@ -119,12 +127,14 @@ pub use keep::recovery::OpenReport;
 pub use keep::stats::{ConsumerStats, GroupStats, StoreStats, SubjectStats};
 pub use keep::verify::VerifyReport;
 pub use log::commit::Watermarks;
+pub use log::epochs::Epoch;
 pub use options::{
     Background, Durability, Options, OptionsError, Retention, RetentionHold, VisibleAt,
 };
 pub use qmq_message::{self as message, Message, TagFilter};
 pub use read::Tail;
 pub use records::{Damaged, Delivered, MessageView, Records};
+pub use replicate::{LostTail, RawRange, ReplicaError, Snapshot};
 pub use store::Store;
 
 /// The example of the README is compiled with the documentation's.

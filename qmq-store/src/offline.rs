@@ -11,6 +11,7 @@ use crate::keep::damage::Damage;
 use crate::keep::files::read_records;
 use crate::keep::folder::{check_finished, check_regular};
 use crate::keep::identity::Identity;
+use crate::keep::opening::OpenAs;
 use crate::keep::recovery::OpenReport;
 use crate::keep::stats::SubjectStats;
 use crate::keep::verify::VerifyReport;
@@ -19,6 +20,7 @@ use crate::log::scan::{Found, Scan};
 use crate::log::segment::{SEGMENT_HEADER_LEN, SegmentHeader, log_base, log_name};
 use crate::options::{Background, Options, Retention};
 use crate::read::Source;
+pub use crate::replicate::lost::{dump_lost, dump_lost_on, lost_tails};
 use crate::store::Store;
 
 fn folder(path: &Path) -> Result<Arc<dyn Disk>, Error> {
@@ -87,7 +89,8 @@ pub fn repair(
     check_regular(&*disk)?;
     check_finished(&*disk)?;
     let identity_rebuilt = repair_identity(&*disk)?;
-    let store = Store::open_on(disk, quiet_options(Options::default().segment_bytes))?;
+    let options = quiet_options(Options::default().segment_bytes);
+    let store = Store::open_as(&disk, options, OpenAs::Before, None)?;
     let mut verified = store.verify(progress)?;
     let indexes_rebuilt = store.rebuild_indexes(&verified.damages)?;
     if indexes_rebuilt > 0 {
@@ -128,6 +131,8 @@ fn repair_identity(disk: &dyn Disk) -> Result<bool, Error> {
         created_ms: 0,
         incarnation: incarnation + 1,
         clean_end: None,
+        replica: false,
+        cut: None,
     };
     identity
         .write(disk)
@@ -272,6 +277,8 @@ pub enum DumpedKind {
     Action,
     /// The header of a batch; its records follow.
     Batch,
+    /// A master's term begins.
+    Epoch,
     /// A record whose body does not fit its checksum.
     BadBody,
     /// Bytes that are no record.
@@ -290,7 +297,7 @@ pub struct Dumped<'a> {
     pub len: u64,
     /// Subject, if it has one.
     pub subject: &'a str,
-    /// Message: sequence. Batch: number of records.
+    /// Message: sequence. Batch: number of records. Epoch: its number.
     pub sequence: u64,
     /// Record time in ms since the Unix epoch.
     pub time_ms: u64,
@@ -347,7 +354,13 @@ fn scan_segment(
     let name = log_name(base);
     let (bytes, _) =
         read_records(disk, base, u64::MAX).map_err(Error::io(format!("reading {name}")))?;
-    let mut scan = Scan::new(&bytes, base);
+    dump_bytes(&bytes, base, sink);
+    Ok(())
+}
+
+/// Shows what is in bytes that stand at `base` of a log.
+pub(crate) fn dump_bytes(bytes: &[u8], base: u64, sink: &mut dyn FnMut(&Dumped<'_>) -> bool) {
+    let mut scan = Scan::new(bytes, base);
     while let Some(found) = scan.next() {
         let dumped = match &found {
             Found::Record { record, .. } => describe(record, kind_of(record.header.kind)),
@@ -383,7 +396,6 @@ fn scan_segment(
             break;
         }
     }
-    Ok(())
 }
 
 fn kind_of(kind: Kind) -> DumpedKind {
@@ -391,6 +403,7 @@ fn kind_of(kind: Kind) -> DumpedKind {
         Kind::Message => DumpedKind::Message,
         Kind::Action => DumpedKind::Action,
         Kind::Batch => DumpedKind::Batch,
+        Kind::Epoch => DumpedKind::Epoch,
     }
 }
 

@@ -49,6 +49,22 @@ impl fmt::Display for Damaged {
     }
 }
 
+/// Published bytes of a region, which they keep mapped.
+pub(crate) fn pinned(region: &Arc<Region>, start: u64, len: usize) -> Bytes {
+    struct Pinned {
+        region: Arc<Region>,
+        start: u64,
+        len: usize,
+    }
+    impl AsRef<[u8]> for Pinned {
+        fn as_ref(&self) -> &[u8] {
+            self.region.bytes(self.start, self.len).unwrap_or_default()
+        }
+    }
+    let region = Arc::clone(region);
+    Bytes::from_owner(Pinned { region, start, len })
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Item {
     sequence: u64,
@@ -358,24 +374,9 @@ impl<'a> MessageView<'a> {
     /// The body as bytes that outlive the batch, without a copy. They keep their segment mapped.
     #[must_use]
     pub fn body_bytes(&self) -> Bytes {
-        struct Pinned {
-            region: Arc<Region>,
-            start: u64,
-            len: usize,
-        }
-        impl AsRef<[u8]> for Pinned {
-            fn as_ref(&self) -> &[u8] {
-                self.region.bytes(self.start, self.len).unwrap_or_default()
-            }
-        }
         let whole = self.region.bytes(0, self.region.len()).unwrap_or_default();
         let start = self.record.body.as_ptr() as usize - whole.as_ptr() as usize;
-        let region = Arc::clone(self.region);
-        Bytes::from_owner(Pinned {
-            region,
-            start: start as u64,
-            len: self.record.body.len(),
-        })
+        pinned(self.region, start as u64, self.record.body.len())
     }
 
     /// Its id, if it was given one.

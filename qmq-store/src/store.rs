@@ -15,10 +15,12 @@ use crate::disk::{Disk, MappedDisk};
 use crate::error::{Error, OpenError};
 use crate::index::catalog::{Catalog, DamagedIndex};
 use crate::keep::housekeeper;
-use crate::keep::opening;
+use crate::keep::identity::Identity;
+use crate::keep::opening::{self, FolderLock, OpenAs};
 use crate::keep::recovery::OpenReport;
 use crate::keep::retention::Retired;
 use crate::log::Log;
+use crate::log::role::Role;
 use crate::log::segment::Segment;
 use crate::options::{Background, Options};
 
@@ -52,7 +54,9 @@ pub(crate) struct Inner {
     /// One housekeeping step at a time.
     pub(crate) housekeeping: Mutex<()>,
     pub(crate) closed: AtomicBool,
-    pub(crate) lock: Mutex<Option<opening::FolderLock>>,
+    /// Highest epoch promised.
+    pub(crate) promised: Mutex<u64>,
+    pub(crate) lock: Mutex<Option<FolderLock>>,
 }
 
 #[derive(Debug)]
@@ -90,6 +94,11 @@ impl Drop for Running {
 }
 
 impl Store {
+    /// Ends the threads, and all waiting.
+    pub(crate) fn stop(&self) {
+        self._running.stop();
+    }
+
     /// Opens the store in the folder `path`, creating it if it does not exist or is empty.
     ///
     /// # Errors
@@ -111,7 +120,16 @@ impl Store {
         reason = "the store takes the disk over"
     )]
     pub fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<Self, OpenError> {
-        let inner = Arc::new(opening::open(&disk, options)?);
+        Self::open_as(&disk, options, OpenAs::Master, None)
+    }
+
+    pub(crate) fn open_as(
+        disk: &Arc<dyn Disk>,
+        options: Options,
+        open_as: OpenAs,
+        lock: Option<FolderLock>,
+    ) -> Result<Self, OpenError> {
+        let inner = Arc::new(opening::open(disk, options, open_as, lock)?);
         let mut threads = Vec::new();
         if inner.options.background == Background::Threads {
             threads = housekeeper::start(&inner).map_err(OpenError::io("starting a thread"))?;
@@ -174,6 +192,18 @@ impl Inner {
             Err(Error::Closed)
         } else {
             Ok(())
+        }
+    }
+
+    /// The folder's identity as of now: of an open store.
+    pub(crate) fn identity(&self) -> Identity {
+        Identity {
+            store_id: self.log.store_id,
+            created_ms: self.created_ms,
+            incarnation: self.log.incarnation(),
+            clean_end: None,
+            replica: self.log.role() != Role::Master,
+            cut: None,
         }
     }
 

@@ -7,6 +7,7 @@ use crate::consume::wakeup;
 use crate::error::Error;
 use crate::keep::housekeeper;
 use crate::log::commit::Watermarks;
+use crate::log::role::Role;
 use crate::options::{Background, Durability, VisibleAt};
 use crate::store::{Inner, Store};
 
@@ -63,11 +64,17 @@ impl Store {
         self.inner.sync_to(self.inner.log.commit.written())
     }
 
-    /// For a replicator: slaves hold everything before `end_offset`, of which no more counts than is written. [`Watermarks::replicated`]
-    /// follows once this store has synced it too.
+    /// For a replicator: slaves hold everything before `end_offset`. [`Watermarks::replicated`] follows once this store has synced it too. An offset
+    /// beyond the end of the log counts for nothing: it is about another history. The mark never goes back; a store that was cut starts it anew.
     pub fn advance_replicated(&self, end_offset: u64) {
         self.inner.log.commit.advance_replicated(end_offset);
         self.inner.wake_visible();
+    }
+
+    /// For a replicator that goes: nothing replicates the store from now on, until [`Store::advance_replicated`] is called again. Who waits for slaves is
+    /// told [`Error::NotReplicated`]. What slaves hold they hold: [`Watermarks::replicated`] stays.
+    pub fn end_replication(&self) {
+        self.inner.log.commit.end_replication(false);
     }
 }
 
@@ -151,9 +158,17 @@ impl Inner {
     /// Syncs up to `end_offset`, and does what waits for it. Called where no lock is held.
     pub(crate) fn sync_to(&self, end_offset: u64) -> Result<(), Error> {
         let outcome = self.log.sync_to(end_offset);
+        if outcome.is_ok() && self.log.role() != Role::Master {
+            self.log.publish_synced();
+        }
+        self.tell_synced();
+        outcome
+    }
+
+    /// Does what waits for a sync. Called where no lock is held: a callback may want it.
+    pub(crate) fn tell_synced(&self) {
         self.log.commit.run_ready();
         self.wake_visible();
-        outcome
     }
 
     /// Wakes those who wait for messages that have become visible.

@@ -102,7 +102,7 @@ fn what_slaves_hold_is_replicated_only_once_it_is_synced_here() {
     let at = store
         .append_with(&Message::new("s", "x"), Durability::Buffered)
         .unwrap();
-    store.advance_replicated(u64::MAX);
+    store.advance_replicated(at.end_offset);
     assert_eq!(store.watermarks().replicated, 0);
     assert!(store.read("s", 0, 10).unwrap().is_empty());
     let (answer, answers) = channel();
@@ -118,6 +118,53 @@ fn what_slaves_hold_is_replicated_only_once_it_is_synced_here() {
     // And what is written later is not replicated before anybody has it.
     let next = store.append(&Message::new("s", "y")).unwrap();
     assert!(store.watermarks().replicated < next.end_offset);
+}
+
+/// A slave that holds more than this log ever had is of another history: nothing of what it says is about this one.
+#[test]
+fn a_slave_that_is_ahead_replicates_nothing() {
+    let store = Store::open_on(Arc::new(SimulatedDisk::new()), manual()).unwrap();
+    let at = store.append(&Message::new("s", "x")).unwrap();
+    store.advance_replicated(0);
+    let (answer, answers) = channel();
+    store.when(at.end_offset, Durability::Replicated, move |outcome| {
+        answer.send(outcome.is_ok()).unwrap();
+    });
+    for ahead in [at.end_offset + 8, u64::MAX] {
+        store.advance_replicated(ahead);
+        assert_eq!(store.watermarks().replicated, 0);
+        let next = store.append(&Message::new("s", "y")).unwrap();
+        assert!(store.watermarks().replicated < next.end_offset);
+    }
+    assert!(answers.try_recv().is_err(), "called back too early");
+    store.advance_replicated(at.end_offset);
+    assert_eq!(answers.try_recv(), Ok(true));
+    assert_eq!(store.watermarks().replicated, at.end_offset);
+}
+
+#[test]
+fn who_waits_for_slaves_is_told_when_none_will_come() {
+    let store = Store::open_on(Arc::new(SimulatedDisk::new()), manual()).unwrap();
+    let held = store.append(&Message::new("s", "x")).unwrap();
+    store.advance_replicated(held.end_offset);
+    let at = store.append(&Message::new("s", "y")).unwrap();
+    let (answer, answers) = channel();
+    store.when(at.end_offset, Durability::Replicated, {
+        let answer = answer.clone();
+        move |outcome| answer.send(outcome).unwrap()
+    });
+    let waiting = store.clone();
+    std::thread::spawn(move || answer.send(waiting.wait(at.end_offset, Durability::Replicated)));
+    std::thread::sleep(Duration::from_millis(50));
+    store.end_replication();
+    for _ in 0..2 {
+        let told = answers.recv_timeout(SOON).unwrap();
+        assert!(matches!(told, Err(Error::NotReplicated)), "{told:?}");
+    }
+    // What slaves had, they have.
+    store.wait(held.end_offset, Durability::Replicated).unwrap();
+    store.advance_replicated(at.end_offset);
+    store.wait(at.end_offset, Durability::Replicated).unwrap();
 }
 
 #[test]

@@ -73,6 +73,7 @@ impl Taken {
 impl Inner {
     pub(super) fn pull(&self, request: &PullRequest) -> Result<Batch, Error> {
         self.check_open()?;
+        self.log.check_master()?;
         request.check()?;
         loop {
             let subject = match self.catalog.get(&request.subject) {

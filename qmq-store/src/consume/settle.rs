@@ -145,6 +145,7 @@ pub(super) fn unknown(subject: &Subject, group: &str) -> Error {
 
 impl Inner {
     pub(super) fn check_incarnation(&self, member: &Member) -> Result<(), Error> {
+        self.log.check_master()?;
         let current = self.log.incarnation();
         if member.incarnation == current {
             Ok(())
@@ -249,6 +250,7 @@ impl Inner {
 
     fn expire(&self, now_ms: u64) -> Result<Vec<Expired>, Error> {
         self.check_open()?;
+        self.log.check_master()?;
         let lease_ms = u64::try_from(self.options.lease.as_millis()).unwrap_or(u64::MAX);
         let busy: Vec<u32> = self.busy.lock().iter().copied().collect();
         let mut expired = Vec::new();

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::quality::RandomState;
 use parking_lot::RwLock;
@@ -12,6 +13,7 @@ use parking_lot::RwLock;
 use super::active::{Entry, Subject};
 use super::sealed::{IndexDamaged, SealedIndex, Share};
 use crate::error::Error;
+use crate::log::epochs::Epochs;
 use crate::log::segment::Segment;
 
 /// Orders a set of subjects by name without storing the name twice.
@@ -43,9 +45,19 @@ impl Eq for ByName {}
 pub(crate) struct Catalog {
     by_name: RwLock<HashSet<ByName, RandomState>>,
     by_id: RwLock<Vec<Arc<Subject>>>,
+    /// Beside the subjects, since a replay makes both and a checkpoint keeps both.
+    pub(crate) epochs: Epochs,
+    /// Offset as of which the groups stand, if the log of a replica may not have reached it yet.
+    pub(crate) state_end: AtomicU64,
 }
 
 impl Catalog {
+    /// See `state_end`; 0 if the log reaches it with `end`.
+    pub(crate) fn state_beyond(&self, end: u64) -> u64 {
+        let state_end = self.state_end.load(Ordering::Relaxed);
+        if end < state_end { state_end } else { 0 }
+    }
+
     #[inline]
     pub(crate) fn get(&self, name: &str) -> Option<Arc<Subject>> {
         self.by_name

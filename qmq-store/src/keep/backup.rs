@@ -94,6 +94,7 @@ impl Inner {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<BackupReport, Error> {
         self.check_open()?;
+        self.check_caught_up()?;
         check_finished(to)?;
         check_empty(to)?;
         let _held = self.hold_retention();
@@ -120,6 +121,8 @@ impl Inner {
             created_ms: self.options.clock.now_ms(),
             incarnation: self.log.incarnation() + 1,
             clean_end: None,
+            replica: false,
+            cut: None,
         };
         write_whole(to, UNFINISHED_FILE, &identity.encode())
             .and_then(|()| to.sync_names())

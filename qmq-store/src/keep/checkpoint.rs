@@ -7,7 +7,10 @@
 //! ```text
 //!  0 [u8;8] "QMQ-CKP\n"   8 u32 version   12 u32 crc of bytes 8..12 and 16..
 //! 16 u64 file length     24 u128 store id   40 u64 replay from   48 u64 synced end   56 u64 start of the log   64 u64 last record time
-//! 72 u32 incarnation     76 u32 count of sealed segments; each: u64 base, u64 end, u64 first and u64 last record time (ms)
+//! 72 u32 incarnation     76 u32 incarnation of the last record before `replay from`
+//! 80 u64 state end: of a replica that is not there yet, the offset as of which groups stand; else 0
+//! 88 u32 count of sealed segments; each: u64 base, u64 end, u64 first and u64 last record time (ms)
+//!    u32 count of epochs; each: u64 number, u64 offset of its record
 //!    u32 count of subjects; each: u16 length, name, u64 next sequence, u64 pull floor, u32 count of groups; each: see `consume::snapshot`
 //! ```
 
@@ -19,15 +22,18 @@ use super::files::write_whole;
 use crate::consume::{Group, Names};
 use crate::disk::{Access, Disk};
 use crate::error::Error;
+use crate::index::active::Subject;
 use crate::index::catalog::Catalog;
 use crate::log::Log;
+use crate::log::epochs::Epoch;
+use crate::log::role::Role;
 use crate::log::segment::numbered;
 
 /// Version of the checkpoint format.
 pub(crate) const CHECKPOINT_VERSION: u32 = 1;
 const MAGIC: [u8; 8] = *b"QMQ-CKP\n";
 const PREFIX: &str = "checkpoint-";
-const FIXED_LEN: usize = 76;
+const FIXED_LEN: usize = 88;
 /// Checkpoints kept: the newest, and the one before in case the newest is damaged.
 const KEPT: usize = 2;
 
@@ -40,7 +46,12 @@ pub(crate) struct Summary {
     pub(crate) start: u64,
     pub(crate) last_time_ms: u64,
     pub(crate) incarnation: u32,
+    /// Of the last record before `replay_from`.
+    pub(crate) last_incarnation: u32,
+    /// Beyond `replay_from` in a replica whose log has not reached the groups' state yet; else 0.
+    pub(crate) state_end: u64,
     pub(crate) sealed: Vec<SealedSegment>,
+    pub(crate) epochs: Vec<Epoch>,
 }
 
 /// A segment with its index file.
@@ -54,6 +65,8 @@ pub(crate) struct SealedSegment {
 
 /// Bytes of a [`SealedSegment`] in the file.
 const SEALED_LEN: usize = 32;
+/// Bytes of an [`Epoch`] in the file.
+const EPOCH_LEN: usize = 16;
 /// The least bytes of a subject in the file.
 const SUBJECT_LEN_MIN: usize = 2 + 8 + 8 + 4;
 
@@ -68,7 +81,7 @@ pub(crate) struct SubjectState {
 }
 
 /// Name of the checkpoint that replays from `offset`.
-fn checkpoint_name(offset: u64) -> String {
+pub(crate) fn checkpoint_name(offset: u64) -> String {
     format!("{PREFIX}{offset:020}")
 }
 
@@ -86,29 +99,15 @@ fn crc(bytes: &[u8]) -> u32 {
 
 /// Takes a checkpoint and returns the offset it replays from.
 pub(crate) fn take(log: &Log, catalog: &Catalog) -> Result<u64, Error> {
-    let replay_from = log.settled_end();
+    let (replay_from, last_time_ms, last_incarnation) = log.settled();
     let mut subjects = Vec::new();
-    let mut count: u32 = 0;
-    for subject in catalog.all() {
-        put_name(&mut subjects, &subject.name);
-        let next_at = subjects.len();
-        subjects.extend_from_slice(&[0; 8]);
-        let consumption = subject.consumption.lock();
-        subjects.extend_from_slice(&consumption.pull_floor.to_le_bytes());
-        subjects.extend_from_slice(&(consumption.groups.len() as u32).to_le_bytes());
-        for group in &consumption.groups {
-            group.encode(&mut subjects);
-        }
-        drop(consumption);
-        // Read after the groups, so that no group refers to a message that this subject does not have yet.
-        let next = subject.index.lock().next;
-        subjects[next_at..next_at + 8].copy_from_slice(&next.to_le_bytes());
-        count += 1;
-    }
+    // Read after the groups, so that no group refers to a message that this subject does not have yet.
+    encode_subjects(catalog, &|subject| subject.index.lock().next, &mut subjects);
+    let epochs = catalog.epochs.all();
     let referred = log.settled_end();
     log.sync_to(referred)?;
     let segments = log.segments();
-    let sealed: Vec<SealedSegment> = segments
+    let sealed = segments
         .iter()
         .take_while(|segment| segment.sealed().is_some())
         .filter_map(|segment| {
@@ -120,22 +119,77 @@ pub(crate) fn take(log: &Log, catalog: &Catalog) -> Result<u64, Error> {
             })
         })
         .collect();
-    let mut out = Vec::with_capacity(FIXED_LEN + sealed.len() * SEALED_LEN + subjects.len() + 8);
+    let summary = Summary {
+        store_id: log.store_id,
+        replay_from,
+        synced_end: log.commit.synced(),
+        start: log.start_offset(),
+        last_time_ms,
+        incarnation: log.incarnation(),
+        last_incarnation,
+        state_end: catalog.state_beyond(replay_from),
+        sealed,
+        epochs,
+    };
+    let out = encode(&summary, &subjects);
+    let name = checkpoint_name(replay_from);
+    let write = || {
+        // Index files that this checkpoint counts on must have durable names first.
+        log.sync_names()?;
+        write_whole(&*log.disk, &name, &out)?;
+        log.sync_names()?;
+        prune(&*log.disk, spared(log, &summary))
+    };
+    log.with_reserve(write)
+        .map_err(Error::io(format!("writing {name}")))?;
+    Ok(replay_from)
+}
+
+/// All subjects with their groups, each as of some moment while this runs; `next_of` is asked for the next sequence after the groups.
+pub(crate) fn encode_subjects(
+    catalog: &Catalog,
+    next_of: &dyn Fn(&Subject) -> u64,
+    out: &mut Vec<u8>,
+) {
+    let subjects = catalog.all();
+    out.extend_from_slice(&(subjects.len() as u32).to_le_bytes());
+    for subject in subjects {
+        put_name(out, &subject.name);
+        let next_at = out.len();
+        out.extend_from_slice(&[0; 8]);
+        let consumption = subject.consumption.lock();
+        out.extend_from_slice(&consumption.pull_floor.to_le_bytes());
+        out.extend_from_slice(&(consumption.groups.len() as u32).to_le_bytes());
+        for group in &consumption.groups {
+            group.encode(out);
+        }
+        drop(consumption);
+        let next = next_of(&subject);
+        out[next_at..next_at + 8].copy_from_slice(&next.to_le_bytes());
+    }
+}
+
+/// The bytes of a checkpoint.
+pub(crate) fn encode(summary: &Summary, subjects: &[u8]) -> Vec<u8> {
+    let lists = summary.sealed.len() * SEALED_LEN + summary.epochs.len() * EPOCH_LEN;
+    let mut out = Vec::with_capacity(FIXED_LEN + 8 + lists + subjects.len());
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&CHECKPOINT_VERSION.to_le_bytes());
     out.extend_from_slice(&[0; 12]);
-    out.extend_from_slice(&log.store_id.to_le_bytes());
+    out.extend_from_slice(&summary.store_id.to_le_bytes());
     for word in [
-        replay_from,
-        log.commit.synced(),
-        log.start_offset(),
-        log.last_time_ms(),
+        summary.replay_from,
+        summary.synced_end,
+        summary.start,
+        summary.last_time_ms,
     ] {
         out.extend_from_slice(&word.to_le_bytes());
     }
-    out.extend_from_slice(&log.incarnation().to_le_bytes());
-    out.extend_from_slice(&(sealed.len() as u32).to_le_bytes());
-    for segment in sealed {
+    out.extend_from_slice(&summary.incarnation.to_le_bytes());
+    out.extend_from_slice(&summary.last_incarnation.to_le_bytes());
+    out.extend_from_slice(&summary.state_end.to_le_bytes());
+    out.extend_from_slice(&(summary.sealed.len() as u32).to_le_bytes());
+    for segment in &summary.sealed {
         for word in [
             segment.base,
             segment.end,
@@ -145,23 +199,25 @@ pub(crate) fn take(log: &Log, catalog: &Catalog) -> Result<u64, Error> {
             out.extend_from_slice(&word.to_le_bytes());
         }
     }
-    out.extend_from_slice(&count.to_le_bytes());
-    out.append(&mut subjects);
+    out.extend_from_slice(&(summary.epochs.len() as u32).to_le_bytes());
+    for epoch in &summary.epochs {
+        out.extend_from_slice(&epoch.number.to_le_bytes());
+        out.extend_from_slice(&epoch.start.to_le_bytes());
+    }
+    out.extend_from_slice(subjects);
     let len = out.len() as u64;
     out[16..24].copy_from_slice(&len.to_le_bytes());
     finish(&mut out);
+    out
+}
 
-    let name = checkpoint_name(replay_from);
-    let write = || {
-        // Index files that this checkpoint counts on must have durable names first.
-        log.sync_names()?;
-        write_whole(&*log.disk, &name, &out)?;
-        log.sync_names()?;
-        prune(&*log.disk)
-    };
-    log.with_reserve(write)
-        .map_err(Error::io(format!("writing {name}")))?;
-    Ok(replay_from)
+/// Of a replica, and of a log with epochs: offset that a third checkpoint is to reach at most. The log may be cut back behind what slaves hold,
+/// but not before. While that is not known, the last epoch's begin is as good a guess as any.
+fn spared(log: &Log, summary: &Summary) -> Option<u64> {
+    let began = summary.epochs.last().map(|epoch| epoch.start);
+    let replicated = Some(log.commit.replicated()).filter(|&end| end > 0);
+    let replica = (log.role() != Role::Master).then_some(0);
+    replicated.or(began).or(replica)
 }
 
 fn finish(bytes: &mut [u8]) {
@@ -180,14 +236,29 @@ fn put_name(out: &mut Vec<u8>, name: &str) {
     out.extend_from_slice(name.as_bytes());
 }
 
-/// Removes all but the newest checkpoints.
-fn prune(disk: &dyn Disk) -> io::Result<()> {
+/// Removes all but the newest checkpoints, and of the others one that is all before `spared`, if that is given.
+fn prune(disk: &dyn Disk, spared: Option<u64>) -> io::Result<()> {
     let mut names = names(disk)?;
     names.truncate(names.len().saturating_sub(KEPT));
+    if let Some(end) = spared
+        && !names.is_empty()
+    {
+        let reaches = |name: &String| synced_end(disk, name).is_some_and(|synced| synced <= end);
+        // After an open it is not known yet what slaves hold: then the oldest.
+        names.remove(names.iter().rposition(reaches).unwrap_or(0));
+    }
     for name in names {
         disk.remove(&name)?;
     }
     Ok(())
+}
+
+/// Where the state in a checkpoint ends at the latest, as its header says.
+fn synced_end(disk: &dyn Disk, name: &str) -> Option<u64> {
+    let mut fixed = [0; FIXED_LEN];
+    let file = disk.open(name, Access::Read).ok()?;
+    file.read_at(&mut fixed, 0).ok()?;
+    take_u64(&mut &fixed[48..])
 }
 
 /// Names of all checkpoints, oldest first.
@@ -268,7 +339,10 @@ pub(crate) fn decode(bytes: &[u8], interner: &Names) -> Option<(Summary, Vec<Sub
         start: take_u64(&mut input)?,
         last_time_ms: take_u64(&mut input)?,
         incarnation: take_u32(&mut input)?,
+        last_incarnation: take_u32(&mut input)?,
+        state_end: take_u64(&mut input)?,
         sealed: Vec::new(),
+        epochs: Vec::new(),
     };
     let sealed = take_u32(&mut input)? as usize;
     if sealed > input.len() / SEALED_LEN {
@@ -281,6 +355,17 @@ pub(crate) fn decode(bytes: &[u8], interner: &Names) -> Option<(Summary, Vec<Sub
             end: take_u64(&mut input)?,
             first_time_ms: take_u64(&mut input)?,
             last_time_ms: take_u64(&mut input)?,
+        });
+    }
+    let epochs = take_u32(&mut input)? as usize;
+    if epochs > input.len() / EPOCH_LEN {
+        return None;
+    }
+    summary.epochs.reserve_exact(epochs);
+    for _ in 0..epochs {
+        summary.epochs.push(Epoch {
+            number: take_u64(&mut input)?,
+            start: take_u64(&mut input)?,
         });
     }
     let count = take_u32(&mut input)? as usize;

@@ -63,7 +63,7 @@ impl Damage {
         let body = |kind| Self::new(kind, file, header.offset, header.record_len());
         match header.kind {
             Kind::Message => body(DamageKind::MessageBody).of_message(subject, header.sequence),
-            Kind::Action | Kind::Batch => body(DamageKind::ActionBody),
+            Kind::Action | Kind::Batch | Kind::Epoch => body(DamageKind::ActionBody),
         }
     }
 

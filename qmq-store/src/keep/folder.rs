@@ -11,17 +11,21 @@ use crate::log::published::PUBLISHED_FILE;
 use crate::log::segment::{SEGMENT_HEADER_LEN, index_base, log_base};
 use crate::log::{RESERVE_FILES, SPARE_FILE};
 use crate::options::Options;
+use crate::replicate::lost::is_lost;
+use crate::replicate::promise::PROMISE_FILE;
 
 /// The identity of a backup until everything else of it is there.
 pub(crate) const UNFINISHED_FILE: &str = "store.unfinished";
 
 /// Whether a file of this name may stand beside a log.
-fn is_ours(name: &str) -> bool {
+pub(crate) fn is_ours(name: &str) -> bool {
     name == IDENTITY_FILE
         || name == UNFINISHED_FILE
         || name == PUBLISHED_FILE
         || name == SPARE_FILE
         || name == LOCK_FILE
+        || name == PROMISE_FILE
+        || is_lost(name)
         || RESERVE_FILES.contains(&name)
         || is_log(name)
         || index_base(name).is_some()
@@ -37,7 +41,10 @@ fn is_temporary(name: &str) -> bool {
     temporary_of(name).is_some_and(|whole| {
         whole == IDENTITY_FILE
             || whole == UNFINISHED_FILE
+            || whole == PROMISE_FILE
             || index_base(whole).is_some()
+            || log_base(whole).is_some()
+            || is_lost(whole)
             || is_checkpoint(whole)
     })
 }
@@ -132,7 +139,7 @@ fn not_readable(folder: &str, error: io::Error) -> OpenError {
     OpenError::io(format!("listing {folder}"))(error)
 }
 
-fn not_a_store(disk: &dyn Disk, found: &str) -> OpenError {
+pub(crate) fn not_a_store(disk: &dyn Disk, found: &str) -> OpenError {
     OpenError::NotAStore {
         folder: disk.describe(),
         found: found.to_owned(),

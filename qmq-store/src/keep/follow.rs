@@ -108,6 +108,8 @@ impl ReadOnlyStore {
             known_synced: clean_end.unwrap_or(0),
             until: until.unwrap_or(u64::MAX),
             writable: false,
+            own: !identity.replica,
+            cut: false,
         };
         let maps = Maps::new(
             Arc::clone(disk),

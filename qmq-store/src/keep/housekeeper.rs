@@ -108,13 +108,8 @@ fn one_step<T>(inner: &Inner, step: impl FnOnce(&Inner) -> T) -> T {
     let held = inner.housekeeping.lock();
     let outcome = step(inner);
     drop(held);
-    tell_synced(inner);
+    inner.tell_synced();
     outcome
-}
-
-fn tell_synced(inner: &Inner) {
-    inner.log.commit.run_ready();
-    inner.wake_visible();
 }
 
 /// Seals everything that waits.
@@ -130,7 +125,7 @@ pub(crate) fn seal(inner: &Inner) -> Result<(), Error> {
     };
     let outcome = seal_all(inner);
     drop(held);
-    tell_synced(inner);
+    inner.tell_synced();
     noted(inner, outcome.map_err(Error::io("sealing a segment")))
 }
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  0 [u8;8] "QMQ-STO\n"   8 u32 version   12 u32 crc of bytes 8..12 and 16..64
-//! 16 u128 store id       32 u64 created (ms)   40 u64 clean end, all ones while open   48 u32 incarnation   52..64 zero
+//! 16 u128 store id       32 u64 created (ms)   40 u64 clean end, all ones while open   48 u32 incarnation
+//! 52 u8 flags: 1 a replica, 2 the log is being cut   53..56 zero   56 u64 where it is being cut
 //! ```
 //!
 //! It is written whole at each open and each close: an open that does not find a clean end raises the incarnation, since a loss of power
@@ -30,7 +31,14 @@ pub(crate) struct Identity {
     pub(crate) incarnation: u32,
     /// End of the log at a clean close.
     pub(crate) clean_end: Option<u64>,
+    /// It follows a master, and takes no appends of its own.
+    pub(crate) replica: bool,
+    /// The log ends here, and the next open is to remove what lies behind.
+    pub(crate) cut: Option<u64>,
 }
+
+const REPLICA: u8 = 1;
+const CUT: u8 = 2;
 
 /// Whether the file can be an identity that was being written: as long as one at most, with its first bytes or nothing at all in it.
 pub(crate) fn is_begun(disk: &dyn Disk, name: &str) -> io::Result<bool> {
@@ -53,6 +61,8 @@ impl Identity {
         out[32..40].copy_from_slice(&self.created_ms.to_le_bytes());
         out[40..48].copy_from_slice(&self.clean_end.unwrap_or(u64::MAX).to_le_bytes());
         out[48..52].copy_from_slice(&self.incarnation.to_le_bytes());
+        out[52] = if self.replica { REPLICA } else { 0 } | if self.cut.is_some() { CUT } else { 0 };
+        out[56..64].copy_from_slice(&self.cut.unwrap_or(0).to_le_bytes());
         let crc = header_crc(&out);
         out[12..16].copy_from_slice(&crc.to_le_bytes());
         out
@@ -60,24 +70,29 @@ impl Identity {
 
     /// Reads the folder's identity; `None` if there is none.
     pub(crate) fn read(disk: &dyn Disk) -> Result<Option<Self>, OpenError> {
-        let file = match disk.open(IDENTITY_FILE, Access::Read) {
+        Self::read_from(disk, IDENTITY_FILE)
+    }
+
+    /// As [`Self::read`], from a file of this name.
+    pub(crate) fn read_from(disk: &dyn Disk, name: &str) -> Result<Option<Self>, OpenError> {
+        let file = match disk.open(name, Access::Read) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(OpenError::io(format!("opening {IDENTITY_FILE}"))(error)),
+            Err(error) => return Err(OpenError::io(format!("opening {name}"))(error)),
         };
         let damaged = |reason| OpenError::DamagedIdentity {
-            file: format!("{}/{IDENTITY_FILE}", disk.describe()),
+            file: format!("{}/{name}", disk.describe()),
             reason,
         };
         let len = file
             .len()
-            .map_err(OpenError::io(format!("reading {IDENTITY_FILE}")))?;
+            .map_err(OpenError::io(format!("reading {name}")))?;
         if len < LEN as u64 {
             return Err(damaged("too short"));
         }
         let mut bytes = [0; LEN];
         file.read_at(&mut bytes, 0)
-            .map_err(OpenError::io(format!("reading {IDENTITY_FILE}")))?;
+            .map_err(OpenError::io(format!("reading {name}")))?;
         if bytes[..8] != MAGIC {
             return Err(damaged("its first bytes are not a store's"));
         }
@@ -87,7 +102,7 @@ impl Identity {
         let version = u32_at(&bytes, 8);
         if version > STORE_VERSION {
             return Err(OpenError::NewerVersion {
-                file: format!("{}/{IDENTITY_FILE}", disk.describe()),
+                file: format!("{}/{name}", disk.describe()),
                 found: version,
                 known: STORE_VERSION,
             });
@@ -97,6 +112,8 @@ impl Identity {
             created_ms: u64_at(&bytes, 32),
             clean_end: Some(u64_at(&bytes, 40)).filter(|&end| end != u64::MAX),
             incarnation: u32_at(&bytes, 48),
+            replica: bytes[52] & REPLICA != 0,
+            cut: (bytes[52] & CUT != 0).then(|| u64_at(&bytes, 56)),
         }))
     }
 

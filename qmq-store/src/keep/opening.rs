@@ -20,9 +20,11 @@ use crate::consume::later::Later;
 use crate::disk::{Access, Disk, Maps};
 use crate::error::{Error, OpenError, is_full};
 use crate::log::published::{self, PUBLISHED_FILE};
+use crate::log::role::Role;
 use crate::log::segment::SEGMENT_HEADER_LEN;
 use crate::log::{Log, LogStart, SealJob};
 use crate::options::Options;
+use crate::replicate::{cutting, promise};
 use crate::store::Inner;
 
 /// A log that has more than this in its active segment at a clean close is sealed, so that the next open does not read it.
@@ -54,19 +56,41 @@ pub(crate) fn not_writable(folder: &str, error: io::Error) -> OpenError {
     }
 }
 
-pub(crate) fn open(disk: &Arc<dyn Disk>, options: Options) -> Result<Inner, OpenError> {
+/// As what a store is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OpenAs {
+    Master,
+    Replica,
+    /// Whatever it was.
+    Before,
+}
+
+/// Opens the store on `disk`. `lock`: the folder's, if the caller has it already.
+pub(crate) fn open(
+    disk: &Arc<dyn Disk>,
+    options: Options,
+    open_as: OpenAs,
+    lock: Option<FolderLock>,
+) -> Result<Inner, OpenError> {
     options.check()?;
     check_folder(&**disk)?;
     // A newer format is refused before the lock file is touched.
     Identity::read(&**disk)?;
-    let lock = disk.lock().map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => OpenError::Locked {
-            folder: disk.describe(),
-        },
-        _ => not_writable(&disk.describe(), error),
-    })?;
+    let lock = match lock {
+        Some(lock) => lock,
+        None => lock_folder(&**disk)?,
+    };
     let found = Identity::read(&**disk)?;
     let mut identity = identity_of(&options, found);
+    if identity.replica && open_as == OpenAs::Master {
+        return Err(OpenError::Replica {
+            folder: disk.describe(),
+        });
+    }
+    let promised = promise::read(&**disk, identity.store_id)?;
+    if let Some(end) = identity.cut {
+        cutting::finish(&**disk, identity.store_id, end)?;
+    }
     let (clean_end, known_synced) = believed(&**disk, &identity)?;
     let maps = Maps::new(
         Arc::clone(disk),
@@ -77,6 +101,8 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, options: Options) -> Result<Inner, Open
         known_synced,
         until: clean_end.unwrap_or(u64::MAX),
         writable: true,
+        own: !identity.replica,
+        cut: identity.cut.is_some(),
     };
     let mut recovered = recover(&**disk, &maps, identity.store_id, extent)?;
     // The checkpoint may have proved the same as what is published.
@@ -88,6 +114,7 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, options: Options) -> Result<Inner, Open
         // A loss of power may have taken back what consumers have seen: nothing that they hold may settle other messages.
         identity.incarnation += 1;
     }
+    identity.replica |= open_as == OpenAs::Replica;
     // The store is open, and durably says so, before anything is appended. What the recovery has removed before, an open that starts over
     // would remove again.
     identity.clean_end = None;
@@ -140,7 +167,7 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, options: Options) -> Result<Inner, Open
             }
         }
     }
-    Ok(Inner {
+    let inner = Inner {
         log,
         catalog: recovered.catalog,
         names: recovered.names,
@@ -154,9 +181,34 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, options: Options) -> Result<Inner, Open
         failures: Mutex::default(),
         housekeeping: Mutex::new(()),
         closed: AtomicBool::new(false),
-        lock: Mutex::new(Some(FolderLock { _held: lock })),
+        promised: Mutex::new(promised),
+        lock: Mutex::new(Some(lock)),
         options,
-    })
+    };
+    if identity.cut.take().is_some() {
+        // From here on no older checkpoint is needed; only then is the cut over.
+        housekeeper::checkpoint(&inner)
+            .and_then(|()| {
+                identity
+                    .write(&*inner.log.disk)
+                    .map_err(Error::io("writing the identity"))
+            })
+            .map_err(|error| OpenError::Io {
+                doing: "finishing a cut of the log".to_owned(),
+                source: Arc::new(io::Error::other(error)),
+            })?;
+    }
+    Ok(inner)
+}
+
+pub(crate) fn lock_folder(disk: &dyn Disk) -> Result<FolderLock, OpenError> {
+    let lock = disk.lock().map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => OpenError::Locked {
+            folder: disk.describe(),
+        },
+        _ => not_writable(&disk.describe(), error),
+    })?;
+    Ok(FolderLock { _held: lock })
 }
 
 /// The clean end, unless more was synced since: then the identity is an older one that was put back. And how far the log is known to be synced.
@@ -164,9 +216,13 @@ fn believed(disk: &dyn Disk, identity: &Identity) -> Result<(Option<u64>, u64), 
     let published =
         published::read(disk, identity.store_id).map_err(OpenError::unreadable(PUBLISHED_FILE))?;
     let synced = published.map_or(0, |end| end.synced);
-    Ok(match identity.clean_end {
-        Some(end) if end < synced => (None, synced),
-        clean_end => (clean_end, clean_end.unwrap_or(0)),
+    Ok(match (identity.clean_end, identity.cut) {
+        // All that the cut has left was synced before.
+        (_, Some(end)) => (None, end),
+        (Some(end), None) if end < synced => (None, synced),
+        // A replica's own records of what it has synced are few.
+        (None, None) if identity.replica => (None, synced),
+        (clean_end, None) => (clean_end, clean_end.unwrap_or(0)),
     })
 }
 
@@ -177,6 +233,8 @@ fn identity_of(options: &Options, found: Option<Identity>) -> Identity {
         created_ms: options.clock.now_ms(),
         incarnation: 1,
         clean_end: Some(0),
+        replica: false,
+        cut: None,
     })
 }
 
@@ -239,12 +297,18 @@ fn log_start(
     Ok(LogStart {
         store_id: identity.store_id,
         incarnation: identity.incarnation,
+        role: if identity.replica {
+            Role::Replica
+        } else {
+            Role::Master
+        },
         touched: active
             .and_then(|base| recovered.touched.remove(&base))
             .unwrap_or_default(),
         segments: std::mem::take(&mut recovered.segments),
         end: recovered.end,
         last_time_ms: recovered.last_time_ms,
+        last_incarnation: recovered.last_incarnation,
         subjects,
         sealing,
     })
@@ -263,16 +327,12 @@ pub(crate) fn close(inner: &Inner) -> Result<(), Error> {
     }
     housekeeper::seal_all(inner).map_err(Error::io("sealing a segment"))?;
     housekeeper::checkpoint(inner)?;
-    let identity = Identity {
-        store_id: inner.log.store_id,
-        created_ms: inner.created_ms,
-        incarnation: inner.log.incarnation(),
-        clean_end: Some(end),
-    };
     inner
         .log
         .remove_spare()
         .map_err(Error::io("removing the spare segment"))?;
+    let mut identity = inner.identity();
+    identity.clean_end = Some(end);
     identity
         .write(&*inner.log.disk)
         .map_err(Error::io("writing the identity"))?;

@@ -64,6 +64,8 @@ pub(crate) struct Recovered {
     /// The highest that wrote any of it.
     pub(crate) incarnation: u32,
     pub(crate) last_time_ms: u64,
+    /// Of the last record.
+    pub(crate) last_incarnation: u32,
     pub(crate) report: OpenReport,
 }
 
@@ -73,6 +75,10 @@ pub(crate) struct Extent {
     pub(crate) known_synced: u64,
     pub(crate) until: u64,
     pub(crate) writable: bool,
+    /// Records were written by this store itself, so the synced ends in them are its own. Those in a replica's are its master's.
+    pub(crate) own: bool,
+    /// The log has just been cut: older checkpoints may be all that is left.
+    pub(crate) cut: bool,
 }
 
 struct Recovery<'a> {
@@ -92,6 +98,8 @@ struct Recovery<'a> {
     synced: u64,
     /// Of the last good record; it never goes back.
     incarnation: u32,
+    /// The checkpoint may be older than the newest: what is missing at the front may have been retired after it.
+    older: bool,
     /// A bad record has been met and the rest of the log has been searched for higher synced ends.
     searched: bool,
     lost_tail: bool,
@@ -119,6 +127,7 @@ pub(crate) fn recover(
         touched: BTreeMap::new(),
         synced: extent.known_synced,
         incarnation: 0,
+        older: false,
         searched: false,
         lost_tail: false,
         last_time_ms: 0,
@@ -143,6 +152,7 @@ pub(crate) fn recover(
         lost_tail: recovery.lost_tail,
         incarnation: recovery.incarnation.max(recovery.summary.incarnation),
         last_time_ms: recovery.last_time_ms,
+        last_incarnation: recovery.incarnation.max(recovery.summary.last_incarnation),
         report: recovery.report,
     })
 }

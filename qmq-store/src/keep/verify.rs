@@ -119,7 +119,7 @@ fn verify_segment(
                             header.record_len(),
                         ));
                     }
-                    Kind::Action | Kind::Batch => {}
+                    Kind::Action | Kind::Batch | Kind::Epoch => {}
                 }
             }
             Found::BadBody { header, subject } => {

@@ -36,7 +36,20 @@ struct State {
     callbacks_added: u64,
     /// Somebody wants the flusher to sync now.
     flush_asked: bool,
+    /// Nothing replicates any more, since the store was demoted.
+    demoted: bool,
     stop: bool,
+}
+
+impl State {
+    /// Why nothing will be replicated.
+    fn not_replicated(&self) -> Error {
+        if self.demoted {
+            Error::Demoted
+        } else {
+            Error::NotReplicated
+        }
+    }
 }
 
 /// See the module.
@@ -225,7 +238,7 @@ impl Commit {
         let refusal = self
             .check()
             .err()
-            .or((!possible).then_some(Error::NotReplicated))
+            .or((!possible).then(|| state.not_replicated()))
             .or(state.stop.then_some(Error::Closed));
         if reached || refusal.is_some() || durability == Durability::Buffered {
             drop(state);
@@ -257,23 +270,36 @@ impl Commit {
     /// The replicator has brought slaves up to `end`.
     pub(crate) fn advance_replicated(&self, end: u64) {
         self.has_replicator.store(true, Ordering::Release);
-        let end = end.min(self.written());
+        // A slave that is ahead has another history: what it says is about no byte of this log.
+        let end = if end <= self.written() { end } else { 0 };
         self.replicated.fetch_max(end, Ordering::AcqRel);
         let mut state = self.lock();
-        let ready = take_ready(&mut state.on_replicated, end);
+        let ready = take_ready(&mut state.on_replicated, self.replicated());
         self.changed.notify_all();
         drop(state);
         run(ready, &Ok(()));
     }
 
+    /// Nobody replicates the log any more; who waits for it is told so. What slaves hold they hold: the mark stays.
+    pub(crate) fn end_replication(&self, demoted: bool) {
+        self.has_replicator.store(false, Ordering::Release);
+        let mut state = self.lock();
+        state.demoted = demoted;
+        let left = take_ready(&mut state.on_replicated, u64::MAX);
+        let refusal = state.not_replicated();
+        self.changed.notify_all();
+        drop(state);
+        run(left, &Err(refusal));
+    }
+
     /// Returns once `end` is replicated.
     pub(crate) fn wait_replicated(&self, end: u64, timeout: Duration) -> Result<(), Error> {
-        if !self.has_replicator.load(Ordering::Acquire) {
-            return Err(Error::NotReplicated);
-        }
         let deadline = Instant::now() + timeout;
         let mut state = self.lock();
         while self.replicated() < end {
+            if !self.has_replicator.load(Ordering::Acquire) {
+                return Err(state.not_replicated());
+            }
             self.check()?;
             if state.stop {
                 return Err(Error::Closed);

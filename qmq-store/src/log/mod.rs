@@ -4,10 +4,13 @@ mod ahead;
 mod bell;
 pub(crate) mod commit;
 mod dirty;
+pub(crate) mod epochs;
 mod list;
 pub(crate) mod published;
+mod raw;
 pub(crate) mod record;
 mod reserve;
+pub(crate) mod role;
 pub(crate) mod scan;
 pub(crate) mod segment;
 mod spare;
@@ -17,7 +20,7 @@ pub(crate) mod writer;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 pub(crate) use list::SealJob;
 use parking_lot::{Mutex, RwLock};
@@ -30,6 +33,7 @@ use crate::options::Options;
 use bell::Bell;
 use commit::Commit;
 use dirty::Dirty;
+use role::Role;
 use segment::{ActiveFile, SEGMENT_HEADER_LEN, Segment, log_name};
 use spare::Spare;
 use writer::Writer;
@@ -55,15 +59,20 @@ pub(crate) struct Log {
     syncs: AtomicU64,
     reserve: Mutex<Vec<&'static str>>,
     pub(crate) housekeeping: Bell,
+    role: AtomicU8,
+    /// Held while replicated bytes are written and their actions applied.
+    pub(crate) taking: Mutex<()>,
 }
 
 /// What recovery found, and the log starts from.
 pub(crate) struct LogStart {
     pub(crate) store_id: u128,
     pub(crate) incarnation: u32,
+    pub(crate) role: Role,
     pub(crate) segments: Vec<Arc<Segment>>,
     pub(crate) end: u64,
     pub(crate) last_time_ms: u64,
+    pub(crate) last_incarnation: u32,
     pub(crate) touched: Vec<u32>,
     pub(crate) subjects: u32,
     pub(crate) sealing: Vec<SealJob>,
@@ -133,6 +142,7 @@ impl Log {
             end: start.end,
             limit,
             last_time_ms: start.last_time_ms,
+            last_incarnation: start.last_incarnation,
             on_reserve: false,
             closed: false,
             touched: start.touched,
@@ -160,6 +170,8 @@ impl Log {
             syncs: AtomicU64::new(0),
             reserve: Mutex::new(Vec::new()),
             housekeeping: Bell::default(),
+            role: AtomicU8::new(start.role as u8),
+            taking: Mutex::new(()),
         };
         log.commit.start_at(start.end);
         {
@@ -175,13 +187,34 @@ impl Log {
         self.incarnation.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn last_time_ms(&self) -> u64 {
-        self.writer.lock().last_time_ms
+    /// Only while no append can be under way: before a master takes its first.
+    pub(crate) fn set_incarnation(&self, incarnation: u32) {
+        self.incarnation.store(incarnation, Ordering::Relaxed);
+    }
+
+    /// The end that is written, and record time and incarnation of the last record before it.
+    pub(crate) fn last(&self) -> (u64, u64, u32) {
+        let writer = self.writer.lock();
+        (writer.end, writer.last_time_ms, writer.last_incarnation)
+    }
+
+    /// As [`Log::last`]. Everything before it is applied, or will be
+    /// by somebody who holds the lock of the subject that it is about.
+    pub(crate) fn settled(&self) -> (u64, u64, u32) {
+        let _taken = self.taking.lock();
+        self.last()
     }
 
     /// The end that is written, after whoever is appending has finished.
     pub(crate) fn settled_end(&self) -> u64 {
         self.writer.lock().end
+    }
+
+    /// Publishes what is synced by now. A master does so with each record; a replica's records say nothing of its own syncs.
+    pub(crate) fn publish_synced(&self) {
+        let mut writer = self.writer.lock();
+        let (end, synced) = (writer.end, self.commit.synced());
+        writer.publisher.publish(end, synced, self.incarnation());
     }
 
     /// Takes no more appends, from whoever is waiting for the append lock either. Returns the end of the log.

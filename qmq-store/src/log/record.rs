@@ -3,11 +3,11 @@
 //! ```text
 //!  0 u32 header_crc    CRC-32 of bytes 4..header_len
 //!  4 u16 magic         0x514D
-//!  6 u8  kind          1 message, 2 action, 3 batch
+//!  6 u8  kind          1 message, 2 action, 3 batch, 4 epoch
 //!  7 u8  flags         bit 0: inside a batch
 //!  8 u64 offset        the record's own place in the log
 //! 16 u64 synced_end    how far the log was known to be synced when this was written
-//! 24 u64 sequence      message: position in its subject; batch: number of records inside; action: 0
+//! 24 u64 sequence      message: position in its subject; batch: number of records inside; epoch: its number; action: 0
 //! 32 u64 time_ms       record time, never decreasing along the log
 //! 40 u32 incarnation
 //! 44 u32 body_len      batch: bytes of all records inside
@@ -35,6 +35,8 @@ pub(crate) enum Kind {
     Message = 1,
     Action = 2,
     Batch = 3,
+    /// A master's term begins: its number is the sequence, and there is no subject and no body.
+    Epoch = 4,
 }
 
 /// The fixed part of a header, decoded.
@@ -64,7 +66,7 @@ impl Header {
     pub(crate) fn record_len(&self) -> u64 {
         match self.kind {
             Kind::Batch => u64::from(self.header_len),
-            Kind::Message | Kind::Action => {
+            Kind::Message | Kind::Action | Kind::Epoch => {
                 align(u64::from(self.header_len) + u64::from(self.body_len))
             }
         }
@@ -80,7 +82,7 @@ impl Header {
     pub(crate) fn frame_len(&self) -> u64 {
         match self.kind {
             Kind::Batch => u64::from(self.header_len) + u64::from(self.body_len),
-            Kind::Message | Kind::Action => self.record_len(),
+            Kind::Message | Kind::Action | Kind::Epoch => self.record_len(),
         }
     }
 
@@ -96,6 +98,7 @@ impl Header {
             1 => Kind::Message,
             2 => Kind::Action,
             3 => Kind::Batch,
+            4 => Kind::Epoch,
             _ => return None,
         };
         let header_len = u16_at(fixed, 52);
@@ -277,7 +280,7 @@ impl<'a> Record<'a> {
         let subject_end = HEADER_LEN + usize::from(header.subject_len);
         let body = match header.kind {
             Kind::Batch => &[],
-            Kind::Message | Kind::Action => {
+            Kind::Message | Kind::Action | Kind::Epoch => {
                 bytes.get(body_at..body_at + header.body_len as usize)?
             }
         };

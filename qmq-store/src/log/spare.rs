@@ -39,8 +39,12 @@ impl Spare {
 }
 
 impl Log {
-    /// A segment's file under the name `name`: the spare if it is ready, else a new one.
-    pub(super) fn new_segment_file(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+    /// A segment's file under the name `name`, with room for a unit of `len` bytes: the spare if it is ready, else a new one. What a master with
+    /// larger segments wrote gets a segment of its own size.
+    pub(super) fn new_segment_file(&self, name: &str, len: u64) -> io::Result<Arc<dyn DiskFile>> {
+        if len > self.segment_bytes {
+            return self.disk.create(name, SEGMENT_HEADER_LEN + len);
+        }
         if self.take_spare() {
             let file = self.disk.open(SPARE_FILE, Access::Write)?;
             self.disk.rename(SPARE_FILE, name)?;

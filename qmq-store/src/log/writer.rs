@@ -38,6 +38,8 @@ pub(crate) struct Writer {
     /// Where the active segment's blocks end.
     pub(super) limit: u64,
     pub(super) last_time_ms: u64,
+    /// Of the last record.
+    pub(super) last_incarnation: u32,
     /// The active segment is one of the reserve's: no messages.
     pub(super) on_reserve: bool,
     /// The store closes: what came later would be behind the end that the close has noted.
@@ -101,9 +103,11 @@ pub(crate) const BATCH_OVERHEAD: u64 = HEADER_LEN as u64;
 /// The append lock, held, with room in the active segment.
 #[derive(Debug)]
 pub(crate) struct Appender<'a> {
-    log: &'a Log,
-    writer: MutexGuard<'a, Writer>,
-    time_ms: u64,
+    pub(super) log: &'a Log,
+    pub(super) writer: MutexGuard<'a, Writer>,
+    /// Of the records that are put.
+    pub(super) time_ms: u64,
+    pub(super) incarnation: u32,
     batch: Option<BatchMark>,
 }
 
@@ -111,7 +115,28 @@ impl Log {
     /// Takes the append lock and makes sure that `len` bytes fit into the active segment.
     #[inline]
     pub(crate) fn lock(&self, len: u64, purpose: Purpose) -> Result<Appender<'_>, Error> {
-        let mut writer = self.writer.lock();
+        let writer = self.writer.lock();
+        // Under the lock, so that a demotion knows when the last append is through.
+        self.check_master()?;
+        self.make_room(writer, len, purpose)
+    }
+
+    /// As [`Log::lock`], for who replicates, or begins an epoch: whether or not this is a master.
+    pub(crate) fn lock_as_replicator(
+        &self,
+        len: u64,
+        purpose: Purpose,
+    ) -> Result<Appender<'_>, Error> {
+        self.make_room(self.writer.lock(), len, purpose)
+    }
+
+    #[inline]
+    fn make_room<'a>(
+        &'a self,
+        mut writer: MutexGuard<'a, Writer>,
+        len: u64,
+        purpose: Purpose,
+    ) -> Result<Appender<'a>, Error> {
         self.commit.check()?;
         if writer.closed {
             return Err(Error::Closed);
@@ -123,18 +148,23 @@ impl Log {
             return Err(Error::DiskFull { what: "message" });
         }
         let time_ms = self.clock.now_ms().max(writer.last_time_ms);
-        writer.last_time_ms = time_ms;
         Ok(Appender {
             log: self,
             writer,
             time_ms,
+            incarnation: self.incarnation(),
             batch: None,
         })
     }
 
     #[cold]
-    fn rotate(&self, writer: &mut Writer, len: u64, purpose: Purpose) -> Result<(), Error> {
-        if len > self.segment_bytes {
+    pub(super) fn rotate(
+        &self,
+        writer: &mut Writer,
+        len: u64,
+        purpose: Purpose,
+    ) -> Result<(), Error> {
+        if len > self.segment_bytes && self.check_master().is_ok() {
             return Err(Error::RecordTooLarge {
                 bytes: len,
                 max: self.segment_bytes,
@@ -142,7 +172,7 @@ impl Log {
         }
         let base = writer.end;
         let name = log_name(base);
-        let (file, on_reserve) = match self.new_segment_file(&name) {
+        let (file, on_reserve) = match self.new_segment_file(&name, len) {
             Ok(file) => (file, false),
             Err(error) if is_full(&error) && purpose == Purpose::Action => (
                 self.take_reserve(&name)?
@@ -267,7 +297,7 @@ impl Appender<'_> {
             synced_end: self.log.commit.synced(),
             sequence: part.sequence,
             time_ms: self.time_ms,
-            incarnation: self.log.incarnation(),
+            incarnation: self.incarnation,
             body_len: part.body.len() as u32,
             body_crc: part.body_crc,
             header_len: header_len as u16,
@@ -331,7 +361,7 @@ impl Appender<'_> {
             synced_end: self.log.commit.synced(),
             sequence: batch.count,
             time_ms: self.time_ms,
-            incarnation: self.log.incarnation(),
+            incarnation: self.incarnation,
             body_len: (writer.end - batch.start - BATCH_OVERHEAD) as u32,
             body_crc: crc32fast::hash(&batch.checksums),
             header_len: HEADER_LEN as u16,
@@ -363,6 +393,8 @@ impl Appender<'_> {
         self.finish_batch()?;
         let writer = &mut *self.writer;
         let end = writer.end;
+        writer.last_time_ms = self.time_ms;
+        writer.last_incarnation = self.incarnation;
         writer.segment.note_time(self.time_ms);
         writer.segment.publish(end);
         self.log.commit.publish_written(end);

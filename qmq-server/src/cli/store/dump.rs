@@ -20,6 +20,7 @@ body that does not fit its checksum, is a line like any other.
 Examples:
   qmq store dump --dir data | head
   qmq store dump --dir data --from 1048576 --to 2097152
+  qmq store dump --dir data --lost lost-00000000000000065536-00000000000000131072
   qmq store dump --dir data --json | jq 'select(.kind == \"garbage\")'";
 
 /// Arguments of `qmq store dump`.
@@ -35,6 +36,9 @@ pub(crate) struct Args {
     /// Offset in the log to end before [default: the end]
     #[arg(long, value_name = "OFFSET")]
     to: Option<u64>,
+    /// A file in the folder with what was cut off a replica's log (lost-...), in place of the log
+    #[arg(long, value_name = "FILE")]
+    lost: Option<String>,
     /// Print JSON, one object a line, with whole bodies
     #[arg(long)]
     json: bool,
@@ -62,14 +66,21 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut out = Output::new();
     let mut printed = Ok(());
     let to = args.to.unwrap_or(u64::MAX);
-    let dumped = offline::dump(dir, args.from, to, &mut |record| {
+    let mut print = |record: &Dumped<'_>| {
+        if record.offset < args.from || record.offset >= to {
+            return true;
+        }
         printed = if args.json {
             out.json(&line(record))
         } else {
             out.line(text(record))
         };
         printed.is_ok()
-    });
+    };
+    let dumped = match &args.lost {
+        Some(file) => offline::dump_lost(dir, file, &mut print),
+        None => offline::dump(dir, args.from, to, &mut print),
+    };
     printed?;
     dumped.map_err(|e| {
         Failure::of(
@@ -86,6 +97,7 @@ fn name(kind: DumpedKind) -> &'static str {
         DumpedKind::Message => "message",
         DumpedKind::Action => "action",
         DumpedKind::Batch => "batch",
+        DumpedKind::Epoch => "epoch",
         DumpedKind::BadBody => "bad_body",
         DumpedKind::Garbage => "garbage",
         _ => "unknown",

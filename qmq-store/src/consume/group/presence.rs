@@ -64,6 +64,17 @@ impl Group {
         }
     }
 
+    /// As [`Self::touch_all`], and all have come back: what they hold was given to them by another store, or by this one before it took
+    /// another's log.
+    pub(crate) fn start_over(&mut self, now_ms: u64) {
+        for member in &mut self.members {
+            member.seen = now_ms << 1;
+            if let Some(log) = &mut member.pull_log {
+                log.resent = 0;
+            }
+        }
+    }
+
     /// Members that hold messages and were not heard of for more than `lease_ms`.
     pub(crate) fn expired(&self, now_ms: u64, lease_ms: u64) -> Vec<Arc<str>> {
         self.silent(now_ms, lease_ms, true)

@@ -17,7 +17,7 @@ use crate::records::Records;
 pub(crate) struct Replay<'a> {
     pub(crate) catalog: &'a Catalog,
     pub(crate) names: &'a Names,
-    /// Actions that end at or below this are in the checkpoint.
+    /// Actions that end at or below this are in the checkpoint, or in the snapshot that a replica was made from.
     pub(crate) replay_from: u64,
     pub(crate) records: u64,
     pub(crate) last_time_ms: u64,
@@ -32,7 +32,7 @@ impl<'a> Replay<'a> {
         Self {
             catalog,
             names,
-            replay_from,
+            replay_from: replay_from.max(catalog.state_end.load(Ordering::Relaxed)),
             records: 0,
             last_time_ms: 0,
             after_damage: None,
@@ -40,7 +40,8 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn subject(&mut self, name: &str) -> Arc<Subject> {
+    /// The subject of that name; its number is given here, so this is called in the order of the log.
+    pub(crate) fn subject(&mut self, name: &str) -> Arc<Subject> {
         if let Some(last) = self.last.as_ref().filter(|last| &*last.name == name) {
             return Arc::clone(last);
         }
@@ -65,18 +66,20 @@ impl<'a> Replay<'a> {
         match header.kind {
             Kind::Batch => Ok(()),
             Kind::Message => self.message(segment, header, record.subject, touched),
-            Kind::Action => {
-                let end = header.offset + header.record_len();
-                let action =
-                    Action::decode(record.body).map_err(|_| "an action that cannot be decoded")?;
-                let subject = self.subject(record.subject);
-                if end > self.replay_from {
-                    self.return_gap(&subject, &action, end);
-                    subject.consumption.lock().apply(&action, end, self.names);
-                }
-                Ok(())
-            }
+            Kind::Action => self.action(record),
+            Kind::Epoch => self.catalog.epochs.note(header.sequence, header.offset),
         }
+    }
+
+    pub(crate) fn action(&mut self, record: &Record<'_>) -> Result<(), &'static str> {
+        let end = record.header.offset + record.header.record_len();
+        let action = Action::decode(record.body).map_err(|_| "an action that cannot be decoded")?;
+        let subject = self.subject(record.subject);
+        if end > self.replay_from {
+            self.return_gap(&subject, &action, end);
+            subject.consumption.lock().apply(&action, end, self.names);
+        }
+        Ok(())
     }
 
     /// What a pull handed out whose record is damaged was given to nobody that is still known: it goes to the group again.

@@ -50,6 +50,8 @@ impl Recovery<'_> {
         }
         self.synced = self.synced.max(summary.synced_end);
         self.last_time_ms = summary.last_time_ms;
+        self.catalog.epochs.adopt(summary.epochs.clone());
+        self.catalog.state_end = summary.state_end.into();
         self.summary = summary;
     }
 
@@ -88,8 +90,8 @@ impl Recovery<'_> {
             .filter(|&base| base < self.extent.until || base == 0)
             .collect();
         let mut bases: Vec<u64> = bases.into_iter().collect();
-        if !self.report.damages.is_empty() {
-            // A checkpoint older than the newest: what is missing at the front was retired after it.
+        self.older = !self.report.damages.is_empty() || self.extent.cut;
+        if self.older {
             let retired = bases
                 .iter()
                 .take_while(|base| !files.contains_key(base))

@@ -24,6 +24,11 @@ impl Recovery<'_> {
             .segments
             .first()
             .is_none_or(|segment| segment.base == 0);
+        // Of a replica whose log has not reached its groups' state, these are ahead of it.
+        let ahead = self.catalog.state_beyond(end) > 0;
+        if !ahead {
+            self.catalog.epochs.clamp(end);
+        }
         for subject in self.catalog.all() {
             let mut index = subject.index.lock();
             if lost {
@@ -42,6 +47,9 @@ impl Recovery<'_> {
             }
             let next = index.next;
             drop(index);
+            if ahead {
+                continue;
+            }
             for group in &mut subject.consumption.lock().groups {
                 group.clamp(next, end);
             }

@@ -8,7 +8,7 @@ use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::keep::damage::{Damage, DamageKind};
 use crate::keep::files::{SegmentBytes, read_segment};
-use crate::log::record::Kind;
+use crate::log::record::{Header, Kind};
 use crate::log::scan::{Found, Scan};
 use crate::log::segment::{Segment, log_name};
 
@@ -18,7 +18,7 @@ impl Recovery<'_> {
         let mut end = self.segments[..first]
             .last()
             .and_then(|segment| segment.end())
-            .unwrap_or(self.summary.start);
+            .unwrap_or(self.start());
         for at in first..self.segments.len() {
             let segment = Arc::clone(&self.segments[at]);
             if segment.base > end {
@@ -48,6 +48,16 @@ impl Recovery<'_> {
         Ok(end.max(synced))
     }
 
+    /// Where the log begins, if nothing of it is sealed.
+    fn start(&self) -> u64 {
+        let first = self.segments.first().map_or(0, |segment| segment.base);
+        if self.older && first > self.summary.start && first <= self.summary.replay_from {
+            first
+        } else {
+            self.summary.start
+        }
+    }
+
     /// The log goes on where it is known to have been synced to: what lies between is a finished segment that is damaged, like any other, and its
     /// offsets are nobody else's.
     fn lose(&mut self, end: u64, synced: u64) {
@@ -65,6 +75,13 @@ impl Recovery<'_> {
             self.report.damages.push(lost);
         }
         self.lost_tail = true;
+    }
+
+    /// A good record says how far its writer had synced.
+    fn note_synced(&mut self, header: &Header) {
+        if self.extent.own {
+            self.synced = self.synced.max(header.synced_end);
+        }
     }
 
     fn note_unreadable(
@@ -121,7 +138,7 @@ impl Recovery<'_> {
                 ),
                 Found::Record { record, batch_ok } => {
                     self.incarnation = record.header.incarnation;
-                    self.synced = self.synced.max(record.header.synced_end);
+                    self.note_synced(&record.header);
                     if *batch_ok {
                         if replay.after_damage.is_none() && !self.report.damages.is_empty() {
                             replay.after_damage = Some(Arc::new(self.segments.clone()));
@@ -177,7 +194,7 @@ impl Recovery<'_> {
             self.report.damages.push(damage);
             if let Found::BadBody { header, subject } = &found {
                 replay.note_time(segment, header);
-                self.synced = self.synced.max(header.synced_end);
+                self.note_synced(header);
                 if header.kind == Kind::Message {
                     let _ = replay.message(segment, header, subject, &mut touched);
                 }

@@ -22,7 +22,7 @@ impl Recovery<'_> {
 
     /// Looks, once, whether any later record says that the log was synced beyond `offset`.
     fn search_higher_synced(&mut self, at: usize, offset: u64) {
-        if self.searched {
+        if self.searched || !self.extent.own {
             return;
         }
         self.searched = true;
