@@ -86,6 +86,7 @@ mod node;
 mod options;
 mod scrub;
 mod slave;
+mod store;
 mod units;
 mod wire;
 
@@ -99,3 +100,4 @@ pub use options::{
     AckPolicy, FRAME_DATA_MAX, Group, MEMBERS_MAX, NAME_BYTES_MAX, Options, OptionsError, Peer,
 };
 pub use slave::MasterMarks;
+pub use store::{Place, StoreLog};

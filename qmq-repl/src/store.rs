@@ -1,0 +1,335 @@
+//! The log of a [`Store`], as replication asks for it.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use qmq_store::{Error, OpenError, Options, ReplicaError, Store};
+
+use crate::log::{Epoch, Log, LogError, MasterLog, SlaveLog, Snapshot};
+
+/// Beside the files of the store: up to where the log has to come before it counts as complete, u64 little-endian and its CRC-32.
+const INCOMPLETE_FILE: &str = "incomplete";
+
+/// Where a store lives, and what is kept beside it.
+pub trait Place: Send + Sync + std::fmt::Debug {
+    /// Opens the store there as a replica.
+    ///
+    /// # Errors
+    /// As [`Store::open_replica`].
+    fn open(&self, options: Options) -> Result<Store, OpenError>;
+    /// What [`Place::mark`] has kept, or 0.
+    fn marked(&self) -> u64;
+    /// Keeps a number, durably.
+    ///
+    /// # Errors
+    /// If it could not be kept.
+    fn mark(&self, until: u64) -> io::Result<()>;
+    /// Puts a replica that begins with the snapshot, and has promised this epoch, in the place of the old one, which is set aside. All
+    /// or nothing, and durable when it returns. What was marked stays.
+    ///
+    /// # Errors
+    /// As [`Store::install_replica`].
+    fn install(
+        &self,
+        snapshot: &qmq_store::Snapshot,
+        promised: u64,
+        old: Store,
+        options: Options,
+    ) -> Result<Store, Error>;
+}
+
+/// A store as a replica until a promotion.
+///
+/// A cut and a snapshot open the store anew, so that handles taken from [`StoreLog::store`] before are closed: take it again after
+/// [`crate::Event::LostTail`] and [`crate::Event::Installed`].
+#[derive(Debug)]
+pub struct StoreLog {
+    store: Store,
+    place: Arc<dyn Place>,
+    options: Options,
+    accepting: AtomicBool,
+}
+
+impl StoreLog {
+    /// Opens the store in `folder` as a replica. Finishes the installation of a snapshot that was interrupted.
+    ///
+    /// # Errors
+    /// As [`Store::open_replica`].
+    pub fn open(folder: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
+        let place = InFolder(folder.as_ref().to_path_buf());
+        Self::open_at(Arc::new(place), options)
+    }
+
+    /// As [`StoreLog::open`], in any place.
+    ///
+    /// # Errors
+    /// As [`StoreLog::open`].
+    pub fn open_at(place: Arc<dyn Place>, options: Options) -> Result<Self, OpenError> {
+        Ok(Self {
+            store: place.open(options.clone())?,
+            place,
+            options,
+            accepting: AtomicBool::new(false),
+        })
+    }
+
+    /// The store at the moment.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Whether appends may be taken: asked by whoever appends, as long as the store itself has no such switch.
+    #[must_use]
+    pub fn is_accepting(&self) -> bool {
+        self.accepting.load(Ordering::Acquire)
+    }
+
+    fn install_anew(&mut self, snapshot: &Snapshot) -> Result<(), Error> {
+        let snapshot = qmq_store::Snapshot::from_bytes(snapshot.bytes.clone())?;
+        let (promised, options) = (self.promised(), self.options.clone());
+        let old = self.store.clone();
+        self.store = self.place.install(&snapshot, promised, old, options)?;
+        Ok(())
+    }
+}
+
+/// A folder, and what stands beside it: `<folder>.new` while a snapshot is installed, `<folder>.old-<n>` what was there before.
+#[derive(Debug)]
+struct InFolder(PathBuf);
+
+impl Place for InFolder {
+    fn open(&self, options: Options) -> Result<Store, OpenError> {
+        let new = beside(&self.0, "new");
+        if !self.0.exists() && new.exists() {
+            // The old one had been set aside already. If this fails, the open says what is missing.
+            let _ = fs::rename(&new, &self.0);
+        }
+        Store::open_replica(&self.0, options)
+    }
+
+    fn marked(&self) -> u64 {
+        read_mark(&self.0)
+    }
+
+    fn mark(&self, until: u64) -> io::Result<()> {
+        write_mark(&self.0, until)
+    }
+
+    fn install(
+        &self,
+        snapshot: &qmq_store::Snapshot,
+        promised: u64,
+        old: Store,
+        options: Options,
+    ) -> Result<Store, Error> {
+        let marked = self.marked();
+        let new = beside(&self.0, "new");
+        let failed = |doing: &str, error: io::Error| Error::Io {
+            doing: doing.to_owned(),
+            source: error.into(),
+        };
+        match fs::remove_dir_all(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("removing an unfinished replica", error));
+            }
+            _ => {}
+        }
+        let store = Store::install_replica(&new, snapshot, options.clone())?;
+        store.promise(promised)?;
+        write_mark(&new, marked).map_err(|error| failed("writing the mark", error))?;
+        store.close()?;
+        old.close()?;
+        // The old log is set aside whole; whoever is sure that it is not needed removes it.
+        let aside = (1..)
+            .map(|n| beside(&self.0, &format!("old-{n}")))
+            .find(|old| !old.exists())
+            .unwrap_or_default();
+        fs::rename(&self.0, &aside).map_err(|error| failed("setting the log aside", error))?;
+        fs::rename(&new, &self.0).map_err(|error| failed("renaming the replica", error))?;
+        if let Some(parent) = self.0.parent() {
+            let parent = File::open(parent).and_then(|parent| parent.sync_all());
+            parent.map_err(|error| failed("syncing the folder", error))?;
+        }
+        Ok(Store::open_replica(&self.0, options)?)
+    }
+}
+
+fn beside(folder: &Path, what: &str) -> PathBuf {
+    let mut name = folder.file_name().unwrap_or_default().to_os_string();
+    name.push(".");
+    name.push(what);
+    folder.with_file_name(name)
+}
+
+fn write_mark(folder: &Path, until: u64) -> io::Result<()> {
+    let (tmp, name) = (folder.join("incomplete.tmp"), folder.join(INCOMPLETE_FILE));
+    let mut bytes = until.to_le_bytes().to_vec();
+    bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+    let mut file = File::create(&tmp)?;
+    file.write_all(&bytes)?;
+    file.sync_all()?;
+    fs::rename(tmp, name)?;
+    File::open(folder)?.sync_all()
+}
+
+/// A damaged mark counts as "never complete": the member asks for another's log, and does not vouch.
+fn read_mark(folder: &Path) -> u64 {
+    let Ok(bytes) = fs::read(folder.join(INCOMPLETE_FILE)) else {
+        return 0;
+    };
+    match bytes.split_first_chunk::<8>() {
+        Some((until, crc)) if crc == crc32fast::hash(until).to_le_bytes().as_slice() => {
+            u64::from_le_bytes(*until)
+        }
+        _ => u64::MAX,
+    }
+}
+
+fn told(error: Error) -> LogError {
+    match error {
+        Error::Replication(error) => match error {
+            ReplicaError::Gap { offset, end } => LogError::NotTheEnd { offset, end },
+            ReplicaError::Differs { offset } | ReplicaError::Refused { offset, .. } => {
+                LogError::BadBytes { offset }
+            }
+            ReplicaError::NotAUnit { offset, .. } => LogError::NotABoundary { offset },
+            ReplicaError::Retired { offset, start } => LogError::Retired { offset, start },
+            ReplicaError::BeyondEnd { offset, end } => LogError::BeyondEnd { offset, end },
+            ReplicaError::Damaged { offset, len } => LogError::Damaged {
+                from: offset,
+                to: offset + len,
+            },
+            ReplicaError::CutTooDeep { offset } => LogError::CutTooDeep { offset },
+            ReplicaError::BadSnapshot { .. } => LogError::BadBytes { offset: 0 },
+            error => LogError::Failed {
+                what: error.to_string(),
+            },
+        },
+        error => LogError::Failed {
+            what: error.to_string(),
+        },
+    }
+}
+
+impl Log for StoreLog {
+    fn start(&self) -> u64 {
+        self.store.stats().start_offset
+    }
+
+    fn written(&self) -> u64 {
+        self.store.watermarks().written
+    }
+
+    fn synced(&self) -> u64 {
+        self.store.watermarks().synced
+    }
+
+    fn epochs(&self) -> Vec<Epoch> {
+        (self.store.epochs().into_iter())
+            .map(|epoch| Epoch {
+                number: epoch.number,
+                start: epoch.start,
+            })
+            .collect()
+    }
+
+    fn read(&self, offset: u64, max: usize) -> Result<Bytes, LogError> {
+        self.store.raw(offset, max).map(|raw| raw.bytes).map_err(told)
+    }
+
+    fn digest(&self, from: u64, to: u64) -> Result<u64, LogError> {
+        self.store.digest(from, to).map(u64::from).map_err(told)
+    }
+
+    fn verify(&self, from: u64, to: u64) -> Result<(), LogError> {
+        match self.store.first_bad(from, to).map_err(told)? {
+            Some(bad) => Err(LogError::Damaged {
+                from: bad.start,
+                to: bad.end,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn replace(&self, offset: u64, bytes: &[u8]) -> Result<(), LogError> {
+        self.store.replace_raw(offset, bytes).map(drop).map_err(told)
+    }
+
+    fn promised(&self) -> u64 {
+        self.store.promised()
+    }
+
+    fn promise(&self, epoch: u64) -> Result<(), LogError> {
+        self.store.promise(epoch).map_err(told)
+    }
+
+    fn incomplete_until(&self) -> u64 {
+        self.place.marked()
+    }
+
+    fn mark_incomplete(&self, until: u64) -> Result<(), LogError> {
+        self.place.mark(until).map_err(|error| LogError::Failed {
+            what: format!("writing {INCOMPLETE_FILE}: {error}"),
+        })
+    }
+}
+
+impl MasterLog for StoreLog {
+    fn begin_epoch(&self, epoch: u64) -> Result<u64, LogError> {
+        let start = self.store.promote(epoch).map_err(told)?;
+        self.accepting.store(true, Ordering::Release);
+        Ok(self.store.raw(start, 1).map_err(told)?.end())
+    }
+
+    fn advance_replicated(&self, end: u64) {
+        self.store.advance_replicated(end);
+    }
+
+    fn accept(&self, accepting: bool) {
+        self.accepting.store(accepting, Ordering::Release);
+    }
+
+    fn demote(&self) {
+        self.accepting.store(false, Ordering::Release);
+        // If the folder could not be told, the store refuses appends all the same.
+        let _ = self.store.demote();
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, LogError> {
+        let snapshot = self.store.snapshot().map_err(told)?;
+        Ok(Snapshot {
+            base: snapshot.offset(),
+            bytes: snapshot.as_bytes().clone(),
+        })
+    }
+}
+
+impl SlaveLog for StoreLog {
+    fn append(&mut self, offset: u64, bytes: &[u8]) -> Result<u64, LogError> {
+        self.store.append_raw(offset, bytes).map_err(told)
+    }
+
+    fn sync(&mut self) -> Result<u64, LogError> {
+        self.store.sync().map_err(told)?;
+        Ok(self.synced())
+    }
+
+    fn cut(&mut self, offset: u64) -> Result<(), LogError> {
+        if offset <= self.start() {
+            // Nothing of the log would be left; an older checkpoint may begin in what retention has taken.
+            return Err(LogError::CutTooDeep { offset });
+        }
+        let (store, _) = self.store.cut(offset).map_err(told)?;
+        self.store = store;
+        Ok(())
+    }
+
+    fn install(&mut self, snapshot: &Snapshot) -> Result<(), LogError> {
+        self.install_anew(snapshot).map_err(told)
+    }
+}

@@ -1,0 +1,523 @@
+//! Members on real stores in folders, in one thread.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use qmq_repl::{Event, Group, Log, Node, Options, Peer, Place, Role, StoreLog};
+use qmq_store::disk::SimulatedDisk;
+use qmq_store::{Background, Durability, Error, Message, OpenError, Snapshot, Store};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+fn store_options() -> qmq_store::Options {
+    qmq_store::Options {
+        background: Background::Manual,
+        ..qmq_store::Options::with_segment_bytes(1 << 20)
+    }
+}
+
+struct Pair {
+    now: Duration,
+    nodes: Vec<Option<Node<StoreLog>>>,
+    events: Vec<(usize, Event)>,
+    epoch: u64,
+}
+
+impl Pair {
+    fn open(&mut self, n: usize, folder: &Path) {
+        let group = Group {
+            name: "g".to_owned(),
+            log_id: 1,
+            members: vec!["a".to_owned(), "b".to_owned()],
+            me: Peer(n as u16),
+            min_insync: 1,
+        };
+        let log = StoreLog::open(folder, store_options()).unwrap();
+        let seed = self.now.as_nanos() as u64 + n as u64 * 1_000_000;
+        let node = Node::new(group, Options::default(), log, self.now, seed).unwrap();
+        self.nodes[n] = Some(node);
+    }
+
+    fn node(&mut self, n: usize) -> &mut Node<StoreLog> {
+        self.nodes[n].as_mut().unwrap()
+    }
+
+    fn run(&mut self, ms: u64) {
+        for _ in 0..ms {
+            self.now += Duration::from_millis(1);
+            loop {
+                let mut idle = true;
+                for n in 0..2 {
+                    let now = self.now;
+                    let Some(node) = &mut self.nodes[n] else {
+                        continue;
+                    };
+                    if node.poll_timeout().is_some_and(|at| at <= now) {
+                        node.handle_timeout(now);
+                    }
+                    node.log_moved(now);
+                    let mut out = Vec::new();
+                    while let Some((peer, bytes)) = node.poll_transmit(now) {
+                        out.push((peer, bytes));
+                    }
+                    while let Some(event) = node.poll_event() {
+                        if let Event::EpochWanted { above } = event {
+                            self.epoch = self.epoch.max(above) + 1;
+                            node.epoch_granted(now, self.epoch);
+                        }
+                        self.events.push((n, event));
+                    }
+                    for (peer, bytes) in out {
+                        idle = false;
+                        if let Some(other) = &mut self.nodes[usize::from(peer.0)] {
+                            other.handle(now, Peer(n as u16), &bytes);
+                        }
+                    }
+                }
+                if idle {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn equal(&self) -> bool {
+        let logs: Vec<&StoreLog> = self.nodes.iter().flatten().map(Node::log).collect();
+        let end = logs[0].written();
+        let start = logs[0].start().max(logs[1].start());
+        logs[1].written() == end
+            && logs[0].digest(start, end).unwrap() == logs[1].digest(start, end).unwrap()
+    }
+}
+
+fn message(n: u64) -> Message {
+    Message::new("order.changed", format!("message {n} {}", "x".repeat(500)))
+}
+
+#[test]
+fn real_stores_follow_fail_over_and_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    let mut pair = Pair {
+        now: Duration::from_secs(1),
+        nodes: vec![None, None],
+        events: Vec::new(),
+        epoch: 0,
+    };
+    pair.open(0, &a);
+    pair.open(1, &b);
+    pair.node(0).stand(Duration::from_secs(1), true);
+    pair.run(2_000);
+    assert_eq!(pair.node(0).role(), Role::Master);
+    for n in 0..3_000 {
+        let store = pair.node(0).log().store().clone();
+        store.append_with(&message(n), Durability::Buffered).unwrap();
+    }
+    pair.node(0).log().store().sync().unwrap();
+    pair.run(1_000);
+    assert!(pair.equal());
+    assert_eq!(
+        pair.node(0).log().store().watermarks().replicated,
+        pair.node(0).log().written()
+    );
+    // The master dies with something that nobody else has.
+    let store = pair.node(0).log().store().clone();
+    store.append_with(&message(3_000), Durability::Synced).unwrap();
+    drop(store);
+    let node = pair.nodes[0].take().unwrap();
+    node.into_log().store().clone().close().unwrap();
+    let now = pair.now;
+    pair.node(1).stand(now, false);
+    pair.run(1_000);
+    assert_eq!(pair.node(1).role(), Role::Master, "{:?}", pair.events);
+    let store = pair.node(1).log().store().clone();
+    for n in 0..100 {
+        store.append_with(&message(4_000 + n), Durability::Synced).unwrap();
+    }
+    pair.open(0, &a);
+    pair.run(3_000);
+    assert!(pair.equal(), "{:?}", pair.events);
+    let lost = |(n, event): &(usize, Event)| *n == 0 && matches!(event, Event::LostTail { .. });
+    assert!(pair.events.iter().any(lost));
+}
+
+#[test]
+fn a_new_replica_of_an_old_master_begins_with_a_snapshot() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    let mut pair = Pair {
+        now: Duration::from_secs(1),
+        nodes: vec![None, None],
+        events: Vec::new(),
+        epoch: 0,
+    };
+    pair.open(0, &a);
+    pair.open(1, &b);
+    pair.node(0).stand(Duration::from_secs(1), true);
+    pair.run(2_000);
+    drop(pair.nodes[1].take());
+    let store = pair.node(0).log().store().clone();
+    for n in 0..8_000 {
+        store.append_with(&message(n), Durability::Buffered).unwrap();
+    }
+    store.sync().unwrap();
+    drop(store);
+    // Retention: the master is opened again with little to keep.
+    let now = pair.now;
+    let node = pair.nodes[0].take().unwrap();
+    node.into_log().store().clone().close().unwrap();
+    let mut options = store_options();
+    options.retention.max_bytes = Some(2 << 20);
+    let log = StoreLog::open(&a, options).unwrap();
+    for _ in 0..20 {
+        log.store().maintain().unwrap();
+    }
+    println!("start {} end {}", log.start(), log.written());
+    let group = Group {
+        name: "g".to_owned(),
+        log_id: 1,
+        members: vec!["a".to_owned(), "b".to_owned()],
+        me: Peer(0),
+        min_insync: 1,
+    };
+    pair.nodes[0] = Some(Node::new(group, Options::default(), log, now, 77).unwrap());
+    pair.open(1, &b);
+    pair.node(0).stand(now, false);
+    pair.run(5_000);
+    println!("{:?}", pair.events);
+    assert!(pair.equal());
+    let store = pair.node(0).log().store().clone();
+    store.append_with(&message(9_000), Durability::Buffered).unwrap();
+    pair.run(1_000);
+    assert!(pair.equal());
+    println!(
+        "replica {}..{} incomplete {}",
+        pair.node(1).log().start(),
+        pair.node(1).log().written(),
+        pair.node(1).log().incomplete_until()
+    );
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn catch_up_speed() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    let mut pair = Pair {
+        now: Duration::from_secs(1),
+        nodes: vec![None, None],
+        events: Vec::new(),
+        epoch: 0,
+    };
+    pair.open(0, &a);
+    pair.node(0).stand(Duration::from_secs(1), true);
+    pair.run(6_000);
+    let store = pair.node(0).log().store().clone();
+    let began = std::time::Instant::now();
+    let body = Message::new("order.changed", "x".repeat(1000));
+    for _ in 0..400_000 {
+        store.append_with(&body, Durability::Buffered).unwrap();
+    }
+    let took = began.elapsed().as_secs_f64();
+    let mb = pair.node(0).log().written() as f64 / 1e6;
+    println!("append {:.0} MB/s", mb / took);
+    pair.open(1, &b);
+    let began = std::time::Instant::now();
+    while pair.nodes[1].as_ref().unwrap().log().written() < pair.nodes[0].as_ref().unwrap().log().written() {
+        pair.run(1);
+    }
+    println!("catch-up {:.0} MB/s of {mb:.0} MB", mb / began.elapsed().as_secs_f64());
+}
+
+#[derive(Debug)]
+struct Simulated {
+    disk: Mutex<SimulatedDisk>,
+    mark: AtomicU64,
+}
+
+impl Default for Simulated {
+    fn default() -> Self {
+        Self {
+            disk: Mutex::new(SimulatedDisk::new()),
+            mark: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Place for Simulated {
+    fn open(&self, options: qmq_store::Options) -> Result<Store, OpenError> {
+        Store::open_replica_on(Arc::new(self.disk.lock().unwrap().clone()), options)
+    }
+
+    fn marked(&self) -> u64 {
+        self.mark.load(Ordering::Relaxed)
+    }
+
+    fn mark(&self, until: u64) -> std::io::Result<()> {
+        self.mark.store(until, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn install(
+        &self,
+        snapshot: &Snapshot,
+        promised: u64,
+        old: Store,
+        options: qmq_store::Options,
+    ) -> Result<Store, Error> {
+        let disk = SimulatedDisk::new();
+        let store = Store::install_replica_on(Arc::new(disk.clone()), snapshot, options)?;
+        store.promise(promised)?;
+        old.close()?;
+        *self.disk.lock().unwrap() = disk;
+        Ok(store)
+    }
+}
+
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % limit
+    }
+}
+
+struct Group3 {
+    disks: Vec<Arc<Simulated>>,
+    now: Duration,
+    nodes: Vec<Option<Node<StoreLog>>>,
+    epoch: u64,
+    cut: Vec<(usize, usize)>,
+    trace: Vec<String>,
+    retire: bool,
+}
+
+impl Group3 {
+    fn open(&mut self, n: usize, seed: u64) {
+        let group = Group {
+            name: "g".to_owned(),
+            log_id: 1,
+            members: (0..3).map(|n| n.to_string()).collect(),
+            me: Peer(n as u16),
+            min_insync: 1,
+        };
+        let mut options = qmq_store::Options::with_segment_bytes(64 << 10);
+        options.background = Background::Manual;
+        if self.retire {
+            options.retention.max_bytes = Some(100 << 10);
+            options.checkpoint_bytes = 64 << 10;
+        }
+        let log = StoreLog::open_at(self.disks[n].clone(), options).unwrap();
+        let bad = log.verify(log.start(), log.written());
+        self.trace.push(format!("{:?} {n} opens {}..{} {bad:?} {:?}", self.now, log.start(), log.written(), log.store().open_report().damages));
+        let options = Options {
+            heartbeat: Duration::from_millis(50),
+            silence: Duration::from_millis(300),
+            retry: Duration::from_millis(50),
+            promotion_timeout: Duration::from_millis(600),
+            ..Options::default()
+        };
+        self.nodes[n] = Some(Node::new(group, options, log, self.now, seed).unwrap());
+    }
+
+    fn run(&mut self, ms: u64) {
+        for _ in 0..ms {
+            self.now += Duration::from_millis(1);
+            let now = self.now;
+            loop {
+                let mut idle = true;
+                for n in 0..3 {
+                    let Some(node) = &mut self.nodes[n] else {
+                        continue;
+                    };
+                    if node.poll_timeout().is_some_and(|at| at <= now) {
+                        node.handle_timeout(now);
+                    }
+                    let mut out = Vec::new();
+                    while let Some(frame) = node.poll_transmit(now) {
+                        out.push(frame);
+                    }
+                    while let Some(event) = node.poll_event() {
+                        if let Event::LostTail { .. } = event {
+                            let log = node.log();
+                            let bad = log.verify(log.start(), log.written());
+                            self.trace.push(format!("  after the cut {}..{} {bad:?} {:?}", log.start(), log.written(), log.store().open_report()));
+                        }
+                        self.trace.push(format!("{now:?} {n} {event:?}"));
+                        if let Event::EpochWanted { above } = event {
+                            self.epoch = self.epoch.max(above) + 1;
+                            node.epoch_granted(now, self.epoch);
+                        }
+                    }
+                    for (peer, bytes) in out {
+                        idle = false;
+                        let to = usize::from(peer.0);
+                        if self.cut.contains(&(n, to)) || self.cut.contains(&(to, n)) {
+                            continue;
+                        }
+                        if let Some(other) = &mut self.nodes[to] {
+                            other.handle(now, Peer(n as u16), &bytes);
+                        }
+                    }
+                }
+                if idle {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn equal(&self) -> bool {
+        let logs: Vec<&StoreLog> = self.nodes.iter().flatten().map(Node::log).collect();
+        let end = logs[0].written();
+        let start = logs.iter().map(|log| log.start()).max().unwrap();
+        logs.len() == 3
+            && logs.iter().all(|log| log.written() == end)
+            && (logs.iter()).all(|log| log.digest(start, end) == logs[0].digest(start, end))
+    }
+}
+
+#[test]
+fn random_lives_on_real_stores() {
+    let seeds = std::env::var("SEEDS").map_or(20, |seeds| seeds.parse().unwrap());
+    let first = std::env::var("FIRST").map_or(0, |first| first.parse().unwrap());
+    for seed in first..seeds {
+        let mut rng = Rng(seed);
+        let mut group = Group3 {
+            disks: (0..3).map(|_| Arc::new(Simulated::default())).collect(),
+            now: Duration::from_secs(1),
+            nodes: vec![None, None, None],
+            epoch: 0,
+            cut: Vec::new(),
+            trace: Vec::new(),
+            retire: seed % 2 == 1,
+        };
+        for n in 0..3 {
+            group.open(n, seed * 1000 + n as u64);
+        }
+        let now = group.now;
+        group.nodes[0].as_mut().unwrap().stand(now, true);
+        group.run(1_000);
+        let mut waiting: Vec<(usize, u64, u64)> = Vec::new();
+        let mut done: Vec<(u64, u64)> = Vec::new();
+        for step in 0..300 {
+            let n = rng.below(3) as usize;
+            let now = group.now;
+            match rng.below(20) {
+                0..=11 => {
+                    for n in 0..3 {
+                        let Some(node) = &mut group.nodes[n] else {
+                            continue;
+                        };
+                        if node.may_accept(now).is_ok() {
+                            let store = node.log().store().clone();
+                            let text = format!("{n} {step} {}", "y".repeat(rng.below(if group.retire { 15_000 } else { 3_000 }) as usize));
+                            let message = Message::new("s", text);
+                            let at = store.append_with(&message, Durability::Synced).unwrap();
+                            waiting.push((n, node.epoch().unwrap(), at.end_offset));
+                            node.log_moved(now);
+                        }
+                    }
+                }
+                12 => {
+                    let image = {
+                        let disk = group.disks[n].disk.lock().unwrap();
+                        match rng.below(2) {
+                            0 => disk.process_killed(),
+                            _ => disk.crash(rng.below(1 << 40)),
+                        }
+                    };
+                    if group.nodes[n].take().is_some() {
+                        group.trace.push(format!("{now:?} {n} dies"));
+                        *group.disks[n].disk.lock().unwrap() = image;
+                    }
+                    waiting.retain(|it| it.0 != n);
+                }
+                13..=15 if group.nodes[n].is_none() => group.open(n, seed * 7777 + step),
+                16 => {
+                    if let Some(node) = &mut group.nodes[n] {
+                        node.stand(now, false);
+                    }
+                }
+                19 if group.retire => {
+                    if let Some(node) = &group.nodes[n] {
+                        node.log().store().maintain().unwrap();
+                    }
+                }
+                17 => group.cut.push((n, (n + 1) % 3)),
+                18 => group.cut.clear(),
+                _ => group.run(100),
+            }
+            group.run(rng.below(20));
+            for n in 0..3 {
+                let Some(node) = &group.nodes[n] else { continue };
+                let Some(epoch) = node.epoch() else {
+                    waiting.retain(|it| it.0 != n);
+                    continue;
+                };
+                let log = node.log();
+                let replicated = log.store().watermarks().replicated;
+                waiting.retain(|&(at, of, end)| {
+                    let acknowledged = at == n && of == epoch && end <= replicated;
+                    if acknowledged && end - 64 >= log.start() {
+                        done.push((end, log.digest(end - 64, end).unwrap()));
+                    }
+                    !acknowledged
+                });
+            }
+        }
+        group.cut.clear();
+        for n in 0..3 {
+            if group.nodes[n].is_none() {
+                group.open(n, seed + 5);
+            }
+        }
+        group.run(2_000);
+        for round in 0..10 {
+            if group.equal() && group.nodes.iter().flatten().any(|it| it.epoch().is_some()) {
+                break;
+            }
+            let now = group.now;
+            if !group.nodes.iter().flatten().any(|it| it.epoch().is_some()) {
+                group.nodes[round % 3].as_mut().unwrap().stand(now, false);
+            }
+            group.run(2_000);
+        }
+        if !group.equal() {
+            for node in group.nodes.iter().flatten() {
+                let log = node.log();
+                println!("{:?} {}..{} synced {} epochs {:?} master {:?}", node.role(), log.start(), log.written(), log.synced(), log.epochs(), node.master());
+                println!("  promised {} incomplete {} read at end {:?}", log.promised(), log.incomplete_until(), log.verify(log.start(), log.written()));
+            }
+            for other in [1, 2] {
+                let (a, b) = (group.nodes[0].as_ref().unwrap().log(), group.nodes[other].as_ref().unwrap().log());
+                let (mut lo, mut hi) = (a.start().max(b.start()), a.written().min(b.written()));
+                if a.digest(lo, hi) == b.digest(lo, hi) { println!("  {other} same"); continue; }
+                while hi - lo > 8 {
+                    let mid = (lo + hi) / 2;
+                    if a.digest(lo, mid) == b.digest(lo, mid) { lo = mid } else { hi = mid }
+                }
+                println!("  {other} differs at {lo}");
+            }
+        }
+        let tail = group.trace.len().saturating_sub(30);
+        assert!(group.equal(), "seed {seed}: {:#?}", &group.trace[tail..]);
+        for node in group.nodes.iter().flatten() {
+            for &(end, digest) in &done {
+                if end - 64 >= node.log().start() {
+                    assert_eq!(node.log().digest(end - 64, end), Ok(digest), "seed {seed}");
+                }
+            }
+        }
+        if seed % 500 < 8 {
+            let anew = group.trace.iter().filter(|it| it.contains("Installed")).count();
+            println!("seed {seed}: {} acknowledged, epoch {}, anew {anew}", done.len(), group.epoch);
+        }
+    }
+}
