@@ -239,7 +239,10 @@ impl Log for StoreLog {
     }
 
     fn read(&self, offset: u64, max: usize) -> Result<Bytes, LogError> {
-        self.store.raw(offset, max).map(|raw| raw.bytes).map_err(told)
+        self.store
+            .raw(offset, max)
+            .map(|raw| raw.bytes)
+            .map_err(told)
     }
 
     fn digest(&self, from: u64, to: u64) -> Result<u64, LogError> {
@@ -257,7 +260,10 @@ impl Log for StoreLog {
     }
 
     fn replace(&self, offset: u64, bytes: &[u8]) -> Result<(), LogError> {
-        self.store.replace_raw(offset, bytes).map(drop).map_err(told)
+        self.store
+            .replace_raw(offset, bytes)
+            .map(drop)
+            .map_err(told)
     }
 
     fn promised(&self) -> u64 {

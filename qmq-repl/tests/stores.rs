@@ -113,7 +113,9 @@ fn real_stores_follow_fail_over_and_part() {
     assert_eq!(pair.node(0).role(), Role::Master);
     for n in 0..3_000 {
         let store = pair.node(0).log().store().clone();
-        store.append_with(&message(n), Durability::Buffered).unwrap();
+        store
+            .append_with(&message(n), Durability::Buffered)
+            .unwrap();
     }
     pair.node(0).log().store().sync().unwrap();
     pair.run(1_000);
@@ -124,7 +126,9 @@ fn real_stores_follow_fail_over_and_part() {
     );
     // The master dies with something that nobody else has.
     let store = pair.node(0).log().store().clone();
-    store.append_with(&message(3_000), Durability::Synced).unwrap();
+    store
+        .append_with(&message(3_000), Durability::Synced)
+        .unwrap();
     drop(store);
     let node = pair.nodes[0].take().unwrap();
     node.into_log().store().clone().close().unwrap();
@@ -134,7 +138,9 @@ fn real_stores_follow_fail_over_and_part() {
     assert_eq!(pair.node(1).role(), Role::Master, "{:?}", pair.events);
     let store = pair.node(1).log().store().clone();
     for n in 0..100 {
-        store.append_with(&message(4_000 + n), Durability::Synced).unwrap();
+        store
+            .append_with(&message(4_000 + n), Durability::Synced)
+            .unwrap();
     }
     pair.open(0, &a);
     pair.run(3_000);
@@ -160,7 +166,9 @@ fn a_new_replica_of_an_old_master_begins_with_a_snapshot() {
     drop(pair.nodes[1].take());
     let store = pair.node(0).log().store().clone();
     for n in 0..8_000 {
-        store.append_with(&message(n), Durability::Buffered).unwrap();
+        store
+            .append_with(&message(n), Durability::Buffered)
+            .unwrap();
     }
     store.sync().unwrap();
     drop(store);
@@ -189,7 +197,9 @@ fn a_new_replica_of_an_old_master_begins_with_a_snapshot() {
     println!("{:?}", pair.events);
     assert!(pair.equal());
     let store = pair.node(0).log().store().clone();
-    store.append_with(&message(9_000), Durability::Buffered).unwrap();
+    store
+        .append_with(&message(9_000), Durability::Buffered)
+        .unwrap();
     pair.run(1_000);
     assert!(pair.equal());
     println!(
@@ -225,10 +235,15 @@ fn catch_up_speed() {
     println!("append {:.0} MB/s", mb / took);
     pair.open(1, &b);
     let began = std::time::Instant::now();
-    while pair.nodes[1].as_ref().unwrap().log().written() < pair.nodes[0].as_ref().unwrap().log().written() {
+    while pair.nodes[1].as_ref().unwrap().log().written()
+        < pair.nodes[0].as_ref().unwrap().log().written()
+    {
         pair.run(1);
     }
-    println!("catch-up {:.0} MB/s of {mb:.0} MB", mb / began.elapsed().as_secs_f64());
+    println!(
+        "catch-up {:.0} MB/s of {mb:.0} MB",
+        mb / began.elapsed().as_secs_f64()
+    );
 }
 
 #[derive(Debug)]
@@ -315,7 +330,13 @@ impl Group3 {
         }
         let log = StoreLog::open_at(self.disks[n].clone(), options).unwrap();
         let bad = log.verify(log.start(), log.written());
-        self.trace.push(format!("{:?} {n} opens {}..{} {bad:?} {:?}", self.now, log.start(), log.written(), log.store().open_report().damages));
+        self.trace.push(format!(
+            "{:?} {n} opens {}..{} {bad:?} {:?}",
+            self.now,
+            log.start(),
+            log.written(),
+            log.store().open_report().damages
+        ));
         let options = Options {
             heartbeat: Duration::from_millis(50),
             silence: Duration::from_millis(300),
@@ -347,7 +368,12 @@ impl Group3 {
                         if let Event::LostTail { .. } = event {
                             let log = node.log();
                             let bad = log.verify(log.start(), log.written());
-                            self.trace.push(format!("  after the cut {}..{} {bad:?} {:?}", log.start(), log.written(), log.store().open_report()));
+                            self.trace.push(format!(
+                                "  after the cut {}..{} {bad:?} {:?}",
+                                log.start(),
+                                log.written(),
+                                log.store().open_report()
+                            ));
                         }
                         self.trace.push(format!("{now:?} {n} {event:?}"));
                         if let Event::EpochWanted { above } = event {
@@ -417,7 +443,12 @@ fn random_lives_on_real_stores() {
                         };
                         if node.may_accept(now).is_ok() {
                             let store = node.log().store().clone();
-                            let text = format!("{n} {step} {}", "y".repeat(rng.below(if group.retire { 15_000 } else { 3_000 }) as usize));
+                            let text = format!(
+                                "{n} {step} {}",
+                                "y".repeat(
+                                    rng.below(if group.retire { 15_000 } else { 3_000 }) as usize
+                                )
+                            );
                             let message = Message::new("s", text);
                             let at = store.append_with(&message, Durability::Synced).unwrap();
                             waiting.push((n, node.epoch().unwrap(), at.end_offset));
@@ -456,7 +487,9 @@ fn random_lives_on_real_stores() {
             }
             group.run(rng.below(20));
             for n in 0..3 {
-                let Some(node) = &group.nodes[n] else { continue };
+                let Some(node) = &group.nodes[n] else {
+                    continue;
+                };
                 let Some(epoch) = node.epoch() else {
                     waiting.retain(|it| it.0 != n);
                     continue;
@@ -492,16 +525,39 @@ fn random_lives_on_real_stores() {
         if !group.equal() {
             for node in group.nodes.iter().flatten() {
                 let log = node.log();
-                println!("{:?} {}..{} synced {} epochs {:?} master {:?}", node.role(), log.start(), log.written(), log.synced(), log.epochs(), node.master());
-                println!("  promised {} incomplete {} read at end {:?}", log.promised(), log.incomplete_until(), log.verify(log.start(), log.written()));
+                println!(
+                    "{:?} {}..{} synced {} epochs {:?} master {:?}",
+                    node.role(),
+                    log.start(),
+                    log.written(),
+                    log.synced(),
+                    log.epochs(),
+                    node.master()
+                );
+                println!(
+                    "  promised {} incomplete {} read at end {:?}",
+                    log.promised(),
+                    log.incomplete_until(),
+                    log.verify(log.start(), log.written())
+                );
             }
             for other in [1, 2] {
-                let (a, b) = (group.nodes[0].as_ref().unwrap().log(), group.nodes[other].as_ref().unwrap().log());
+                let (a, b) = (
+                    group.nodes[0].as_ref().unwrap().log(),
+                    group.nodes[other].as_ref().unwrap().log(),
+                );
                 let (mut lo, mut hi) = (a.start().max(b.start()), a.written().min(b.written()));
-                if a.digest(lo, hi) == b.digest(lo, hi) { println!("  {other} same"); continue; }
+                if a.digest(lo, hi) == b.digest(lo, hi) {
+                    println!("  {other} same");
+                    continue;
+                }
                 while hi - lo > 8 {
                     let mid = (lo + hi) / 2;
-                    if a.digest(lo, mid) == b.digest(lo, mid) { lo = mid } else { hi = mid }
+                    if a.digest(lo, mid) == b.digest(lo, mid) {
+                        lo = mid
+                    } else {
+                        hi = mid
+                    }
                 }
                 println!("  {other} differs at {lo}");
             }
@@ -516,8 +572,16 @@ fn random_lives_on_real_stores() {
             }
         }
         if seed % 500 < 8 {
-            let anew = group.trace.iter().filter(|it| it.contains("Installed")).count();
-            println!("seed {seed}: {} acknowledged, epoch {}, anew {anew}", done.len(), group.epoch);
+            let anew = group
+                .trace
+                .iter()
+                .filter(|it| it.contains("Installed"))
+                .count();
+            println!(
+                "seed {seed}: {} acknowledged, epoch {}, anew {anew}",
+                done.len(),
+                group.epoch
+            );
         }
     }
 }

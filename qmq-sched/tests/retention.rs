@@ -4,10 +4,12 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::desk::{Desk, bodies, content, drain, files, message, retire};
 use common::{DAY, NOON, small_options};
-use qmq_sched::{Cancelled, Options, Scheduler};
-use qmq_store::Durability;
+use qmq_sched::{Cancelled, Message, Options, Scheduler};
+use qmq_store::{Background, Durability, Retention, Store};
 
 const HOUR: u64 = 3_600_000;
 
@@ -129,4 +131,33 @@ fn a_year_of_sparse_messages_makes_few_files() {
     scheduler.checkpoint().unwrap();
     let left = files(&desk.index, "");
     assert!(left.len() <= 3, "{left:?}");
+}
+
+/// As a tool would that knows nothing of what is pending.
+#[test]
+fn a_log_that_is_opened_without_a_hold_loses_nothing() {
+    let desk = Desk::new(small_options());
+    let scheduler = desk.open();
+    for number in 0..500 {
+        let body = format!("{number} {}", "x".repeat(1_000));
+        scheduler.schedule(NOON + DAY, &message(body)).unwrap();
+    }
+    Desk::close(scheduler);
+    let options = qmq_store::Options {
+        background: Background::Manual,
+        retention: Retention {
+            max_bytes: Some(0),
+            ..Retention::default()
+        },
+        ..qmq_store::Options::with_segment_bytes(64 << 10)
+    };
+    for _ in 0..2 {
+        let log = Arc::new(desk.log.clone());
+        let store = Store::open_on(log, options.clone()).unwrap();
+        store.append(&Message::new("other", "x")).unwrap();
+        store.maintain().unwrap();
+        assert_eq!(store.stats().start_offset, 0);
+        store.close().unwrap();
+    }
+    assert_eq!(drain(&desk.open(), NOON + DAY).len(), 500);
 }

@@ -132,6 +132,7 @@ fn repair_identity(disk: &dyn Disk) -> Result<bool, Error> {
         incarnation: incarnation + 1,
         clean_end: None,
         replica: false,
+        held: false,
         cut: None,
     };
     identity

@@ -112,7 +112,8 @@ pub struct Options {
     pub lease: Duration,
     /// What is kept. Default: see `Retention`.
     pub retention: Retention,
-    /// What holds retention back, if anything does. Default: `None`.
+    /// What holds retention back, if anything does. Default: `None`. A store that was ever opened with a hold remembers it: without one nothing
+    /// of it is retired.
     pub retention_hold: Option<RetentionHold>,
     /// A checkpoint is taken when so much has been written since the last one: 64 KiB to 64 GiB, default 64 MiB. It bounds the time of an
     /// open after a crash.

@@ -203,6 +203,7 @@ impl Inner {
             incarnation: self.log.incarnation(),
             clean_end: None,
             replica: self.log.role() != Role::Master,
+            held: self.options.retention_hold.is_some(),
             cut: None,
         }
     }

@@ -122,6 +122,7 @@ impl Inner {
             incarnation: self.log.incarnation() + 1,
             clean_end: None,
             replica: false,
+            held: self.options.retention_hold.is_some(),
             cut: None,
         };
         write_whole(to, UNFINISHED_FILE, &identity.encode())

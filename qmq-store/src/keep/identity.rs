@@ -33,12 +33,15 @@ pub(crate) struct Identity {
     pub(crate) clean_end: Option<u64>,
     /// It follows a master, and takes no appends of its own.
     pub(crate) replica: bool,
+    /// It has been opened with a hold on its retention: somebody keeps account of what is needed of it.
+    pub(crate) held: bool,
     /// The log ends here, and the next open is to remove what lies behind.
     pub(crate) cut: Option<u64>,
 }
 
 const REPLICA: u8 = 1;
 const CUT: u8 = 2;
+const HELD: u8 = 4;
 
 /// Whether the file can be an identity that was being written: as long as one at most, with its first bytes or nothing at all in it.
 pub(crate) fn is_begun(disk: &dyn Disk, name: &str) -> io::Result<bool> {
@@ -61,7 +64,16 @@ impl Identity {
         out[32..40].copy_from_slice(&self.created_ms.to_le_bytes());
         out[40..48].copy_from_slice(&self.clean_end.unwrap_or(u64::MAX).to_le_bytes());
         out[48..52].copy_from_slice(&self.incarnation.to_le_bytes());
-        out[52] = if self.replica { REPLICA } else { 0 } | if self.cut.is_some() { CUT } else { 0 };
+        let flags = [
+            (self.replica, REPLICA),
+            (self.cut.is_some(), CUT),
+            (self.held, HELD),
+        ];
+        out[52] = flags
+            .iter()
+            .filter(|(is, _)| *is)
+            .map(|(_, flag)| flag)
+            .sum();
         out[56..64].copy_from_slice(&self.cut.unwrap_or(0).to_le_bytes());
         let crc = header_crc(&out);
         out[12..16].copy_from_slice(&crc.to_le_bytes());
@@ -113,6 +125,7 @@ impl Identity {
             clean_end: Some(u64_at(&bytes, 40)).filter(|&end| end != u64::MAX),
             incarnation: u32_at(&bytes, 48),
             replica: bytes[52] & REPLICA != 0,
+            held: bytes[52] & HELD != 0,
             cut: (bytes[52] & CUT != 0).then(|| u64_at(&bytes, 56)),
         }))
     }

@@ -68,7 +68,7 @@ pub(crate) enum OpenAs {
 /// Opens the store on `disk`. `lock`: the folder's, if the caller has it already.
 pub(crate) fn open(
     disk: &Arc<dyn Disk>,
-    options: Options,
+    mut options: Options,
     open_as: OpenAs,
     lock: Option<FolderLock>,
 ) -> Result<Inner, OpenError> {
@@ -115,6 +115,11 @@ pub(crate) fn open(
         identity.incarnation += 1;
     }
     identity.replica |= open_as == OpenAs::Replica;
+    identity.held |= options.retention_hold.is_some();
+    if identity.held {
+        // Whoever does not know what is needed of it lets nothing go.
+        options.retention_hold.get_or_insert_default();
+    }
     // The store is open, and durably says so, before anything is appended. What the recovery has removed before, an open that starts over
     // would remove again.
     identity.clean_end = None;
@@ -234,6 +239,7 @@ fn identity_of(options: &Options, found: Option<Identity>) -> Identity {
         incarnation: 1,
         clean_end: Some(0),
         replica: false,
+        held: false,
         cut: None,
     })
 }

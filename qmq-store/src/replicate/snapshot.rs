@@ -286,6 +286,7 @@ fn install(disk: &dyn Disk, snapshot: &Snapshot, unfinished: Vec<String>) -> std
         incarnation: snapshot.incarnation,
         clean_end: Some(snapshot.offset),
         replica: true,
+        held: false,
         cut: None,
     };
     write_whole(disk, UNFINISHED_FILE, &identity.encode())?;

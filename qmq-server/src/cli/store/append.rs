@@ -161,6 +161,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     for subject in &args.subject {
         check_subject(subject)
             .map_err(|e| Failure::usage(e.to_string(), "give another --subject"))?;
+        if subject == qmq_sched::SUBJECT {
+            return Err(Failure::usage(
+                format!("{subject} is the delay scheduler's own subject"),
+                "give another --subject, or use `qmq delay schedule`",
+            ));
+        }
     }
     if args.subject.len() > SUBJECTS_MAX {
         return Err(Failure::usage(
