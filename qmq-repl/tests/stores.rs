@@ -554,9 +554,9 @@ fn random_lives_on_real_stores() {
                 while hi - lo > 8 {
                     let mid = (lo + hi) / 2;
                     if a.digest(lo, mid) == b.digest(lo, mid) {
-                        lo = mid
+                        lo = mid;
                     } else {
-                        hi = mid
+                        hi = mid;
                     }
                 }
                 println!("  {other} differs at {lo}");
