@@ -448,4 +448,36 @@ mod tests {
         runs.iter().for_each(|run| run.verify().unwrap());
         assert_eq!(scheduler.due(NOW + 60_000, 10).unwrap().len(), 3);
     }
+
+    /// While a run is written, its entries are neither staged nor in a run.
+    #[test]
+    fn what_is_being_written_is_found() {
+        let scheduler = with_twins(32);
+        let message = Message::new("s", "four");
+        let due_ms = NOW + 1;
+        let id = scheduler.schedule_with(due_ms, &message, Durability::Buffered);
+        let id = id.unwrap();
+        let mut core = scheduler.inner.core.lock();
+        core.freezing = Arc::new(std::mem::take(&mut core.stage));
+        drop(core);
+        assert!(scheduler.get(id).unwrap().is_some());
+        assert_eq!(scheduler.next_due().unwrap(), Some(due_ms));
+        assert_eq!(scheduler.cancel(id).unwrap(), crate::Cancelled::Done);
+        assert_eq!(scheduler.next_due().unwrap(), Some(NOW + 60_000));
+    }
+
+    /// Runs can be made anew while one is written.
+    #[test]
+    fn a_run_that_is_newer_than_a_checkpoint_is_not_removed_by_it() {
+        let scheduler = with_twins(32);
+        let inner = &scheduler.inner;
+        let summary = inner.summary(&inner.core.lock());
+        let newer = inner.next_run.fetch_add(1, Ordering::Relaxed);
+        inner.write_run(newer, 0, std::iter::empty()).unwrap();
+        inner.remove_unnamed(&summary).unwrap();
+        assert!(run::numbers(&*inner.disk).unwrap().contains(&newer));
+        let summary = inner.summary(&inner.core.lock());
+        inner.remove_unnamed(&summary).unwrap();
+        assert!(!run::numbers(&*inner.disk).unwrap().contains(&newer));
+    }
 }
