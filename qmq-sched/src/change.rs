@@ -99,7 +99,7 @@ impl Inner {
             let taken = slots.entry(core.bucket_of(due_ms)).or_default();
             let (key, number) = self.place_for(&core, due_ms, message, *taken, &names)?;
             *taken += 1;
-            if number as usize >= core.subjects.len() {
+            if core.subjects.number(message.subject()) != Some(number) {
                 names.insert(message.subject(), number);
             }
             records.push(event::scheduled(message, number, key, self.generation));
@@ -135,16 +135,15 @@ impl Inner {
         let mut key = core.next_key(due_ms).ok_or_else(full)?;
         key.slot = key.slot.checked_add(taken).ok_or_else(full)?;
         let subject = message.subject();
+        let is_taken = |number: u32| new.values().any(|&other| other == number);
         let known = core.subjects.number(subject);
-        if let Some(number) = known.or_else(|| new.get(subject).copied()) {
+        let known = known.filter(|&number| !is_taken(number));
+        if let Some(number) = new.get(subject).copied().or(known) {
             return Ok((key, number));
         }
         let max = self.options.subjects_max;
-        let number = (core.subjects.len() + new.len()) as u32;
-        if number as usize >= max {
-            return Err(Error::TooManySubjects { max });
-        }
-        Ok((key, number))
+        let number = core.subjects.number_for_new(max, is_taken);
+        Ok((key, number.ok_or(Error::TooManySubjects { max })?))
     }
 
     fn scheduled<'a>(&self, key: Key, number: u32, message: &'a Message) -> Event<'a> {

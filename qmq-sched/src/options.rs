@@ -25,7 +25,8 @@ pub struct Options {
     pub outstanding_max: usize,
     /// Messages that have been rescheduled and are pending: 1 to 16,777,216. With so many a reschedule is refused. Default: 1,000,000.
     pub rescheduled_max: usize,
-    /// Subjects: 1 to 16,777,216. With so many a message of another one is refused. Default: 1,000,000.
+    /// Subjects of which something is pending: 1 to 16,777,216. With so many a message of another one is refused; as many names are remembered.
+    /// Default: 1,000,000.
     pub subjects_max: usize,
     /// Messages a second that are handed out of those that fell due before the scheduler was opened; `None`, the default: no limit.
     pub catch_up_per_second: Option<u32>,

@@ -1,5 +1,6 @@
 //! Subjects by number, and how much of each is pending.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -50,14 +51,28 @@ pub(crate) struct Subjects {
     numbers: HashMap<Arc<str>, u32>,
     all: Vec<(Arc<str>, Totals)>,
     total: Totals,
+    /// Where the look for an idle one begins.
+    idle_from: Cell<usize>,
 }
 
 impl Subjects {
-    pub(crate) fn len(&self) -> usize {
-        self.all.len()
+    /// The number of a subject that has none: the next; or, with as many as allowed, that of one of which nothing is pending. `None`: there is
+    /// none.
+    pub(crate) fn number_for_new(&self, max: usize, is_taken: impl Fn(u32) -> bool) -> Option<u32> {
+        let next = (self.all.len()..max).map(|number| number as u32);
+        if let Some(number) = next.into_iter().find(|&number| !is_taken(number)) {
+            return Some(number);
+        }
+        // From where the last one was found: looking is cheap as long as some are idle.
+        let len = self.all.len();
+        let is_idle = |number: &usize| self.all[*number].1.count == 0 && !is_taken(*number as u32);
+        let from = self.idle_from.get().min(len);
+        let number = (from..len).chain(0..from).find(is_idle)?;
+        self.idle_from.set(number + 1);
+        Some(number as u32)
     }
 
-    /// Notes that a subject has this number.
+    /// Notes that a subject has this number; one that had it before is forgotten.
     pub(crate) fn note(&mut self, number: u32, name: &str) {
         let at = number as usize;
         if at >= NUMBERS_MAX || self.all.get(at).is_some_and(|(known, _)| &**known == name) {
@@ -65,6 +80,9 @@ impl Subjects {
         }
         if self.all.len() <= at {
             self.all.resize(at + 1, Default::default());
+        }
+        if self.numbers.get(&self.all[at].0) == Some(&number) {
+            self.numbers.remove(&self.all[at].0);
         }
         let name: Arc<str> = name.into();
         self.numbers.insert(Arc::clone(&name), number);

@@ -209,6 +209,43 @@ fn with_as_many_subjects_as_allowed_a_message_of_another_is_refused() {
     assert!(scheduler.subject_totals("c").is_none());
 }
 
+/// Names of which nothing is pending make room for others.
+#[test]
+fn subjects_come_and_go_as_long_as_not_too_many_are_pending_at_once() {
+    let desk = Desk::new(Options {
+        subjects_max: 2,
+        ..small_options()
+    });
+    let mut scheduler = desk.open();
+    for number in 0..60 {
+        let of = |name: &str| Message::new(format!("{name}.{number}"), "");
+        let both = [(NOON, of("a")), (NOON, of("b")), (NOON, of("a"))];
+        scheduler.schedule_batch(&both, Durability::Synced).unwrap();
+        let third = scheduler.schedule(NOON, &of("c"));
+        assert!(matches!(third, Err(Error::TooManySubjects { max: 2 })));
+        let count = |name: &str| scheduler.subject_totals(&format!("{name}.{number}"));
+        assert_eq!(count("a").unwrap().count, 2);
+        let fired = drain(&scheduler, NOON);
+        let subjects = fired
+            .iter()
+            .map(|one| one.message.as_ref().unwrap().subject());
+        let [a, b] = ["a", "b"].map(|name| format!("{name}.{number}"));
+        assert!(subjects.eq([&a, &b, &a]));
+        // A name that is still known may come beside one that takes the other's number.
+        let mixed = [(NOON, of("d")), (NOON, of("a")), (NOON, of("d"))];
+        scheduler
+            .schedule_batch(&mixed, Durability::Synced)
+            .unwrap();
+        assert_eq!(scheduler.subject_totals(&a).unwrap().count, 1);
+        assert_eq!(drain(&scheduler, NOON).len(), 3);
+        if number % 20 == 0 {
+            drop(scheduler);
+            scheduler = desk.open();
+        }
+    }
+    assert_eq!(scheduler.subjects().len(), 2);
+}
+
 /// What is handed out, dispatched or dropped in one call is recorded in the log, whose records have a limit.
 #[test]
 fn more_than_a_record_of_the_store_can_name_is_handed_out_in_portions() {
