@@ -152,6 +152,8 @@ pub(crate) fn checkpoint_now(inner: &Inner) -> Result<(), Error> {
 
 /// As [`checkpoint_now`], for who holds the housekeeping lock already.
 pub(crate) fn checkpoint(inner: &Inner) -> Result<(), Error> {
+    // A failed sync may have taken the name of an index that it would count on, and no later one would tell.
+    inner.log.commit.check()?;
     let replay_from = checkpoints::take(&inner.log, &inner.catalog)?;
     inner.last_checkpoint.store(replay_from, Ordering::Relaxed);
     inner.names.prune();
