@@ -7,7 +7,7 @@ use crate::disk::{Access, Disk};
 use crate::log::segment::{SEGMENT_HEADER_LEN, Segment, SegmentHeader, index_name, log_name};
 
 /// Ends the name of a file that is being written.
-const TEMPORARY: &str = ".tmp";
+pub(crate) const TEMPORARY: &str = ".tmp";
 
 /// Writes an index file whole: under another name, synced, then renamed. Its name becomes durable with the next checkpoint.
 pub(crate) fn write_index(disk: &dyn Disk, base: u64, bytes: &[u8]) -> io::Result<()> {
