@@ -123,7 +123,9 @@ impl Member {
             };
             say(&format!("failed {ended:?}"));
         });
-        Driver::new(self.me, log)?.run(&inputs)
+        Driver::new(self.me, log)?.run(&inputs)?;
+        // Here, so that the other threads do not find their channel closed.
+        std::process::exit(0)
     }
 }
 
