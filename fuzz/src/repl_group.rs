@@ -41,28 +41,42 @@ pub(crate) fn member(me: usize, disk: SimulatedDisk, now: Duration) -> Node<Stor
     Node::new(group, replication, log, now, me as u64 * 1_000).expect("options in range")
 }
 
-/// The disks of a group that has lived a while, made once: two members have the same, the third is new.
-pub(crate) fn warm() -> [SimulatedDisk; 3] {
-    static DISKS: OnceLock<[SimulatedDisk; 3]> = OnceLock::new();
-    let disks = DISKS.get_or_init(|| {
-        let disk = SimulatedDisk::new();
-        let store = Store::open_replica_on(Arc::new(disk.clone()), options()).expect("it opens");
-        store.promote(1).expect("a new replica is promoted");
-        for number in 0..30_u32 {
-            let message = qmq_store::Message::new("s", format!("body {number}"));
-            store
-                .append_with(&message, Durability::Buffered)
-                .expect("an append");
-        }
-        store.sync().expect("a sync");
-        store.demote().expect("it is master");
-        [
-            disk.process_killed(),
-            disk.process_killed(),
-            SimulatedDisk::new(),
-        ]
-    });
-    disks.clone()
+/// The disks of a group that has lived a while, made once: two members have the same, the third is new. With `retired` the log's begin is gone, so
+/// that the third begins with a snapshot.
+pub(crate) fn warm(retired: bool) -> [SimulatedDisk; 3] {
+    static DISKS: OnceLock<[[SimulatedDisk; 3]; 2]> = OnceLock::new();
+    let disks = DISKS.get_or_init(|| [false, true].map(make));
+    disks[usize::from(retired)].clone()
+}
+
+fn make(retired: bool) -> [SimulatedDisk; 3] {
+    let disk = SimulatedDisk::new();
+    let mut options = options();
+    options.retention.max_bytes = retired.then_some(70 << 10);
+    let store = Store::open_replica_on(Arc::new(disk.clone()), options).expect("it opens");
+    store.promote(1).expect("a new replica is promoted");
+    let long = if retired {
+        "x".repeat(10_000)
+    } else {
+        String::new()
+    };
+    for number in 0..30_u32 {
+        let message = qmq_store::Message::new("s", format!("body {number}{long}"));
+        store
+            .append_with(&message, Durability::Buffered)
+            .expect("an append");
+    }
+    store.sync().expect("a sync");
+    for _ in 0..4 {
+        store.maintain().expect("housekeeping");
+    }
+    store.demote().expect("it is master");
+    assert_eq!(store.stats().start_offset > 0, retired);
+    [
+        disk.process_killed(),
+        disk.process_killed(),
+        SimulatedDisk::new(),
+    ]
 }
 
 #[derive(Debug)]

@@ -18,7 +18,7 @@ const KINDS: u64 = 24;
 /// connections. No panic; a log changes only at its end, or as an event says; it is whole; promises never go back.
 pub fn repl_node(bytes: &[u8]) {
     let mut input = Input(bytes);
-    let mut world = World::new();
+    let mut world = World::new(input.byte().is_multiple_of(3));
     for _ in 0..STEPS_MAX {
         if input.is_empty() {
             break;
@@ -31,7 +31,7 @@ pub fn repl_node(bytes: &[u8]) {
 /// One genuine frame of each kind that a group sends which lives a while: seeds.
 #[must_use]
 pub fn some_frames() -> Vec<Bytes> {
-    let mut world = World::new();
+    let mut world = World::new(false);
     for _ in 0..9 {
         world.append();
         world.pump(5);
@@ -76,12 +76,17 @@ struct World {
     /// Frames that the members have sent, with sender and receiver.
     sent: Vec<(usize, usize, Bytes)>,
     sequence: u64,
+    /// How the next frames are changed before they come, a few bytes each.
+    tamper: Vec<u8>,
 }
+
+/// Bytes that say how a frame is changed on its way.
+const TAMPER_BYTES: usize = 8;
 
 impl World {
     /// A master with a slave that follows, and a third member that has not come yet.
-    fn new() -> Self {
-        let disks = warm();
+    fn new(retired: bool) -> Self {
+        let disks = warm(retired);
         let mut world = Self {
             now: Duration::from_secs(100),
             nodes: Vec::new(),
@@ -89,6 +94,7 @@ impl World {
             epoch: 1,
             sent: Vec::new(),
             sequence: 0,
+            tamper: Vec::new(),
         };
         for (me, disk) in disks.iter().enumerate() {
             let node = member(me, disk.process_killed(), world.now);
@@ -149,7 +155,15 @@ impl World {
                 let _ = self.nodes[n].switch_to(self.now, Peer(other as u16));
                 self.settle(n);
             }
-            14 => self.pump(input.below(60)),
+            14 => {
+                self.tamper = (0..TAMPER_BYTES * 4).map(|_| input.byte()).collect();
+                if input.byte().is_multiple_of(2) {
+                    self.nodes[n].disconnected(self.now, Peer(other as u16));
+                    self.settle(n);
+                }
+                self.append();
+                self.pump(input.below(60));
+            }
             _ => self.pump(input.below(3)),
         }
     }
@@ -203,10 +217,24 @@ impl World {
                         self.sent.drain(..500);
                     }
                     self.sent.push((n, to, frame.clone()));
-                    self.give(n, to, &frame);
+                    let come = self.on_its_way(&frame);
+                    self.give(n, to, &come);
                 }
             }
         }
+    }
+
+    /// The frame, or what became of it.
+    fn on_its_way(&mut self, frame: &Bytes) -> Bytes {
+        if self.tamper.len() < TAMPER_BYTES {
+            return frame.clone();
+        }
+        let rest = self.tamper.split_off(TAMPER_BYTES);
+        let how = std::mem::replace(&mut self.tamper, rest);
+        if how[0].is_multiple_of(2) {
+            return frame.clone();
+        }
+        changed(frame, &mut Input(&how[1..]))
     }
 
     fn give(&mut self, from: usize, to: usize, frame: &Bytes) {
