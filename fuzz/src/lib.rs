@@ -4,6 +4,9 @@
 
 mod damage;
 mod operations;
+mod repl_frame;
+mod repl_group;
+mod repl_node;
 
 pub use damage::damaged_store;
 pub use operations::operations;
@@ -15,12 +18,14 @@ pub use qmq_store::fuzzing::{
     action, attributes, checkpoint, group, identity, index, published_slot, record, scan,
     segment_header,
 };
+pub use repl_frame::repl_frame;
+pub use repl_node::{repl_node, some_frames};
 
 /// A target.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its corpus.
-pub const TARGETS: [(&str, Target); 18] = [
+pub const TARGETS: [(&str, Target); 20] = [
     ("action", action),
     ("attributes", attributes),
     ("checkpoint", checkpoint),
@@ -37,6 +42,8 @@ pub const TARGETS: [(&str, Target); 18] = [
     ("operations", operations),
     ("published_slot", published_slot),
     ("record", record),
+    ("repl_frame", repl_frame),
+    ("repl_node", repl_node),
     ("scan", scan),
     ("segment_header", segment_header),
 ];

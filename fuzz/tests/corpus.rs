@@ -71,7 +71,7 @@ fn run(name: &str, target: Target, mutations: usize) {
 #[test]
 fn every_corpus_and_some_mutations_of_it_are_taken() {
     for (name, target) in TARGETS {
-        let whole_store = matches!(name, "operations" | "damaged_store");
+        let whole_store = matches!(name, "operations" | "damaged_store" | "repl_node");
         run(name, target, if whole_store { 25 } else { 500 });
     }
 }

@@ -247,3 +247,27 @@ fn write_the_seeds_of_the_delay_scheduler() {
     let bucket = &checkpoint[76 + runs * 8 + 4 + 4..];
     write_both("delay_bucket", "bucket", bucket);
 }
+
+#[test]
+#[ignore = "writes the corpora: cargo test -p qmq-fuzz --test seeds -- --ignored"]
+fn write_the_seeds_of_replication() {
+    let frames = qmq_fuzz::some_frames();
+    assert!(frames.len() > 10, "{}", frames.len());
+    for frame in frames {
+        let kind = frame[3];
+        write_both("repl_frame", &format!("frame-{kind}"), &frame);
+        // As the target reads it under good checksums of its own: the kind, then the body.
+        let body = [&[kind], &frame[qmq_repl::HEADER_BYTES..]].concat();
+        write_both("repl_frame", &format!("body-{kind}"), &body);
+    }
+    for seed in 1..=8_u8 {
+        let mut value = u32::from(seed).wrapping_mul(2_654_435_761);
+        let bytes: Vec<u8> = (0..250)
+            .map(|_| {
+                value = value.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (value >> 24) as u8
+            })
+            .collect();
+        write("repl_node", &format!("random-{seed}"), &bytes);
+    }
+}

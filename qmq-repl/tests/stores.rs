@@ -2,14 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "common/stores.rs"]
+mod group;
+
 use std::path::Path;
 use std::time::Duration;
 
-use qmq_repl::{Event, Group, Log, Node, Options, Peer, Place, Role, StoreLog};
-use qmq_store::disk::SimulatedDisk;
-use qmq_store::{Background, Durability, Error, Message, OpenError, Snapshot, Store};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use group::{Group3, Rng, Simulated};
+use qmq_repl::{Event, Group, Log, Node, Options, Peer, Role, StoreLog};
+use qmq_store::{Background, Durability, Message};
+use std::sync::Arc;
 
 fn store_options() -> qmq_store::Options {
     qmq_store::Options {
@@ -113,9 +115,7 @@ fn real_stores_follow_fail_over_and_part() {
     assert_eq!(pair.node(0).role(), Role::Master);
     for n in 0..3_000 {
         let store = pair.node(0).log().store().clone();
-        store
-            .append_with(&message(n), Durability::Buffered)
-            .unwrap();
+        store.append_with(&message(n), Durability::Buffered).unwrap();
     }
     pair.node(0).log().store().sync().unwrap();
     pair.run(1_000);
@@ -126,9 +126,7 @@ fn real_stores_follow_fail_over_and_part() {
     );
     // The master dies with something that nobody else has.
     let store = pair.node(0).log().store().clone();
-    store
-        .append_with(&message(3_000), Durability::Synced)
-        .unwrap();
+    store.append_with(&message(3_000), Durability::Synced).unwrap();
     drop(store);
     let node = pair.nodes[0].take().unwrap();
     node.into_log().store().clone().close().unwrap();
@@ -138,9 +136,7 @@ fn real_stores_follow_fail_over_and_part() {
     assert_eq!(pair.node(1).role(), Role::Master, "{:?}", pair.events);
     let store = pair.node(1).log().store().clone();
     for n in 0..100 {
-        store
-            .append_with(&message(4_000 + n), Durability::Synced)
-            .unwrap();
+        store.append_with(&message(4_000 + n), Durability::Synced).unwrap();
     }
     pair.open(0, &a);
     pair.run(3_000);
@@ -166,9 +162,7 @@ fn a_new_replica_of_an_old_master_begins_with_a_snapshot() {
     drop(pair.nodes[1].take());
     let store = pair.node(0).log().store().clone();
     for n in 0..8_000 {
-        store
-            .append_with(&message(n), Durability::Buffered)
-            .unwrap();
+        store.append_with(&message(n), Durability::Buffered).unwrap();
     }
     store.sync().unwrap();
     drop(store);
@@ -197,9 +191,7 @@ fn a_new_replica_of_an_old_master_begins_with_a_snapshot() {
     println!("{:?}", pair.events);
     assert!(pair.equal());
     let store = pair.node(0).log().store().clone();
-    store
-        .append_with(&message(9_000), Durability::Buffered)
-        .unwrap();
+    store.append_with(&message(9_000), Durability::Buffered).unwrap();
     pair.run(1_000);
     assert!(pair.equal());
     println!(
@@ -235,178 +227,10 @@ fn catch_up_speed() {
     println!("append {:.0} MB/s", mb / took);
     pair.open(1, &b);
     let began = std::time::Instant::now();
-    while pair.nodes[1].as_ref().unwrap().log().written()
-        < pair.nodes[0].as_ref().unwrap().log().written()
-    {
+    while pair.nodes[1].as_ref().unwrap().log().written() < pair.nodes[0].as_ref().unwrap().log().written() {
         pair.run(1);
     }
-    println!(
-        "catch-up {:.0} MB/s of {mb:.0} MB",
-        mb / began.elapsed().as_secs_f64()
-    );
-}
-
-#[derive(Debug)]
-struct Simulated {
-    disk: Mutex<SimulatedDisk>,
-    mark: AtomicU64,
-}
-
-impl Default for Simulated {
-    fn default() -> Self {
-        Self {
-            disk: Mutex::new(SimulatedDisk::new()),
-            mark: AtomicU64::new(0),
-        }
-    }
-}
-
-impl Place for Simulated {
-    fn open(&self, options: qmq_store::Options) -> Result<Store, OpenError> {
-        Store::open_replica_on(Arc::new(self.disk.lock().unwrap().clone()), options)
-    }
-
-    fn marked(&self) -> u64 {
-        self.mark.load(Ordering::Relaxed)
-    }
-
-    fn mark(&self, until: u64) -> std::io::Result<()> {
-        self.mark.store(until, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn install(
-        &self,
-        snapshot: &Snapshot,
-        promised: u64,
-        old: Store,
-        options: qmq_store::Options,
-    ) -> Result<Store, Error> {
-        let disk = SimulatedDisk::new();
-        let store = Store::install_replica_on(Arc::new(disk.clone()), snapshot, options)?;
-        store.promise(promised)?;
-        old.close()?;
-        *self.disk.lock().unwrap() = disk;
-        Ok(store)
-    }
-}
-
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % limit
-    }
-}
-
-struct Group3 {
-    disks: Vec<Arc<Simulated>>,
-    now: Duration,
-    nodes: Vec<Option<Node<StoreLog>>>,
-    epoch: u64,
-    cut: Vec<(usize, usize)>,
-    trace: Vec<String>,
-    retire: bool,
-}
-
-impl Group3 {
-    fn open(&mut self, n: usize, seed: u64) {
-        let group = Group {
-            name: "g".to_owned(),
-            log_id: 1,
-            members: (0..3).map(|n| n.to_string()).collect(),
-            me: Peer(n as u16),
-            min_insync: 1,
-        };
-        let mut options = qmq_store::Options::with_segment_bytes(64 << 10);
-        options.background = Background::Manual;
-        if self.retire {
-            options.retention.max_bytes = Some(100 << 10);
-            options.checkpoint_bytes = 64 << 10;
-        }
-        let log = StoreLog::open_at(self.disks[n].clone(), options).unwrap();
-        let bad = log.verify(log.start(), log.written());
-        self.trace.push(format!(
-            "{:?} {n} opens {}..{} {bad:?} {:?}",
-            self.now,
-            log.start(),
-            log.written(),
-            log.store().open_report().damages
-        ));
-        let options = Options {
-            heartbeat: Duration::from_millis(50),
-            silence: Duration::from_millis(300),
-            retry: Duration::from_millis(50),
-            promotion_timeout: Duration::from_millis(600),
-            ..Options::default()
-        };
-        self.nodes[n] = Some(Node::new(group, options, log, self.now, seed).unwrap());
-    }
-
-    fn run(&mut self, ms: u64) {
-        for _ in 0..ms {
-            self.now += Duration::from_millis(1);
-            let now = self.now;
-            loop {
-                let mut idle = true;
-                for n in 0..3 {
-                    let Some(node) = &mut self.nodes[n] else {
-                        continue;
-                    };
-                    if node.poll_timeout().is_some_and(|at| at <= now) {
-                        node.handle_timeout(now);
-                    }
-                    let mut out = Vec::new();
-                    while let Some(frame) = node.poll_transmit(now) {
-                        out.push(frame);
-                    }
-                    while let Some(event) = node.poll_event() {
-                        if let Event::LostTail { .. } = event {
-                            let log = node.log();
-                            let bad = log.verify(log.start(), log.written());
-                            self.trace.push(format!(
-                                "  after the cut {}..{} {bad:?} {:?}",
-                                log.start(),
-                                log.written(),
-                                log.store().open_report()
-                            ));
-                        }
-                        self.trace.push(format!("{now:?} {n} {event:?}"));
-                        if let Event::EpochWanted { above } = event {
-                            self.epoch = self.epoch.max(above) + 1;
-                            node.epoch_granted(now, self.epoch);
-                        }
-                    }
-                    for (peer, bytes) in out {
-                        idle = false;
-                        let to = usize::from(peer.0);
-                        if self.cut.contains(&(n, to)) || self.cut.contains(&(to, n)) {
-                            continue;
-                        }
-                        if let Some(other) = &mut self.nodes[to] {
-                            other.handle(now, Peer(n as u16), &bytes);
-                        }
-                    }
-                }
-                if idle {
-                    break;
-                }
-            }
-        }
-    }
-
-    fn equal(&self) -> bool {
-        let logs: Vec<&StoreLog> = self.nodes.iter().flatten().map(Node::log).collect();
-        let end = logs[0].written();
-        let start = logs.iter().map(|log| log.start()).max().unwrap();
-        logs.len() == 3
-            && logs.iter().all(|log| log.written() == end)
-            && (logs.iter()).all(|log| log.digest(start, end) == logs[0].digest(start, end))
-    }
+    println!("catch-up {:.0} MB/s of {mb:.0} MB", mb / began.elapsed().as_secs_f64());
 }
 
 #[test]
@@ -443,12 +267,7 @@ fn random_lives_on_real_stores() {
                         };
                         if node.may_accept(now).is_ok() {
                             let store = node.log().store().clone();
-                            let text = format!(
-                                "{n} {step} {}",
-                                "y".repeat(
-                                    rng.below(if group.retire { 15_000 } else { 3_000 }) as usize
-                                )
-                            );
+                            let text = format!("{n} {step} {}", "y".repeat(rng.below(if group.retire { 15_000 } else { 3_000 }) as usize));
                             let message = Message::new("s", text);
                             let at = store.append_with(&message, Durability::Synced).unwrap();
                             waiting.push((n, node.epoch().unwrap(), at.end_offset));
@@ -487,9 +306,7 @@ fn random_lives_on_real_stores() {
             }
             group.run(rng.below(20));
             for n in 0..3 {
-                let Some(node) = &group.nodes[n] else {
-                    continue;
-                };
+                let Some(node) = &group.nodes[n] else { continue };
                 let Some(epoch) = node.epoch() else {
                     waiting.retain(|it| it.0 != n);
                     continue;
@@ -525,39 +342,16 @@ fn random_lives_on_real_stores() {
         if !group.equal() {
             for node in group.nodes.iter().flatten() {
                 let log = node.log();
-                println!(
-                    "{:?} {}..{} synced {} epochs {:?} master {:?}",
-                    node.role(),
-                    log.start(),
-                    log.written(),
-                    log.synced(),
-                    log.epochs(),
-                    node.master()
-                );
-                println!(
-                    "  promised {} incomplete {} read at end {:?}",
-                    log.promised(),
-                    log.incomplete_until(),
-                    log.verify(log.start(), log.written())
-                );
+                println!("{:?} {}..{} synced {} epochs {:?} master {:?}", node.role(), log.start(), log.written(), log.synced(), log.epochs(), node.master());
+                println!("  promised {} incomplete {} read at end {:?}", log.promised(), log.incomplete_until(), log.verify(log.start(), log.written()));
             }
             for other in [1, 2] {
-                let (a, b) = (
-                    group.nodes[0].as_ref().unwrap().log(),
-                    group.nodes[other].as_ref().unwrap().log(),
-                );
+                let (a, b) = (group.nodes[0].as_ref().unwrap().log(), group.nodes[other].as_ref().unwrap().log());
                 let (mut lo, mut hi) = (a.start().max(b.start()), a.written().min(b.written()));
-                if a.digest(lo, hi) == b.digest(lo, hi) {
-                    println!("  {other} same");
-                    continue;
-                }
+                if a.digest(lo, hi) == b.digest(lo, hi) { println!("  {other} same"); continue; }
                 while hi - lo > 8 {
                     let mid = (lo + hi) / 2;
-                    if a.digest(lo, mid) == b.digest(lo, mid) {
-                        lo = mid;
-                    } else {
-                        hi = mid;
-                    }
+                    if a.digest(lo, mid) == b.digest(lo, mid) { lo = mid } else { hi = mid }
                 }
                 println!("  {other} differs at {lo}");
             }
@@ -572,16 +366,8 @@ fn random_lives_on_real_stores() {
             }
         }
         if seed % 500 < 8 {
-            let anew = group
-                .trace
-                .iter()
-                .filter(|it| it.contains("Installed"))
-                .count();
-            println!(
-                "seed {seed}: {} acknowledged, epoch {}, anew {anew}",
-                done.len(),
-                group.epoch
-            );
+            let anew = group.trace.iter().filter(|it| it.contains("Installed")).count();
+            println!("seed {seed}: {} acknowledged, epoch {}, anew {anew}", done.len(), group.epoch);
         }
     }
 }

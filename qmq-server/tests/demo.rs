@@ -4,7 +4,7 @@ mod common;
 
 use common::{code, json_lines, run, stderr, stdout};
 
-const CHECKS: [&str; 17] = [
+const CHECKS: [&str; 19] = [
     "every_flight_stored",
     "bodies_identical",
     "sequences_dense",
@@ -22,6 +22,8 @@ const CHECKS: [&str; 17] = [
     "reminders_answers_exact",
     "reminders_survive_restart",
     "reminders_settled",
+    "replica_identical",
+    "failover_nothing_lost",
 ];
 
 #[test]

@@ -197,7 +197,7 @@ impl Audit {
 }
 
 /// What is not as it was sent.
-fn difference(
+pub(super) fn difference(
     message: &qmq_store::MessageView<'_>,
     subject: &str,
     flight: &Flight,

@@ -7,7 +7,9 @@ mod drive;
 mod event;
 mod input;
 mod ledger;
+mod pair;
 mod reminders;
+mod replicated;
 mod report;
 mod worker;
 
@@ -37,6 +39,9 @@ What happens:
      the time of the data is replayed on a virtual clock. Flights that never
      left are cancelled, late ones are re-timed, some of both too late. Half-way
      the scheduler is dropped with reminders in the caller's hands, and reopened.
+  6. The flights are stored and consumed once more, on a master with a slave,
+     each acknowledged when both have it. Half-way the master is dropped without
+     notice, the slave is promoted and goes on; the old master returns as slave.
 
 Examples:
   qmq demo
@@ -97,6 +102,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let reminders = reminders::replay(&dir.join("reminders"), &input, &bar)?;
     bar.finish_and_clear();
 
+    let bar = progress::counted("storing on master and slave", flights);
+    let failover = replicated::replicate(&dir.join("replicated"), &input, &bar)?;
+    bar.finish_and_clear();
+
     let disk = DiskUse::of(dir).map_err(|e| {
         Failure::of(
             format_args!("cannot look at {}", dir.display()),
@@ -107,11 +116,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let audits = [first, last];
     let mut checks = checks::checks(&input, &ledger, &audits);
     checks.extend(reminders.checks());
+    checks.extend(failover.checks());
     let facts = report::Facts {
         input: &input,
         ledger: &ledger,
         audits: &audits,
         reminders: &reminders,
+        failover: &failover,
         disk,
     };
     if args.json {

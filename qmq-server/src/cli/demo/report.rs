@@ -11,6 +11,7 @@ use super::event::GROUPS;
 use super::input::Input;
 use super::ledger::{Ledger, RUNS};
 use super::reminders::Replay;
+use super::replicated::Failover;
 use crate::cli::failure::Failure;
 use crate::cli::files::{DiskUse, WorkFolder};
 use crate::cli::latency::Latency;
@@ -23,6 +24,7 @@ pub(super) struct Facts<'a> {
     pub(super) ledger: &'a Ledger<'a>,
     pub(super) audits: &'a [Audit; RUNS],
     pub(super) reminders: &'a Replay,
+    pub(super) failover: &'a Failover,
     pub(super) disk: DiskUse,
 }
 
@@ -50,6 +52,8 @@ pub(super) fn for_people(
     out.line(latency_table(facts).to_string())?;
     out.line("")?;
     out.line(reminders_table(facts.reminders).to_string())?;
+    out.line("")?;
+    out.line(failover_table(facts.failover).to_string())?;
     out.line("")?;
     let mut rows = table(&["check", "", "what was seen"], &[]);
     for check in checks {
@@ -187,6 +191,27 @@ fn reminders_table(seen: &Replay) -> comfy_table::Table {
     rows
 }
 
+fn failover_table(seen: &Failover) -> comfy_table::Table {
+    let names = [
+        "on master and slave",
+        "acked before the drop",
+        "not yet acknowledged",
+        "lost tail",
+        "slave took over in",
+        "seconds",
+    ];
+    let mut rows = table(&names, &[0, 1, 2, 3, 4, 5]);
+    rows.add_row([
+        count(seen.found),
+        count(seen.acked_before),
+        count(seen.open),
+        bytes(seen.lost_bytes),
+        duration(seen.takeover),
+        format!("{:.3}", seen.took.as_secs_f64()),
+    ]);
+    rows
+}
+
 fn per_second(messages: u64, took: Duration) -> f64 {
     if took.is_zero() {
         0.0
@@ -237,6 +262,18 @@ struct RemindersLine<'a> {
     fired: u64,
     fired_again: u64,
     virtual_seconds: u64,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct FailoverLine<'a> {
+    stage: &'a str,
+    stored: u64,
+    acked_before: u64,
+    open: u64,
+    done_before: u64,
+    lost_tail_bytes: u64,
+    takeover_us: u128,
     seconds: f64,
 }
 
@@ -304,6 +341,17 @@ pub(super) fn for_programs(facts: &Facts<'_>, checks: &[Check]) -> Result<(), Fa
         fired: seen.fired,
         fired_again: seen.again,
         virtual_seconds: seen.virtual_time.as_secs(),
+        seconds: seen.took.as_secs_f64(),
+    })?;
+    let seen = facts.failover;
+    out.json(&FailoverLine {
+        stage: "replicated",
+        stored: seen.found,
+        acked_before: seen.acked_before,
+        open: seen.open,
+        done_before: seen.done_before,
+        lost_tail_bytes: seen.lost_bytes,
+        takeover_us: seen.takeover.as_micros(),
         seconds: seen.took.as_secs_f64(),
     })?;
     for check in checks.iter().filter(|check| !check.ok) {
