@@ -108,6 +108,8 @@ fn every_command_has_help_with_examples() {
         &["delay", "stats"],
         &["delay", "verify"],
         &["delay", "run"],
+        &["repl"],
+        &["repl", "diff"],
         &["store", "backup"],
     ] {
         let mut with_help = args.to_vec();
