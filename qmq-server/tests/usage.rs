@@ -93,6 +93,7 @@ fn every_command_has_help_with_examples() {
         &["bench"],
         &["bench", "store"],
         &["bench", "delay"],
+        &["bench", "repl"],
         &["store"],
         &["store", "append"],
         &["store", "read"],
