@@ -33,8 +33,9 @@ Rows:
             (`Durability::Replicated`: synced here, written there)
   one       as `sync`, one in flight; `added_p50_us` and `added_p99_us`: so much
             more than a synced append to the store by itself
-  catch_up  a slave that has nothing yet gets the whole log; ends when it has
-            synced the last byte. rss_anon_bytes is the most seen meanwhile
+  catch_up  a slave that has nothing yet gets the whole log; from when the master
+            is one until the slave has synced the last byte. rss_anon_bytes is
+            the most seen meanwhile
 
 lag_p50_ms, lag_p99_ms: from the append until the slave has written it, of one
 message in 64.
@@ -68,7 +69,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "B", default_value_t = 1_024,
           value_parser = clap::value_parser!(u32).range(0..=4 << 20))]
     size: u32,
-    /// Folder to work in and to keep; must be empty or new [default: a temporary one, removed at the end]
+    /// Folder to work in; must be empty or new; each row clears it [default: a temporary one]
     #[arg(long)]
     dir: Option<PathBuf>,
     /// Print JSON, one row a line

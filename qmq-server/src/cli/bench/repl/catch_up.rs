@@ -7,7 +7,7 @@ use super::super::report::Row;
 use super::super::store::{failed, io_failed};
 use super::super::{limits, limits::Sequential};
 use super::append::row;
-use super::pair::{Failed, Pair};
+use super::pair::Pair;
 use super::{Plan, repl_failed};
 use crate::cli::failure::Failure;
 use crate::cli::latency::Latency;
@@ -30,23 +30,22 @@ pub(super) fn run(plan: &Plan) -> Result<Row, Failure> {
     bar.set_length(end);
     let mut meter = Meter::new(&plan.dir);
     let mut most = 0;
-    let started = meter
-        .piece(|| {
-            let pair = Pair::start(folders.paths(), &plan.options(), Box::new(|_| {}))?;
-            let mut looks = 0_u64;
-            pair.catch_up(true, &mut |written| {
-                bar.set_position(written);
-                if looks.is_multiple_of(LOOKS) {
-                    let now = Resources::now().unwrap_or_default();
-                    most = most.max(now.rss_anon_bytes);
-                }
-                looks += 1;
-            })?;
-            Ok::<_, Failed>(pair)
-        })
+    let pair = Pair::start(folders.paths(), &plan.options(), Box::new(|_| {}))
+        .map_err(|e| repl_failed(&e))?;
+    let mut looks = 0_u64;
+    let mut look = |written| {
+        bar.set_position(written);
+        if looks.is_multiple_of(LOOKS) {
+            let now = Resources::now().unwrap_or_default();
+            most = most.max(now.rss_anon_bytes);
+        }
+        looks += 1;
+    };
+    let followed = meter
+        .piece(|| pair.catch_up(true, &mut look))
         .map_err(|e| io_failed(&e))?;
     bar.finish_and_clear();
-    let pair = started.map_err(|e| repl_failed(&e))?;
+    followed.map_err(|e| repl_failed(&e))?;
     let records = limit * plan.messages as f64 / end as f64;
     let mut row = row(plan, "catch_up", &meter, &Latency::new(), records)?;
     row.rss_anon_bytes = row.rss_anon_bytes.max(most);
