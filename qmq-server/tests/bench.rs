@@ -122,3 +122,29 @@ fn the_delay_rows_have_all_their_fields_and_none_is_early() {
         .collect();
     assert!(late.len() == 3 && late.is_sorted(), "{dispatch}");
 }
+
+#[test]
+fn the_replication_rows_have_all_their_fields() {
+    let args = "bench repl --json --messages 500 --size 100";
+    let output = run(&args.split(' ').collect::<Vec<_>>(), b"");
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let rows = json_lines(&output);
+    let names: Vec<_> = rows.iter().filter_map(|row| row["name"].as_str()).collect();
+    assert_eq!(
+        names,
+        ["append", "async", "synced", "sync", "one", "catch_up"]
+    );
+    for row in &rows {
+        for field in NUMBERS {
+            assert!(row[field].is_number(), "{field} in {row}");
+        }
+        assert!(row["limit_msgs_per_s"].as_f64().unwrap() > 0.0, "{row}");
+        let follows = ["async", "sync", "one"].contains(&row["name"].as_str().unwrap());
+        assert_eq!(row["lag_p50_ms"].is_number(), follows, "{row}");
+        assert_eq!(
+            row["added_p50_us"].is_number(),
+            row["name"] == "one",
+            "{row}"
+        );
+    }
+}

@@ -93,6 +93,7 @@ fn every_command_has_help_with_examples() {
         &["bench"],
         &["bench", "store"],
         &["bench", "delay"],
+        &["bench", "repl"],
         &["store"],
         &["store", "append"],
         &["store", "read"],
@@ -108,6 +109,8 @@ fn every_command_has_help_with_examples() {
         &["delay", "stats"],
         &["delay", "verify"],
         &["delay", "run"],
+        &["repl"],
+        &["repl", "diff"],
         &["store", "backup"],
     ] {
         let mut with_help = args.to_vec();

@@ -9,6 +9,7 @@ mod latency;
 mod lines;
 mod output;
 mod progress;
+mod repl;
 mod store;
 
 use std::process::ExitCode;
@@ -23,6 +24,7 @@ Examples:
   qmq store verify --dir data
   printf '+90s\\tdrink water\\n' | qmq delay schedule --dir later --subject reminder
   qmq delay run --dir later --until-empty
+  qmq repl diff --dir master --dir slave
   qmq bench store --messages 100000 --size 1024
 
 Exit codes: 0 done, 1 failed, 2 the command line was wrong.";
@@ -45,6 +47,9 @@ enum Command {
     /// Schedule messages for later, and hand them out when their time has come
     #[command(subcommand, after_help = delay::EXAMPLES)]
     Delay(delay::Command),
+    /// Compare what masters and slaves have
+    #[command(subcommand, after_help = repl::EXAMPLES)]
+    Repl(repl::Command),
     /// Measure, beside the limits of this machine measured in the same run
     #[command(subcommand, after_help = bench::EXAMPLES)]
     Bench(bench::Command),
@@ -59,6 +64,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Store(command) => store::run(&command),
         Command::Delay(command) => delay::run(&command),
+        Command::Repl(command) => repl::run(&command),
         Command::Bench(command) => bench::run(&command),
         Command::DemoWorker(args) => demo::run_worker(&args),
     };

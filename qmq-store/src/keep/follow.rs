@@ -39,9 +39,9 @@ const OPEN_TRIES: usize = 5;
 /// A store opened for reading, beside the process that writes it, or after it.
 #[derive(Debug)]
 pub struct ReadOnlyStore {
-    disk: Arc<dyn Disk>,
+    pub(crate) disk: Arc<dyn Disk>,
     maps: Arc<Maps>,
-    catalog: Catalog,
+    pub(crate) catalog: Catalog,
     names: Names,
     segments: RwLock<Arc<Vec<Arc<Segment>>>>,
     end: AtomicU64,

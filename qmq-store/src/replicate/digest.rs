@@ -1,11 +1,13 @@
 //! Whether two logs have the same bytes, and where one is damaged. All is read by calls, so that a bad medium is an error and no signal.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::{ReplicaError, unit};
-use crate::disk::Access;
+use crate::disk::{Access, Disk};
 use crate::error::{Error, is_of_the_medium};
 use crate::keep::files::read_records;
+use crate::log::segment::Segment;
 use crate::store::{Inner, Store};
 
 /// Bytes read at a time.
@@ -21,33 +23,8 @@ impl Store {
         self.inner.check_open()?;
         let _held = self.inner.hold_retention();
         self.inner.segment_at(to.max(from))?;
-        let mut crc = crc32fast::Hasher::new();
-        let mut piece = Vec::new();
-        let mut at = from;
-        while at < to {
-            let Some(segment) = self.inner.segment_at(at)? else {
-                break;
-            };
-            let end = segment.end().unwrap_or(to).min(to);
-            let name = segment.data().name();
-            let file = self.inner.log.disk.open(name, Access::Read);
-            while at < end {
-                let take = PIECE.min(end - at);
-                piece.resize(take as usize, 0);
-                let read = match &file {
-                    Ok(file) => file.read_at(&mut piece, segment.position(at)),
-                    Err(error) => Err(error.kind().into()),
-                };
-                read.map_err(|error| match error.kind() {
-                    std::io::ErrorKind::NotFound => damaged(at, take),
-                    _ if is_of_the_medium(&error) => damaged(at, take),
-                    _ => Error::io(format!("reading {name}"))(error),
-                })?;
-                crc.update(&piece);
-                at += take;
-            }
-        }
-        Ok(crc.finalize())
+        let inner = &self.inner;
+        digest_of(&*inner.log.disk, from, to, &|at| inner.segment_at(at))
     }
 
     /// The first damaged stretch of the log between `from` and `to`, if there is one: what [`Store::raw`] would not give. It begins and ends where
@@ -74,6 +51,46 @@ impl Store {
         }
         Ok(None)
     }
+}
+
+/// The digest of the bytes from `from` to `to`, as far as `segment_at` finds them.
+pub(super) fn digest_of(
+    disk: &dyn Disk,
+    from: u64,
+    to: u64,
+    segment_at: &dyn Fn(u64) -> Result<Option<Arc<Segment>>, Error>,
+) -> Result<u32, Error> {
+    let mut crc = crc32fast::Hasher::new();
+    let mut piece = Vec::new();
+    let mut at = from;
+    while at < to {
+        let Some(segment) = segment_at(at)? else {
+            break;
+        };
+        let end = segment.end().unwrap_or(to).min(to);
+        if end <= at {
+            // The file of what comes next is gone.
+            return Err(damaged(at, to - at));
+        }
+        let name = segment.data().name();
+        let file = disk.open(name, Access::Read);
+        while at < end {
+            let take = PIECE.min(end - at);
+            piece.resize(take as usize, 0);
+            let read = match &file {
+                Ok(file) => file.read_at(&mut piece, segment.position(at)),
+                Err(error) => Err(error.kind().into()),
+            };
+            read.map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => damaged(at, take),
+                _ if is_of_the_medium(&error) => damaged(at, take),
+                _ => Error::io(format!("reading {name}"))(error),
+            })?;
+            crc.update(&piece);
+            at += take;
+        }
+    }
+    Ok(crc.finalize())
 }
 
 fn damaged(offset: u64, len: u64) -> Error {

@@ -3,6 +3,7 @@
 //! A replica's log has the same byte at every offset as its master's. Where its segments begin is its own affair: ranges are handed over in
 //! whole commit units (a record, or a batch with its records), and a segment ends between two of them.
 
+mod compare;
 pub(crate) mod cutting;
 mod digest;
 mod epoch;

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use memmap2::{Mmap, MmapMut};
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 
 /// More than this is not copied for a limit: it would only take longer.
 const BYTES_MAX: u64 = 1 << 30;
@@ -150,6 +150,46 @@ pub(super) fn read_time(parts: &[(std::path::PathBuf, u64, u64)]) -> io::Result<
     Ok(start.elapsed())
 }
 
+/// Bytes a second that one thread reads and writes in sequence.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sequential {
+    pub(super) read: f64,
+    pub(super) write: f64,
+}
+
+/// Writes a file of so many bytes and syncs it; then reads it, once the system was asked to forget it.
+pub(super) fn sequential(scratch: &Path, bytes: u64) -> io::Result<Sequential> {
+    let mut piece = sample(1 << 20);
+    let lens = |step: u64| {
+        let starts = (0..bytes.max(1)).step_by(step as usize);
+        starts.map(move |at| (at, (bytes.max(1) - at).min(step) as usize))
+    };
+    let file = allocated(scratch, bytes.max(1))?;
+    let start = Instant::now();
+    for (at, len) in lens(piece.len() as u64) {
+        file.write_all_at(&piece[..len], at)?;
+    }
+    file.sync_data()?;
+    let write = bytes as f64 / start.elapsed().as_secs_f64();
+    forget(scratch)?;
+    let start = Instant::now();
+    for (at, len) in lens(piece.len() as u64) {
+        file.read_exact_at(&mut piece[..len], at)?;
+    }
+    black_box(&piece);
+    let read = bytes as f64 / start.elapsed().as_secs_f64();
+    drop(file);
+    fs::remove_file(scratch)?;
+    Ok(Sequential { read, write })
+}
+
+/// Asks the system to keep nothing of a file in memory that is not dirty.
+pub(super) fn forget(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    fadvise(&file, 0, None, Advice::DontNeed)?;
+    Ok(())
+}
+
 /// Names of the log's segments, with the offset at which each begins. The layout is that of the format's page:
 /// `log-` and the offset in 20 digits.
 pub(super) fn segment_files(dir: &Path) -> io::Result<Vec<(u64, std::path::PathBuf)>> {
@@ -229,6 +269,8 @@ mod tests {
         let scratch = dir.path().join("scratch");
         assert!(copy_rate(&scratch, 1_000, 200, 2).unwrap() > 0.0);
         assert!(sync_rate(&scratch, 10, 200, 2).unwrap() > 0.0);
+        let sequential = sequential(&scratch, (1 << 20) + 7).unwrap();
+        assert!(sequential.read > 0.0 && sequential.write > 0.0);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         let name = "log-00000000000000000100";
         fs::write(dir.path().join(name), sample(1_064)).unwrap();

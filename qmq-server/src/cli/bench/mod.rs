@@ -6,6 +6,7 @@ mod limits;
 mod meter;
 mod produce;
 mod reopen;
+mod repl;
 mod report;
 mod store;
 
@@ -18,6 +19,7 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   qmq bench store
   qmq bench store --durability synced --threads 64 --messages 20000 --json
+  qmq bench repl --messages 1000000
   qmq bench delay --pending 1000000 --rate 10000 --size 100";
 
 /// What can be measured.
@@ -27,6 +29,8 @@ pub(crate) enum Command {
     Store(store::Args),
     /// Schedule, load, hand out, cancel and restart
     Delay(delay::Args),
+    /// Replicate: with a slave that follows, that is waited for, that catches up
+    Repl(repl::Args),
 }
 
 /// Runs one of them.
@@ -34,5 +38,6 @@ pub(crate) fn run(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Store(args) => store::run(args),
         Command::Delay(args) => delay::run(args),
+        Command::Repl(args) => repl::run(args),
     }
 }

@@ -30,6 +30,41 @@ pub(super) struct Row {
     /// Of rows that are about moments.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub(super) lateness: Option<Lateness>,
+    /// Of rows in which a slave follows.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub(super) following: Option<Following>,
+}
+
+/// How far a slave was behind, and what waiting for it cost.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Following {
+    pub(super) lag_p50_ms: f64,
+    pub(super) lag_p99_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) added_p50_us: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) added_p99_us: Option<f64>,
+}
+
+impl Following {
+    pub(super) fn new(lag: &Latency) -> Self {
+        Self {
+            lag_p50_ms: lag.quantile_us(0.5) / 1e3,
+            lag_p99_ms: lag.quantile_us(0.99) / 1e3,
+            added_p50_us: None,
+            added_p99_us: None,
+        }
+    }
+
+    /// So much longer than without a slave.
+    pub(super) fn with_added(self, latency: &Latency, alone: &Latency) -> Self {
+        let added = |share| Some(latency.quantile_us(share) - alone.quantile_us(share));
+        Self {
+            added_p50_us: added(0.5),
+            added_p99_us: added(0.99),
+            ..self
+        }
+    }
 }
 
 /// How far from its moment things happened.
@@ -91,6 +126,7 @@ impl Row {
             mappings: measured.resources.mappings,
             write_amplification: measured.meter.written_bytes() as f64 / bytes.max(1.0),
             lateness: None,
+            following: None,
         }
     }
 }
@@ -139,6 +175,16 @@ pub(super) fn print(rows: &[Row], json: bool) -> Result<(), Failure> {
     late("late, p50", |l| micros(l.late_p50_ms * 1e3));
     late("late, p99", |l| micros(l.late_p99_ms * 1e3));
     late("late, longest", |l| micros(l.late_max_ms * 1e3));
+    let mut behind = |name: &str, value: &dyn Fn(&Following) -> Option<f64>| {
+        let cell = |row: &Row| row.following.as_ref().and_then(value).map(micros);
+        if rows.iter().any(|row| cell(row).is_some()) {
+            line(name, &|row| cell(row).unwrap_or_default());
+        }
+    };
+    behind("slave behind, p50", &|f| Some(f.lag_p50_ms * 1e3));
+    behind("slave behind, p99", &|f| Some(f.lag_p99_ms * 1e3));
+    behind("added by waiting, p50", &|f| f.added_p50_us);
+    behind("added by waiting, p99", &|f| f.added_p99_us);
     line("anonymous memory", &|row| bytes(row.rss_anon_bytes));
     line("open files", &|row| count(row.open_files));
     line("mappings", &|row| count(row.mappings));

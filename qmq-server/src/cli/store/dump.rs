@@ -45,7 +45,7 @@ pub(crate) struct Args {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+pub(in crate::cli) struct Line<'a> {
     kind: &'static str,
     offset: u64,
     len: u64,
@@ -104,7 +104,8 @@ fn name(kind: DumpedKind) -> &'static str {
     }
 }
 
-fn line<'a>(record: &'a Dumped<'a>) -> Line<'a> {
+/// A record for programs.
+pub(in crate::cli) fn line<'a>(record: &'a Dumped<'a>) -> Line<'a> {
     Line {
         kind: name(record.kind),
         offset: record.offset,
@@ -120,7 +121,8 @@ fn line<'a>(record: &'a Dumped<'a>) -> Line<'a> {
     }
 }
 
-fn text(record: &Dumped<'_>) -> String {
+/// A record for people.
+pub(in crate::cli) fn text(record: &Dumped<'_>) -> String {
     let Dumped {
         offset,
         len,

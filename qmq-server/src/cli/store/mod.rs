@@ -3,7 +3,7 @@
 mod append;
 mod backup;
 pub(super) mod damage;
-mod dump;
+pub(super) mod dump;
 mod inspect;
 mod read;
 mod repair;
