@@ -21,11 +21,6 @@ const FRAMES_A_TURN: usize = 8;
 /// A member that is asked for nothing is looked after so often at least.
 const IDLE: Duration = Duration::from_millis(50);
 
-/// While appends keep coming, those of so long go into one frame: a small one costs more than it carries.
-const GATHER: Duration = Duration::from_micros(50);
-/// So many are gathered that came while the members were at work. A single one may have somebody who waits for it; more are enough for a frame.
-const GATHERED: std::ops::Range<u64> = 2..64;
-
 /// Called with the time that an end took from its append until the slave had written it.
 pub(super) type OnLag = Box<dyn FnMut(Duration) + Send>;
 
@@ -33,7 +28,6 @@ pub(super) type OnLag = Box<dyn FnMut(Duration) + Send>;
 struct Shared {
     stop: AtomicBool,
     asleep: AtomicBool,
-    appended: AtomicU64,
     /// Ends of the slave's log.
     written: AtomicU64,
     synced: AtomicU64,
@@ -100,7 +94,6 @@ impl Pair {
 
     /// Something has been appended.
     pub(super) fn wake(&self) {
-        self.shared.appended.fetch_add(1, Ordering::Relaxed);
         // Either the thread sees the append before it sleeps, or this sees that it does.
         fence(Ordering::SeqCst);
         let asleep = &self.shared.asleep;
@@ -195,13 +188,8 @@ impl Pump {
         let _ = ready.send(self.master.log().store().clone());
         while !self.shared.stop.load(Ordering::Acquire) {
             let seen = self.master.log().written();
-            let before = self.shared.appended.load(Ordering::Relaxed);
-            let busy = self.turn()?;
-            let more = self.shared.appended.load(Ordering::Relaxed) - before;
-            if !busy {
+            if !self.turn()? {
                 self.sleep(seen);
-            } else if GATHERED.contains(&more) {
-                thread::sleep(GATHER);
             }
         }
         Ok([self.master.into_log(), self.slave.into_log()])
