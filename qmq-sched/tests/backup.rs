@@ -96,3 +96,30 @@ fn a_folder_that_holds_files_takes_no_copy() {
     assert!(files(&log, "").is_empty());
     assert_eq!(scheduler.outstanding(), 1);
 }
+
+/// Its runs are made anew by the first open, which may be cut anywhere.
+#[test]
+fn a_copy_whose_first_open_is_cut_has_everything_at_the_second() {
+    let (desk, scheduler) = full();
+    let (log, index) = (SimulatedDisk::new(), SimulatedDisk::new());
+    scheduler
+        .backup(Arc::new(log.clone()), &index, &mut |_, _| {})
+        .unwrap();
+    let pending = scheduler.totals().count;
+    let mut cut = 0;
+    loop {
+        let copy = desk.with(log.process_killed(), index.process_killed());
+        copy.index.power_off_after(cut);
+        let opened = copy.try_open();
+        let is_over = opened.is_ok() && copy.index.operations() < cut;
+        drop(opened);
+        let again = copy.killed().open();
+        assert_eq!(again.totals().count, pending, "cut {cut}");
+        assert_eq!(everything(&again).len() as u64, pending, "cut {cut}");
+        if is_over {
+            break;
+        }
+        cut += 5;
+    }
+    assert!(cut > 30, "{cut}");
+}
