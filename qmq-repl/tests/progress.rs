@@ -6,10 +6,9 @@
 mod group;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
-use group::{Group3, Rng, Simulated};
+use group::{Group3, Rng};
 use qmq_repl::{Log, Node};
 use qmq_store::{Batch, Durability, Error, Message, PullRequest, Store};
 
@@ -49,21 +48,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut group = Group3 {
-            disks: (0..3).map(|_| Arc::new(Simulated::default())).collect(),
-            now: Duration::from_secs(1),
-            nodes: vec![None, None, None],
-            epoch: 0,
-            cut: Vec::new(),
-            trace: Vec::new(),
-            retire: seed % 3 == 2,
-        };
-        for n in 0..3 {
-            group.open(n, seed * 1_000 + n as u64);
-        }
-        let now = group.now;
-        group.nodes[0].as_mut().unwrap().stand(now, true);
-        group.run(1_000);
+        let group = Group3::new(seed, seed % 3 == 2);
         Self {
             seed,
             rng: Rng(seed),

@@ -9,10 +9,9 @@ mod group;
 use std::path::Path;
 use std::time::Duration;
 
-use group::{Group3, Rng, Simulated};
+use group::{Group3, Rng};
 use qmq_repl::{Event, Group, Log, Node, Options, Peer, Role, StoreLog};
 use qmq_store::{Background, Durability, Message};
-use std::sync::Arc;
 
 fn store_options() -> qmq_store::Options {
     qmq_store::Options {
@@ -28,18 +27,38 @@ struct Pair {
     epoch: u64,
 }
 
+/// Two members, as the `n`th of them is told.
+fn group(n: usize) -> Group {
+    Group {
+        name: "g".to_owned(),
+        log_id: 1,
+        members: vec!["a".to_owned(), "b".to_owned()],
+        me: Peer(n as u16),
+        min_insync: 1,
+    }
+}
+
 impl Pair {
-    fn open(&mut self, n: usize, folder: &Path) {
-        let group = Group {
-            name: "g".to_owned(),
-            log_id: 1,
-            members: vec!["a".to_owned(), "b".to_owned()],
-            me: Peer(n as u16),
-            min_insync: 1,
+    /// Two members, of which the first is master.
+    fn new(folders: [&Path; 2]) -> Self {
+        let mut pair = Self {
+            now: Duration::from_secs(1),
+            nodes: vec![None, None],
+            events: Vec::new(),
+            epoch: 0,
         };
+        for (n, folder) in folders.into_iter().enumerate() {
+            pair.open(n, folder);
+        }
+        pair.node(0).stand(Duration::from_secs(1), true);
+        pair.run(2_000);
+        pair
+    }
+
+    fn open(&mut self, n: usize, folder: &Path) {
         let log = StoreLog::open(folder, store_options()).unwrap();
         let seed = self.now.as_nanos() as u64 + n as u64 * 1_000_000;
-        let node = Node::new(group, Options::default(), log, self.now, seed).unwrap();
+        let node = Node::new(group(n), Options::default(), log, self.now, seed).unwrap();
         self.nodes[n] = Some(node);
     }
 
@@ -103,16 +122,7 @@ fn message(n: u64) -> Message {
 fn real_stores_follow_fail_over_and_part() {
     let folder = tempfile::tempdir().unwrap();
     let (a, b) = (folder.path().join("a"), folder.path().join("b"));
-    let mut pair = Pair {
-        now: Duration::from_secs(1),
-        nodes: vec![None, None],
-        events: Vec::new(),
-        epoch: 0,
-    };
-    pair.open(0, &a);
-    pair.open(1, &b);
-    pair.node(0).stand(Duration::from_secs(1), true);
-    pair.run(2_000);
+    let mut pair = Pair::new([&a, &b]);
     assert_eq!(pair.node(0).role(), Role::Master);
     for n in 0..3_000 {
         let store = pair.node(0).log().store().clone();
@@ -156,16 +166,7 @@ fn real_stores_follow_fail_over_and_part() {
 fn a_new_replica_of_an_old_master_begins_with_a_snapshot() {
     let folder = tempfile::tempdir().unwrap();
     let (a, b) = (folder.path().join("a"), folder.path().join("b"));
-    let mut pair = Pair {
-        now: Duration::from_secs(1),
-        nodes: vec![None, None],
-        events: Vec::new(),
-        epoch: 0,
-    };
-    pair.open(0, &a);
-    pair.open(1, &b);
-    pair.node(0).stand(Duration::from_secs(1), true);
-    pair.run(2_000);
+    let mut pair = Pair::new([&a, &b]);
     drop(pair.nodes[1].take());
     let store = pair.node(0).log().store().clone();
     for n in 0..8_000 {
@@ -186,14 +187,7 @@ fn a_new_replica_of_an_old_master_begins_with_a_snapshot() {
         log.store().maintain().unwrap();
     }
     assert!(log.start() > 0, "retention has taken the beginning");
-    let group = Group {
-        name: "g".to_owned(),
-        log_id: 1,
-        members: vec!["a".to_owned(), "b".to_owned()],
-        me: Peer(0),
-        min_insync: 1,
-    };
-    pair.nodes[0] = Some(Node::new(group, Options::default(), log, now, 77).unwrap());
+    pair.nodes[0] = Some(Node::new(group(0), Options::default(), log, now, 77).unwrap());
     pair.open(1, &b);
     pair.node(0).stand(now, false);
     pair.run(5_000);
@@ -229,21 +223,7 @@ fn seeds() -> std::ops::Range<u64> {
 fn random_lives_on_real_stores() {
     for seed in seeds() {
         let mut rng = Rng(seed);
-        let mut group = Group3 {
-            disks: (0..3).map(|_| Arc::new(Simulated::default())).collect(),
-            now: Duration::from_secs(1),
-            nodes: vec![None, None, None],
-            epoch: 0,
-            cut: Vec::new(),
-            trace: Vec::new(),
-            retire: seed % 2 == 1,
-        };
-        for n in 0..3 {
-            group.open(n, seed * 1000 + n as u64);
-        }
-        let now = group.now;
-        group.nodes[0].as_mut().unwrap().stand(now, true);
-        group.run(1_000);
+        let mut group = Group3::new(seed, seed % 2 == 1);
         let mut waiting: Vec<(usize, u64, u64)> = Vec::new();
         let mut done: Vec<(u64, u64)> = Vec::new();
         for step in 0..300 {

@@ -40,7 +40,8 @@
 //! 2. Never early, by the clock that the caller of [`Scheduler::due`] goes by.
 //! 3. What was cancelled is not handed out afterwards, and what was recorded as dispatched is not handed out again. [`Scheduler::cancel`] and
 //!    [`Scheduler::reschedule`] answer exactly: done, already fired (handed out), or unknown.
-//! 4. Memory is bounded by [`Options`], whatever is pending.
+//! 4. Memory is bounded by [`Options`], whatever is pending; but for some 200 bytes for each bucket that has messages, and two bits for each message
+//!    of a bucket in which some are no longer pending.
 //!
 //! All calls are synchronous. As the store, a scheduler has a thread for what may take longer, `qmq-spill`; with
 //! [`qmq_store::Background::Manual`] it has none, and whoever fills the stage writes the run.

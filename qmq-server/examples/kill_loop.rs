@@ -6,6 +6,8 @@
 mod delay_kill;
 #[path = "../tests/common/kill.rs"]
 mod kill;
+#[path = "../tests/common/sudden.rs"]
+mod sudden;
 
 use std::error::Error;
 use std::path::PathBuf;

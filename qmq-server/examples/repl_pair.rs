@@ -8,6 +8,8 @@ mod repl_kill;
 mod repl_member;
 #[path = "../tests/common/repl_process.rs"]
 mod repl_process;
+#[path = "../tests/common/sudden.rs"]
+mod sudden;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

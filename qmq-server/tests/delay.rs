@@ -8,6 +8,8 @@
 mod common;
 #[path = "common/delay_kill.rs"]
 mod delay_kill;
+#[path = "common/sudden.rs"]
+mod sudden;
 
 use std::collections::HashSet;
 use std::path::Path;

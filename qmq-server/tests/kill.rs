@@ -2,6 +2,8 @@
 
 #[path = "common/kill.rs"]
 mod kill;
+#[path = "common/sudden.rs"]
+mod sudden;
 
 use kill::KillLoop;
 

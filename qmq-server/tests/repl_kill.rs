@@ -8,6 +8,8 @@ mod repl_kill;
 mod repl_member;
 #[path = "common/repl_process.rs"]
 mod repl_process;
+#[path = "common/sudden.rs"]
+mod sudden;
 
 use std::path::Path;
 use std::process::Command;

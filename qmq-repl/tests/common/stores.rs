@@ -76,6 +76,26 @@ pub(crate) struct Group3 {
 }
 
 impl Group3 {
+    /// Three members with one of them as master. With `retire` logs lose their beginning.
+    pub(crate) fn new(seed: u64, retire: bool) -> Self {
+        let mut group = Self {
+            disks: (0..3).map(|_| Arc::new(Simulated::default())).collect(),
+            now: Duration::from_secs(1),
+            nodes: vec![None, None, None],
+            epoch: 0,
+            cut: Vec::new(),
+            trace: Vec::new(),
+            retire,
+        };
+        for n in 0..3 {
+            group.open(n, seed * 1_000 + n as u64);
+        }
+        let now = group.now;
+        group.nodes[0].as_mut().unwrap().stand(now, true);
+        group.run(1_000);
+        group
+    }
+
     pub(crate) fn open(&mut self, n: usize, seed: u64) {
         let group = Group {
             name: "g".to_owned(),

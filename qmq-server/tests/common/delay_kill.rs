@@ -3,17 +3,15 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
 
-/// The signal that cannot be handled.
-const SIGKILL: i32 = 9;
+use super::sudden::{kill, random};
 
 /// Longest delay of a message.
 const DELAY_MAX_MS: u64 = 4_000;
@@ -159,7 +157,7 @@ impl KillLoop {
     }
 
     fn random(&self, n: u64, stream: u64) -> u64 {
-        mix(mix(self.seed ^ stream.rotate_left(32)).wrapping_add(n))
+        random(self.seed, n, stream)
     }
 }
 
@@ -181,22 +179,4 @@ fn note(
 
 fn id_of(line: &Value) -> Result<String, Box<dyn Error>> {
     Ok(line["id"].as_str().ok_or("no id")?.to_owned())
-}
-
-/// Kills a process that must still be running.
-fn kill(child: &mut Child) -> Result<(), Box<dyn Error>> {
-    child.kill()?;
-    let ended = child.wait()?;
-    match ended.signal() {
-        Some(SIGKILL) => Ok(()),
-        _ => Err(format!("the process ended by itself: {ended}").into()),
-    }
-}
-
-/// One step of SplitMix64.
-fn mix(state: u64) -> u64 {
-    let mut z = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }

@@ -2,14 +2,15 @@
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::Duration;
 
 use qmq_store::{Options, Store};
+
+use super::sudden::{kill, mix, random};
 
 /// Threads of the killed process that append, each to a subject of its own.
 const LANES: usize = 4;
@@ -19,9 +20,6 @@ const SEGMENT_BYTES: u64 = 1 << 20;
 
 /// Most bytes of a line.
 const LINE_MAX: u64 = 2_000;
-
-/// The signal that cannot be handled.
-const SIGKILL: i32 = 9;
 
 /// Longest time from the first printed line to the kill.
 const LOAD_MAX_MS: u64 = 120;
@@ -98,7 +96,7 @@ impl KillLoop {
     }
 
     fn random(&self, n: u64, stream: u64) -> u64 {
-        mix(mix(self.seed ^ stream.rotate_left(32)).wrapping_add(n))
+        random(self.seed, n, stream)
     }
 
     fn kill_one(&self, number: u64) -> Result<Round, Box<dyn Error>> {
@@ -256,16 +254,6 @@ fn missing(
     .into())
 }
 
-/// Kills a process that must still be running.
-fn kill(child: &mut Child) -> Result<(), Box<dyn Error>> {
-    child.kill()?;
-    let ended = child.wait()?;
-    match ended.signal() {
-        Some(SIGKILL) => Ok(()),
-        _ => Err(format!("the process ended by itself: {ended}").into()),
-    }
-}
-
 /// Collects printed lines until the pipe closes; a line without its end was not printed.
 fn collect(
     stdout: ChildStdout,
@@ -286,12 +274,4 @@ fn collect(
 
 fn subject(lane: usize) -> String {
     format!("kill.{lane}")
-}
-
-/// One step of SplitMix64.
-fn mix(state: u64) -> u64 {
-    let mut z = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -13,9 +12,8 @@ use qmq_repl::{Log, StoreLog};
 
 use super::repl_member::{SUBJECT, body, folder, store_options};
 use super::repl_process::{Process, Said};
+use super::sudden::{kill, random};
 
-/// The signal that cannot be handled.
-const SIGKILL: i32 = 9;
 /// Longest time that anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Longest time from the first acknowledged message to the kill.
@@ -103,7 +101,7 @@ impl ReplKillLoop {
     }
 
     fn random(&self, n: u64, stream: u64) -> u64 {
-        mix(mix(self.seed ^ stream.rotate_left(32)).wrapping_add(n))
+        random(self.seed, n, stream)
     }
 }
 
@@ -231,15 +229,12 @@ impl Run<'_> {
         let Some(mut process) = self.members[me].take() else {
             return Err("not running".into());
         };
-        process.child.kill()?;
-        let ended = process.child.wait()?;
-        if ended.signal() != Some(SIGKILL) {
-            self.hear_out(&mut process)?;
-            return Err(format!("member {me} ended by itself: {ended}").into());
-        }
+        let killed = kill(&mut process.child);
+        self.hear_out(&mut process)?;
+        killed.map_err(|e| format!("member {me}: {e}"))?;
         self.tally.kills += 1;
         self.tally.masters += u64::from(process.is_master);
-        self.hear_out(&mut process)
+        Ok(())
     }
 
     fn hear_out(&mut self, process: &mut Process) -> Result<(), Failed> {
@@ -350,12 +345,4 @@ impl Run<'_> {
 
 fn lost_tails(folder: &Path) -> Result<u64, Failed> {
     Ok(qmq_store::offline::lost_tails(folder)?.len() as u64)
-}
-
-/// One step of SplitMix64.
-fn mix(state: u64) -> u64 {
-    let mut z = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }
