@@ -549,15 +549,19 @@ fn a_member_of_another_kind_gets_a_clear_refusal() {
     let now = sim.now;
     while sim.node(0).poll_transmit(now).is_some() {}
     let version = Refused::Version { min: 1, max: 1 };
-    let mut other_header = hello("group", 7, (1, 1)).encode().to_vec();
+    let log_id = sim.log(0).id();
+    let mut other_header = hello("group", log_id, (1, 1)).encode().to_vec();
     other_header[2] = 9;
     let crc = crc32fast::hash(&other_header[..28]);
     other_header[28..32].copy_from_slice(&crc.to_le_bytes());
     let cases = [
-        (hello("group", 7, (2, 3)).encode(), version),
+        (hello("group", log_id, (2, 3)).encode(), version),
         (other_header.into(), version),
-        (hello("other", 7, (1, 1)).encode(), Refused::OtherGroup),
-        (hello("group", 8, (1, 1)).encode(), Refused::OtherLog),
+        (hello("other", log_id, (1, 1)).encode(), Refused::OtherGroup),
+        (
+            hello("group", log_id + 99, (1, 1)).encode(),
+            Refused::OtherLog,
+        ),
     ];
     for (bytes, reason) in cases {
         sim.node(0).handle(now, Peer(1), &bytes);
@@ -572,7 +576,6 @@ fn a_member_of_another_kind_gets_a_clear_refusal() {
 fn options_out_of_range_are_named() {
     let group = Group {
         name: "group".to_owned(),
-        log_id: 1,
         members: vec!["a".to_owned(), "b".to_owned()],
         me: Peer(0),
         min_insync: 2,
