@@ -262,10 +262,16 @@ impl Candidate {
         if core.now < until {
             return None;
         }
+        let partial = core.log.incomplete_until() > 0;
+        if core.lacks_files() && core.log.files().is_some() && !self.accept_loss {
+            return Some(Ended::Lost(PromotionError::FilesMissing));
+        }
         let epoch = self.epoch;
         match core.log.begin_epoch(epoch) {
-            // Durable before anything else is: a master that restarts has its epoch in its log.
-            Ok(end) if core.sync() => Some(Ended::Won { epoch, end }),
+            // Durable before anything else is: a master that restarts has its epoch in its log. And what it has is all that there is.
+            Ok(end) if core.sync() && (!partial || core.mark_incomplete(0)) => {
+                Some(Ended::Won { epoch, end })
+            }
             Ok(_) => Some(self.log_failed()),
             Err(error) => {
                 core.fail(error.clone());

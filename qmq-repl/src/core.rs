@@ -41,6 +41,8 @@ pub(crate) struct Core<L> {
     pub(crate) now: Duration,
     /// Until then a master may hold the lease that this member granted.
     pub(crate) granted_until: Duration,
+    /// The files beside the log are the master's, in this session; or the master has none.
+    files_here: bool,
     /// The log has failed: nothing more is acknowledged or promised.
     pub(crate) failed: bool,
     events: VecDeque<Event>,
@@ -59,6 +61,7 @@ impl<L: MasterLog + SlaveLog> Core<L> {
             log,
             now,
             granted_until,
+            files_here: false,
             failed: false,
             events: VecDeque::new(),
             outboxes,
@@ -160,12 +163,31 @@ impl<L: MasterLog + SlaveLog> Core<L> {
 
     /// Keeps durably that this log has to come up to there before its word counts.
     pub(crate) fn mark_incomplete(&mut self, until: u64) -> bool {
+        self.files_here &= until == 0;
         match self.log.mark_incomplete(until) {
             Ok(()) => true,
             Err(error) => {
                 self.fail(error);
                 false
             }
+        }
+    }
+
+    /// It has begun anew, and files that have what stands before its log have not come.
+    pub(crate) fn lacks_files(&self) -> bool {
+        self.log.incomplete_until() > 0 && !self.files_here
+    }
+
+    /// A session begins: whether the files are the master's is not known.
+    pub(crate) fn forget_files(&mut self) {
+        self.files_here = false;
+    }
+
+    /// The files beside the log have come, or there are none.
+    pub(crate) fn files_came(&mut self) {
+        if !self.files_here {
+            self.files_here = true;
+            self.sync();
         }
     }
 
@@ -176,7 +198,8 @@ impl<L: MasterLog + SlaveLog> Core<L> {
         match self.log.sync() {
             Ok(synced) => {
                 let until = self.log.incomplete_until();
-                until == 0 || synced < until || self.mark_incomplete(0)
+                let is_whole = synced >= until && self.files_here;
+                until == 0 || !is_whole || self.mark_incomplete(0)
             }
             Err(error) => {
                 self.fail(error);
@@ -192,7 +215,10 @@ impl<L: MasterLog + SlaveLog> Core<L> {
             return Cut::Done;
         }
         let (from, to) = (offset, end);
-        match self.log.cut(offset) {
+        let outcome = self.log.cut(offset);
+        // Files beside the log may have been of its lost end.
+        self.files_here &= self.log.incomplete_until() == 0;
+        match outcome {
             Ok(()) => {
                 self.event(Event::LostTail { from, to });
                 Cut::Done

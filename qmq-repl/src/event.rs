@@ -52,6 +52,16 @@ pub enum Event {
         /// The log begins here.
         base: u64,
     },
+    /// Files beside the log, for a slave that asks for them, could not be read.
+    FilesNotRead {
+        /// Why.
+        error: String,
+    },
+    /// Files beside the log could not be taken. They are fetched again, a while later.
+    FilesNotTaken {
+        /// Why.
+        error: String,
+    },
     /// The master has not been heard of. This slave goes on asking.
     MasterGone {
         /// Which member.
@@ -212,6 +222,11 @@ pub enum PromotionError {
         /// The end of its log.
         end: u64,
     },
+    /// The log begins anew and the files beside it have not come.
+    #[error(
+        "the files beside this member's log have not all come; let it follow its master, promote another one, or accept that what is in them is lost with accept_loss"
+    )]
+    FilesMissing,
     /// A greater epoch has been promised meanwhile.
     #[error("epoch {by} has been promised meanwhile; follow its master, or ask again")]
     Overtaken {

@@ -94,7 +94,7 @@ pub use event::{Event, NotAccepting, PromotionError, Scrubbed, SwitchError};
 pub use frame::{BODY_BYTES_MAX, Frame, FrameError, FrameReader, HEADER_BYTES, VERSION};
 pub use lag::SlaveLag;
 pub use log::{Epoch, Log, LogError, MasterLog, SlaveLog, Snapshot};
-pub use message::{Found, Hello, Memory, Message, Range, Refused, Standing};
+pub use message::{FilePart, Found, Hello, Memory, Message, Range, Refused, Standing};
 pub use node::{Node, Role};
 pub use options::{
     AckPolicy, FRAME_DATA_MAX, Group, MEMBERS_MAX, NAME_BYTES_MAX, Options, OptionsError, Peer,

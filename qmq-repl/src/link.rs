@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::master::WantedPart;
 use crate::options::{AckPolicy, Options};
 
 /// What a slave gets.
@@ -37,8 +38,12 @@ pub(crate) struct Link {
     /// Next offset to send.
     pub(crate) next: u64,
     pub(crate) run: Option<Run>,
+    /// What it has asked for of the files beside the log.
+    pub(crate) part: Option<WantedPart>,
     /// It has acknowledged something in this session.
     pub(crate) confirmed: bool,
+    /// It lacks files beside the log, so what it has does not count.
+    pub(crate) partial: bool,
     /// What it has written, as said in this session.
     pub(crate) buffered: u64,
     /// What has come to it, pieces included, as said in this session.
@@ -62,6 +67,15 @@ pub(crate) struct Link {
 impl Link {
     /// The end that counts as held by this slave.
     pub(crate) fn claim(&self, policy: AckPolicy) -> u64 {
+        if self.partial {
+            0
+        } else {
+            self.log_claim(policy)
+        }
+    }
+
+    /// The end of the log that it has, whether or not it has what stood before.
+    pub(crate) fn log_claim(&self, policy: AckPolicy) -> u64 {
         match policy {
             AckPolicy::Synced => self.synced,
             AckPolicy::Buffered if self.follows() => self.buffered.max(self.synced),
@@ -80,6 +94,7 @@ impl Link {
         self.offered = 0;
         self.feed = feed;
         self.run = None;
+        self.part = None;
         self.confirmed = false;
         self.heard = now;
         self.progress = now;
@@ -103,6 +118,7 @@ impl Link {
         self.offered = 0;
         self.feed = Feed::Nothing;
         self.run = None;
+        self.part = None;
         self.confirmed = false;
     }
 

@@ -4,6 +4,7 @@
 //! or take is the end of a unit, unless it says otherwise.
 
 use bytes::Bytes;
+use qmq_store::PrimaryFiles;
 use thiserror::Error;
 
 /// Where an epoch begins in a log.
@@ -64,6 +65,10 @@ pub trait Log {
     /// # Errors
     /// If it could not be made durable.
     fn promise(&self, epoch: u64) -> Result<(), LogError>;
+    /// Files that belong to the log and are sent with it, if there are any.
+    fn files(&self) -> Option<&dyn PrimaryFiles> {
+        None
+    }
     /// What [`Log::mark_incomplete`] has kept; 0 for a log that is complete.
     fn incomplete_until(&self) -> u64;
     /// Keeps this number, durably: the log begins anew, and has what it once acknowledged only when it has come to here again. 0 when it has.
@@ -107,7 +112,8 @@ pub trait SlaveLog: Log {
     /// # Errors
     /// If the disk failed: then nothing more is acknowledged.
     fn sync(&mut self) -> Result<u64, LogError>;
-    /// Moves what lies behind `offset` into a file of its own and ends there. Durable when it returns.
+    /// Moves what lies behind `offset` into a file of its own and ends there. Durable when it returns. Marks itself as incomplete if files beside the
+    /// log were of what is gone.
     ///
     /// # Errors
     /// [`LogError::CutTooDeep`] if the state as of there is not known, and the log is as before; others if it could not be done.
@@ -173,6 +179,12 @@ pub enum LogError {
     BadBytes {
         /// Where they belong.
         offset: u64,
+    },
+    /// Something else uses files that belong to the log.
+    #[error("{what}; it is tried again, close what uses them")]
+    Busy {
+        /// What, with its cause.
+        what: String,
     },
     /// The disk, or what stands before it, failed.
     #[error("{what}; nothing more is acknowledged until the log is opened anew")]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 mod admit;
+mod files;
 mod send;
 mod snapshot;
 mod switch;
@@ -17,9 +18,11 @@ use crate::lag::{Marks, TokenBucket};
 use crate::link::{Feed, Link};
 use crate::log::{MasterLog, SlaveLog};
 use crate::message::{Message, Refused};
-use crate::options::{MEMBERS_MAX, Peer};
+use crate::options::{FRAME_DATA_MAX, MEMBERS_MAX, Peer};
 use snapshot::Outgoing;
 use switch::Switch;
+
+pub(crate) use files::WantedPart;
 
 #[derive(Debug)]
 pub(crate) struct Master {
@@ -37,6 +40,8 @@ pub(crate) struct Master {
     outgoing: Option<Outgoing>,
     switch: Option<Switch>,
     heartbeat_at: Duration,
+    /// Version of the files beside the log when they were last looked at.
+    files: u64,
     /// The written end when it was last looked at.
     seen: u64,
 }
@@ -59,6 +64,7 @@ impl Master {
             outgoing: None,
             switch: None,
             heartbeat_at: core.now,
+            files: 0,
             seen: floor,
         }
     }
@@ -84,12 +90,31 @@ impl Master {
                 received,
                 echo,
                 gap,
+                partial,
             } => {
                 if frame.epoch != self.epoch || !self.is_session(peer, session) {
                     core.refuse(peer, session, Refused::NoSession);
                 } else {
+                    self.links[peer.index()].partial = partial;
                     self.acknowledged(core, peer, (buffered, synced, received), echo, gap);
                 }
+            }
+            Message::FilesAsk => self.files_asked(core, peer, session),
+            Message::PartAsk {
+                ticket,
+                file,
+                offset,
+                len,
+                crc,
+            } => {
+                let part = WantedPart {
+                    ticket,
+                    file,
+                    offset,
+                    len: FRAME_DATA_MAX.min(len as usize),
+                    crc,
+                };
+                self.part_asked(core, peer, session, part);
             }
             Message::Refused(Refused::NoSession) => {}
             Message::Refused(reason) => core.event(Event::Refused { peer, reason }),
@@ -158,21 +183,23 @@ impl Master {
         self.judge(core);
     }
 
+    /// What enough slaves claim.
+    fn held<L: MasterLog>(&self, core: &Core<L>, claim: impl Fn(&Link) -> u64) -> u64 {
+        let written = core.log.written();
+        let Some(last) = core.group.min_insync.checked_sub(1) else {
+            return written;
+        };
+        let mut claims = [0; MEMBERS_MAX];
+        for (one, link) in claims.iter_mut().zip(&self.links) {
+            *one = claim(link);
+        }
+        claims.sort_unstable_by(|a, b| b.cmp(a));
+        claims[last].min(written)
+    }
+
     /// The watermark follows what the `min_insync`-th slave has.
     pub(crate) fn advance<L: MasterLog + SlaveLog>(&mut self, core: &Core<L>) {
-        let policy = core.options.ack_policy;
-        let written = core.log.written();
-        let end = match core.group.min_insync {
-            0 => written,
-            needed => {
-                let mut claims = [0; MEMBERS_MAX];
-                for (claim, link) in claims.iter_mut().zip(&self.links) {
-                    *claim = link.claim(policy);
-                }
-                claims.sort_unstable_by(|a, b| b.cmp(a));
-                claims[needed - 1].min(written)
-            }
-        };
+        let end = self.held(core, |link| link.claim(core.options.ack_policy));
         if end >= self.floor && end > self.replicated {
             self.replicated = end;
             core.log.advance_replicated(end);
@@ -272,12 +299,27 @@ impl Master {
         self.drop_unused_snapshot();
         if now >= self.heartbeat_at {
             self.heartbeat_at = now + core.options.heartbeat;
+            self.look_at_files(core);
             for slave in core.group.others() {
                 self.heartbeat(core, slave);
             }
         }
         self.drive_switch(core);
         self.log_moved(core);
+    }
+
+    pub(super) fn look_at_files<L: MasterLog + SlaveLog>(&mut self, core: &mut Core<L>) {
+        match core.log.files().map(qmq_store::PrimaryFiles::version) {
+            Some(Ok(version)) => self.files = version.max(1),
+            Some(Err(error)) => {
+                // No version that there is: slaves ask, and do not take it for none.
+                self.files = u64::MAX;
+                core.event(Event::FilesNotRead {
+                    error: error.to_string(),
+                });
+            }
+            None => {}
+        }
     }
 
     fn heartbeat<L: MasterLog + SlaveLog>(&self, core: &mut Core<L>, slave: Peer) {
@@ -288,6 +330,7 @@ impl Master {
             synced: core.log.synced(),
             replicated: self.replicated,
             lease: core.options.fence_lease.unwrap_or_default(),
+            files: self.files,
         };
         core.send(slave, link.session, message);
     }
@@ -316,7 +359,9 @@ impl Master {
         }
         if let Some(bucket) = &self.bucket
             && bucket.opens() > core.now
-            && (core.group.others()).any(|slave| self.is_catching_up(core, slave))
+            && (core.group.others()).any(|slave| {
+                self.links[slave.index()].part.is_some() || self.is_catching_up(core, slave)
+            })
         {
             next = next.min(bucket.opens());
         }
@@ -345,7 +390,10 @@ impl Master {
         match self.links[slave.index()].feed {
             _ if self.links[slave.index()].session == 0 => Ok(None),
             Feed::Nothing => Ok(None),
-            Feed::Log => self.send_log(core, slave),
+            Feed::Log => match self.send_part(core, slave) {
+                Some(frame) => Ok(Some(frame)),
+                None => self.send_log(core, slave),
+            },
             Feed::Snapshot { .. } => Ok(self.send_snapshot(core, slave)),
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use qmq_store::{PrimaryFile, PrimarySet};
 
 use crate::log::Epoch;
 
@@ -62,6 +63,8 @@ pub enum Message {
         echo: Duration,
         /// Something came that does not fit to `buffered`: the master goes back there.
         gap: bool,
+        /// Files beside the log are missing that have what the log has not: so nothing counts yet.
+        partial: bool,
     },
     /// m: how far the master is. In session 0 it tells a member that there is this master.
     Heartbeat {
@@ -75,6 +78,8 @@ pub enum Message {
         replicated: u64,
         /// The lease that it asks for; zero without one.
         lease: Duration,
+        /// Version of its set of files beside the log; 0 if it keeps none.
+        files: u64,
     },
     /// s: wants a snapshot, or has so much of it.
     SnapshotAsk {
@@ -102,6 +107,30 @@ pub enum Message {
     HandOver {
         /// The end of the log.
         end: u64,
+    },
+    /// s: which files are beside the log?
+    FilesAsk,
+    /// m: these.
+    Files(PrimarySet),
+    /// s: wants a part of a file.
+    PartAsk {
+        /// Answered with it.
+        ticket: u64,
+        /// Which.
+        file: PrimaryFile,
+        /// Where the part begins.
+        offset: u64,
+        /// Bytes of it.
+        len: u32,
+        /// CRC-32 of what the slave has there.
+        crc: Option<u32>,
+    },
+    /// m: the part.
+    Part {
+        /// Of the question.
+        ticket: u64,
+        /// What there is.
+        found: FilePart,
     },
     /// any: a candidate asks for the promise of the frame's epoch.
     PromiseAsk,
@@ -149,6 +178,17 @@ pub enum Message {
         /// The piece.
         bytes: Bytes,
     },
+}
+
+/// A part of a file beside the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FilePart {
+    /// The file is gone; ask which there are now.
+    Gone,
+    /// The slave has the same.
+    Same,
+    /// The bytes.
+    Bytes(Bytes),
 }
 
 /// Who a slave is and what its log is.

@@ -31,7 +31,7 @@ pub enum Role {
 
 #[derive(Debug)]
 enum Part {
-    Slave(Slave),
+    Slave(Box<Slave>),
     Candidate(Candidate),
     Master(Box<Master>),
 }
@@ -64,7 +64,7 @@ impl<L: MasterLog + SlaveLog> Node<L> {
         log.demote();
         Ok(Self {
             core: Core::new(group, options, log, now, seed),
-            part: Part::Slave(Slave::new(now)),
+            part: Part::Slave(Box::new(Slave::new(now))),
             scrub: Scrub::default(),
             turn: 0,
         })
@@ -193,7 +193,7 @@ impl<L: MasterLog + SlaveLog> Node<L> {
     fn settle(&mut self) {
         if self.core.failed && !matches!(self.part, Part::Slave(_)) {
             self.core.log.demote();
-            self.part = Part::Slave(Slave::new(self.core.now));
+            self.part = Part::Slave(Box::new(Slave::new(self.core.now)));
         }
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 mod agree;
+mod files;
 mod install;
 mod intake;
 
@@ -13,6 +14,7 @@ use crate::history::History;
 use crate::log::{MasterLog, SlaveLog};
 use crate::message::{Hello, Message, Refused};
 use crate::options::Peer;
+use files::Files;
 use install::Incoming;
 use intake::Partial;
 
@@ -66,6 +68,7 @@ pub(crate) struct Slave {
     marks: MasterMarks,
     partial: Partial,
     incoming: Option<Incoming>,
+    files: Files,
     /// The log cannot be cut where it would have to be: only a snapshot helps.
     anew: bool,
     /// An acknowledgement is due, and whether something did not fit.
@@ -89,6 +92,7 @@ impl Slave {
             marks: MasterMarks::default(),
             partial: Partial::default(),
             incoming: None,
+            files: Files::default(),
             anew: false,
             ack: false,
             gap: false,
@@ -219,6 +223,7 @@ impl Slave {
                 synced,
                 replicated,
                 lease,
+                files,
             } => {
                 let marks = MasterMarks {
                     sent,
@@ -227,7 +232,12 @@ impl Slave {
                     replicated,
                 };
                 self.heartbeat(core, marks, lease);
+                if let State::Following { .. } = self.state {
+                    self.files_at(core, files);
+                }
             }
+            Message::Files(set) => self.files_listed(core, set),
+            Message::Part { ticket, found } => self.part(core, ticket, &found),
             Message::SnapshotPiece { .. } => self.snapshot_piece(core, frame.message),
             Message::HandOver { end } => {
                 let ready = matches!(self.state, State::Following { .. });
@@ -279,6 +289,9 @@ impl Slave {
         let now = core.now;
         self.sync_if_due(core);
         let Some(master) = self.master else { return };
+        if now >= self.files_timeout(core.options.retry) {
+            self.ask_files(core);
+        }
         let again = now >= self.asked + core.options.retry;
         match self.state {
             State::Alone => {}
@@ -311,7 +324,8 @@ impl Slave {
             State::Comparing { .. } | State::Loading { .. } => {
                 again.min(self.heard + options.silence)
             }
-            State::Following { .. } => self.ack_at.min(self.heard + options.silence),
+            State::Following { .. } => (self.ack_at.min(self.heard + options.silence))
+                .min(self.files_timeout(options.retry)),
         };
         next.min(self.sync_at.unwrap_or(Duration::MAX))
     }

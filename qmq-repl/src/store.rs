@@ -4,10 +4,10 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use qmq_store::{Error, OpenError, Options, ReplicaError, Store};
+use qmq_store::{Error, OpenError, Options, PrimaryFiles, ReplicaError, Store};
 
 use crate::log::{Epoch, Log, LogError, MasterLog, SlaveLog, Snapshot};
 
@@ -52,6 +52,11 @@ pub struct StoreLog {
     place: Arc<dyn Place>,
     options: Options,
     accepting: AtomicBool,
+    files: Option<Arc<dyn PrimaryFiles + Send + Sync>>,
+    /// The log was cut or begun anew, and the files still know what was beyond.
+    beyond: bool,
+    /// What the place has kept.
+    marked: AtomicU64,
 }
 
 impl StoreLog {
@@ -70,11 +75,55 @@ impl StoreLog {
     /// As [`StoreLog::open`].
     pub fn open_at(place: Arc<dyn Place>, options: Options) -> Result<Self, OpenError> {
         Ok(Self {
+            marked: AtomicU64::new(place.marked()),
             store: place.open(options.clone())?,
             place,
             options,
             accepting: AtomicBool::new(false),
+            files: None,
+            beyond: false,
         })
+    }
+
+    /// Files that belong to the store and are sent with its log, such as a delay scheduler's. To be said before the log is given to a
+    /// member. The store must have been opened with the [`qmq_store::Options::retention_hold`] that they let go of.
+    ///
+    /// # Errors
+    /// [`LogError::Busy`], [`LogError::Failed`] if they cannot be used.
+    pub fn with_files(
+        mut self,
+        files: Arc<dyn PrimaryFiles + Send + Sync>,
+    ) -> Result<Self, LogError> {
+        self.files = Some(files);
+        self.forget_beyond()?;
+        Ok(self)
+    }
+
+    /// The log may have lost its end, and gets another one: not before the files know.
+    fn forget_beyond(&mut self) -> Result<(), LogError> {
+        self.beyond = true;
+        if let Some(files) = &self.files {
+            let is_all = files.forget_beyond(&self.store).map_err(|error| {
+                let what = format!("files beside the log, which know more than it has: {error}");
+                match error.kind() {
+                    io::ErrorKind::WouldBlock => LogError::Busy { what },
+                    _ => LogError::Failed { what },
+                }
+            })?;
+            if !is_all && self.incomplete_until() == 0 {
+                self.mark_incomplete(1)?;
+            }
+        }
+        self.beyond = false;
+        Ok(())
+    }
+
+    /// As [`Self::forget_beyond`]; what is in use now is tried again before the next append.
+    fn forget_beyond_soon(&mut self) -> Result<(), LogError> {
+        match self.forget_beyond() {
+            Err(LogError::Busy { .. }) => Ok(()),
+            outcome => outcome,
+        }
     }
 
     /// The store at the moment.
@@ -283,14 +332,22 @@ impl Log for StoreLog {
         self.store.promise(epoch).map_err(told)
     }
 
+    fn files(&self) -> Option<&dyn PrimaryFiles> {
+        let files = self.files.as_deref()?;
+        Some(files)
+    }
+
     fn incomplete_until(&self) -> u64 {
-        self.place.marked()
+        self.marked.load(Ordering::Acquire)
     }
 
     fn mark_incomplete(&self, until: u64) -> Result<(), LogError> {
-        self.place.mark(until).map_err(|error| LogError::Failed {
+        let marked = self.place.mark(until);
+        marked.map_err(|error| LogError::Failed {
             what: format!("writing {INCOMPLETE_FILE}: {error}"),
-        })
+        })?;
+        self.marked.store(until, Ordering::Release);
+        Ok(())
     }
 }
 
@@ -326,6 +383,9 @@ impl MasterLog for StoreLog {
 
 impl SlaveLog for StoreLog {
     fn append(&mut self, offset: u64, bytes: &[u8]) -> Result<u64, LogError> {
+        if self.beyond {
+            self.forget_beyond()?;
+        }
         self.store.append_raw(offset, bytes).map_err(told)
     }
 
@@ -341,10 +401,14 @@ impl SlaveLog for StoreLog {
         }
         let (store, _) = self.store.cut(offset).map_err(told)?;
         self.store = store;
-        Ok(())
+        self.forget_beyond_soon()
     }
 
     fn install(&mut self, snapshot: &Snapshot) -> Result<(), LogError> {
-        self.install_anew(snapshot).map_err(told)
+        if let Some(files) = &self.files {
+            files.hold_all();
+        }
+        self.install_anew(snapshot).map_err(told)?;
+        self.forget_beyond_soon()
     }
 }

@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use qmq_store::{PRIMARY_NAME_BYTES_MAX, PrimaryFile, PrimarySet};
 
 use crate::codec::{Reader, put_epochs, put_name, put_u32, put_u64, put_u128};
-use crate::message::{Found, Hello, Memory, Message, Range, Refused, Standing};
+use crate::message::{FilePart, Found, Hello, Memory, Message, Range, Refused, Standing};
 use crate::options::FRAME_DATA_MAX;
+
+/// Most files beside the log in one set.
+pub(crate) const FILES_MAX: usize = 4_096;
 
 impl Refused {
     fn numbers(self) -> (u8, u64, u64) {
@@ -51,6 +55,11 @@ impl Message {
             Self::Hello(Hello { epochs, .. })
             | Self::Promised(Standing { epochs, .. })
             | Self::Welcome { epochs, .. } => 640 + epochs.len() * 16,
+            Self::Part {
+                found: FilePart::Bytes(bytes),
+                ..
+            } => 64 + bytes.len(),
+            Self::Files(set) => 64 + set.files.len() * 64,
             _ => 64,
         }
     }
@@ -113,9 +122,10 @@ impl Message {
                 received,
                 echo,
                 gap,
+                partial,
             } => {
                 put_all(out, &[*buffered, *synced, *received, micros(*echo)]);
-                out.put_u8(u8::from(*gap));
+                out.put_slice(&[u8::from(*gap), u8::from(*partial)]);
                 7
             }
             Self::Heartbeat {
@@ -124,17 +134,12 @@ impl Message {
                 synced,
                 replicated,
                 lease,
+                files,
             } => {
-                put_all(
-                    out,
-                    &[
-                        micros(*sent),
-                        *written,
-                        *synced,
-                        *replicated,
-                        micros(*lease),
-                    ],
-                );
+                let marks = [*written, *synced, *replicated];
+                put_u64(out, micros(*sent));
+                put_all(out, &marks);
+                put_all(out, &[micros(*lease), *files]);
                 8
             }
             Self::SnapshotAsk { base, crc, have } => {
@@ -214,6 +219,42 @@ impl Message {
                 out.put_slice(bytes);
                 19
             }
+            Self::FilesAsk => 20,
+            Self::Files(set) => {
+                put_all(out, &[set.version, set.hold, set.end]);
+                put_u32(out, set.files.len() as u32);
+                for file in &set.files {
+                    put_file(out, file);
+                }
+                21
+            }
+            Self::PartAsk {
+                ticket,
+                file,
+                offset,
+                len,
+                crc,
+            } => {
+                put_u64(out, *ticket);
+                put_file(out, file);
+                put_u64(out, *offset);
+                put_u32(out, *len);
+                out.put_u8(u8::from(crc.is_some()));
+                put_u32(out, crc.unwrap_or(0));
+                22
+            }
+            Self::Part { ticket, found } => {
+                put_u64(out, *ticket);
+                match found {
+                    FilePart::Gone => out.put_u8(0),
+                    FilePart::Same => out.put_u8(1),
+                    FilePart::Bytes(bytes) => {
+                        out.put_u8(2);
+                        out.put_slice(bytes);
+                    }
+                }
+                23
+            }
         }
     }
 
@@ -257,6 +298,7 @@ impl Message {
                 received: r.u64()?,
                 echo: Duration::from_micros(r.u64()?),
                 gap: r.flag()?,
+                partial: r.flag()?,
             },
             8 => Self::Heartbeat {
                 sent: Duration::from_micros(r.u64()?),
@@ -264,6 +306,7 @@ impl Message {
                 synced: r.u64()?,
                 replicated: r.u64()?,
                 lease: Duration::from_micros(r.u64()?),
+                files: r.u64()?,
             },
             9 => Self::SnapshotAsk {
                 base: r.u64()?,
@@ -323,6 +366,32 @@ impl Message {
                 total: r.u32()?,
                 bytes: piece(r)?,
             },
+            20 => Self::FilesAsk,
+            21 => Self::Files(PrimarySet {
+                version: r.u64()?,
+                hold: r.u64()?,
+                end: r.u64()?,
+                files: files(r)?,
+            }),
+            22 => Self::PartAsk {
+                ticket: r.u64()?,
+                file: file(r)?,
+                offset: r.u64()?,
+                len: r.u32()?,
+                crc: {
+                    let (there, crc) = (r.flag()?, r.u32()?);
+                    there.then_some(crc)
+                },
+            },
+            23 => Self::Part {
+                ticket: r.u64()?,
+                found: match r.u8()? {
+                    0 => FilePart::Gone,
+                    1 => FilePart::Same,
+                    2 => FilePart::Bytes(piece(r)?),
+                    _ => return None,
+                },
+            },
             _ => return None,
         };
         r.done()?;
@@ -334,6 +403,32 @@ fn put_all(out: &mut BytesMut, values: &[u64]) {
     for &value in values {
         put_u64(out, value);
     }
+}
+
+fn put_file(out: &mut BytesMut, file: &PrimaryFile) {
+    put_name(out, &file.name);
+    put_u64(out, file.len);
+    put_u32(out, file.tag);
+}
+
+fn file(reader: &mut Reader) -> Option<PrimaryFile> {
+    let name = reader.name()?;
+    let is_name = (1..=PRIMARY_NAME_BYTES_MAX).contains(&name.len())
+        && (name.bytes()).all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let file = PrimaryFile {
+        name,
+        len: reader.u64()?,
+        tag: reader.u32()?,
+    };
+    (is_name && file.len > 0).then_some(file)
+}
+
+fn files(reader: &mut Reader) -> Option<Vec<PrimaryFile>> {
+    let count = reader.u32()? as usize;
+    if count > FILES_MAX {
+        return None;
+    }
+    (0..count).map(|_| file(reader)).collect()
 }
 
 fn piece(reader: &mut Reader) -> Option<Bytes> {

@@ -119,7 +119,11 @@ fn step(sim: &mut Sim) {
         }
         95..=96 => {
             let whole = sim.members.iter().all(|it| it.log.is_whole());
-            if let Some(master) = sim.master().filter(|_| whole) {
+            if whole && sim.rng.chance(300) {
+                // A slave goes by its own rule, as far as it may.
+                let end = sim.log(n).written();
+                sim.log(n).retire(end);
+            } else if let Some(master) = sim.master().filter(|_| whole) {
                 let hold = sim.node(master).retention_hold().unwrap();
                 let middle = sim.log(master).middle();
                 sim.log(master).retire(middle.min(hold));

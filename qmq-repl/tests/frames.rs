@@ -10,9 +10,11 @@ use bytes::Bytes;
 use common::{Rng, Setup, Sim};
 use proptest::prelude::*;
 use qmq_repl::{
-    BODY_BYTES_MAX, Epoch, Found, Frame, FrameError, FrameReader, HEADER_BYTES, Hello, Memory,
-    Message, Peer, Range, Refused, Standing,
+    BODY_BYTES_MAX, Epoch, FilePart, Found, Frame, FrameError, FrameReader, HEADER_BYTES, Hello,
+    Memory, Message, Peer, Range, Refused, Standing,
 };
+
+use qmq_store::{PrimaryFile, PrimarySet};
 
 fn epochs() -> impl Strategy<Value = Vec<Epoch>> {
     prop::collection::btree_map(any::<u64>(), any::<u64>(), 0..20).prop_map(|map| {
@@ -27,6 +29,22 @@ fn epochs() -> impl Strategy<Value = Vec<Epoch>> {
 
 fn piece() -> impl Strategy<Value = Bytes> {
     prop::collection::vec(any::<u8>(), 0..300).prop_map(Bytes::from)
+}
+
+fn file() -> impl Strategy<Value = PrimaryFile> {
+    ("[a-z0-9-]{1,64}", 1..u64::MAX, any::<u32>()).prop_map(|(name, len, tag)| PrimaryFile {
+        name,
+        len,
+        tag,
+    })
+}
+
+fn part() -> impl Strategy<Value = FilePart> {
+    prop_oneof![
+        Just(FilePart::Gone),
+        Just(FilePart::Same),
+        piece().prop_map(FilePart::Bytes),
+    ]
 }
 
 fn micros() -> impl Strategy<Value = Duration> {
@@ -109,20 +127,24 @@ fn message() -> impl Strategy<Value = Message> {
             rest,
             bytes,
         }),
-        (any::<[u64; 3]>(), micros(), any::<bool>()).prop_map(|(n, echo, gap)| Message::Ack {
-            buffered: n[0],
-            synced: n[1],
-            received: n[2],
-            echo,
-            gap,
+        (any::<[u64; 3]>(), micros(), any::<[bool; 2]>()).prop_map(|(n, echo, [gap, partial])| {
+            Message::Ack {
+                partial,
+                buffered: n[0],
+                synced: n[1],
+                received: n[2],
+                echo,
+                gap,
+            }
         }),
-        (any::<[u64; 3]>(), micros(), micros()).prop_map(|(n, sent, lease)| {
+        (any::<[u64; 4]>(), micros(), micros()).prop_map(|(n, sent, lease)| {
             Message::Heartbeat {
                 sent,
                 written: n[0],
                 synced: n[1],
                 replicated: n[2],
                 lease,
+                files: n[3],
             }
         }),
         any::<(u64, u32, u64)>().prop_map(|(base, crc, have)| Message::SnapshotAsk {
@@ -140,6 +162,31 @@ fn message() -> impl Strategy<Value = Message> {
             }
         }),
         n().prop_map(|end| Message::HandOver { end }),
+        Just(Message::FilesAsk),
+        (any::<[u64; 3]>(), prop::collection::vec(file(), 0..20)).prop_map(|(n, files)| {
+            Message::Files(PrimarySet {
+                version: n[0],
+                hold: n[1],
+                end: n[2],
+                files,
+            })
+        }),
+        (
+            file(),
+            any::<[u64; 2]>(),
+            any::<u32>(),
+            any::<Option<u32>>()
+        )
+            .prop_map(|(file, [ticket, offset], len, crc)| {
+                Message::PartAsk {
+                    ticket,
+                    file,
+                    offset,
+                    len,
+                    crc,
+                }
+            }),
+        (n(), part()).prop_map(|(ticket, found)| Message::Part { ticket, found }),
         Just(Message::PromiseAsk),
         (any::<([u64; 2], u128)>(), micros(), memory, epochs()).prop_map(
             |((n, log_id), lease_left, memory, epochs)| Message::Promised(Standing {

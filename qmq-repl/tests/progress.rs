@@ -48,7 +48,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let group = Group3::new(seed, seed % 3 == 2);
+        let group = Group3::new(seed, seed % 3 == 2, None);
         Self {
             seed,
             rng: Rng(seed),

@@ -18,6 +18,7 @@ fn ack(epoch: u64, session: u64, end: u64) -> Bytes {
         received: end,
         echo: Duration::ZERO,
         gap: false,
+        partial: false,
     };
     let frame = Frame {
         epoch,

@@ -270,7 +270,7 @@ fn seeds() -> std::ops::Range<u64> {
 fn random_lives_on_real_stores() {
     for seed in seeds() {
         let mut rng = Rng(seed);
-        let mut group = Group3::new(seed, seed % 2 == 1);
+        let mut group = Group3::new(seed, seed % 2 == 1, None);
         let mut waiting: Vec<(usize, u64, u64)> = Vec::new();
         let mut done: Vec<(u64, u64)> = Vec::new();
         for step in 0..300 {

@@ -1,7 +1,7 @@
 //! The checkpoint: the scheduler's state between two records of the log, in one file.
 //!
 //! ```text
-//! magic, version u32, checksum u32, length u64, store id u128, scale u32, next sequence u64, next run u64, dropped u64, first slot u32
+//! magic, version u32, checksum u32, length u64, store id u128, scale u32, next sequence u64, next run u64, dropped u64, end offset u64, held from u64, first slot u32
 //! runs          count u32, numbers u64
 //! buckets       count u32, each: number u32, bucket
 //! subjects
@@ -22,7 +22,7 @@ use crate::needed::Needed;
 use crate::totals::Subjects;
 
 const MAGIC: [u8; 8] = *b"QMQ-DLY\n";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const FIXED_LEN: usize = 8 + 4 + 4 + 8 + 16;
 const PREFIX: &str = "checkpoint-";
 
@@ -33,6 +33,27 @@ pub(crate) struct Summary {
     pub(crate) segment_scale_minute: u32,
     pub(crate) next_run: u64,
     pub(crate) runs: Vec<u64>,
+    /// The state is as of this offset of the log, or an earlier one.
+    pub(crate) end_offset: u64,
+    /// The log was held from there on when it was taken, or began there.
+    pub(crate) held_from: u64,
+}
+
+impl Summary {
+    /// Whether the log has let go of what the state needs: a removed checkpoint that a loss of power has brought back. What it needs is known
+    /// by stretches of sequences, of which the log may have had the end alone.
+    pub(crate) fn is_stale(&self, core: &Core, log: LogStart) -> bool {
+        let needed = core.needed.first().unwrap_or(core.next_sequence);
+        needed < log.first_sequence && self.held_from < log.offset
+    }
+}
+
+/// Where the log begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogStart {
+    /// Of the scheduler's subject.
+    pub(crate) first_sequence: u64,
+    pub(crate) offset: u64,
 }
 
 pub(crate) fn checkpoint_name(next_sequence: u64) -> String {
@@ -46,7 +67,14 @@ pub(crate) fn encode(core: &Core, summary: &Summary) -> Vec<u8> {
     out.extend_from_slice(&[0; 12]);
     out.extend_from_slice(&summary.store_id.to_le_bytes());
     out.extend_from_slice(&summary.segment_scale_minute.to_le_bytes());
-    for word in [core.next_sequence, summary.next_run, core.dropped] {
+    let words = [
+        core.next_sequence,
+        summary.next_run,
+        core.dropped,
+        summary.end_offset,
+        summary.held_from,
+    ];
+    for word in words {
         out.extend_from_slice(&word.to_le_bytes());
     }
     out.extend_from_slice(&core.first_slot.to_le_bytes());
@@ -117,6 +145,8 @@ pub(crate) fn decode(bytes: &[u8], core: &mut Core) -> Option<Summary> {
     core.next_sequence = u64::from_le_bytes(take(&mut input)?);
     summary.next_run = u64::from_le_bytes(take(&mut input)?);
     core.dropped = u64::from_le_bytes(take(&mut input)?);
+    summary.end_offset = u64::from_le_bytes(take(&mut input)?);
+    summary.held_from = u64::from_le_bytes(take(&mut input)?);
     core.first_slot = core.first_slot.max(u32::from_le_bytes(take(&mut input)?));
     for _ in 0..take_count(&mut input, 8)? {
         summary.runs.push(u64::from_le_bytes(take(&mut input)?));

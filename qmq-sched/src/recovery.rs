@@ -11,7 +11,7 @@ use qmq_store::{Durability, Store};
 use crate::alarm::Alarm;
 use crate::backup::NO_RUNS;
 use crate::bodies::{self, Bodies, bodies_name};
-use crate::checkpoint::{self, Summary};
+use crate::checkpoint::{self, LogStart, Summary};
 use crate::core::{Core, Saved};
 use crate::entry::Key;
 use crate::error::Error;
@@ -19,6 +19,7 @@ use crate::event::{self, Event, SUBJECT};
 use crate::keeper::Bell;
 use crate::options::Options;
 use crate::pace::Pace;
+use crate::primary::PART;
 use crate::rebuild::{from_nothing, restage, write_if_full};
 use crate::run::{self, Run};
 use crate::scheduler::{FolderLock, Inner};
@@ -132,8 +133,9 @@ fn first_slot(first_sequence: u64) -> u32 {
 /// Removes what an interrupted step left behind.
 fn remove_unfinished(disk: &dyn Disk) -> io::Result<()> {
     for file in disk.list()? {
+        let is_unfinished = |name: &str| name.ends_with(".tmp") || name.ends_with(PART);
         let ours = ["run-", "bodies-", "checkpoint-"];
-        if ours.iter().any(|prefix| file.name.starts_with(prefix)) && file.name.ends_with(".tmp") {
+        if ours.iter().any(|prefix| file.name.starts_with(prefix)) && is_unfinished(&file.name) {
             disk.remove(&file.name)?;
         }
     }
@@ -172,6 +174,17 @@ fn load(inner: &Inner, report: &mut OpenReport) -> Result<Option<Box<Core>>, Err
             // Once the log has grown as far it would be believed.
             disk.rename(&name, &format!("{name}{AHEAD}"))
                 .map_err(reading())?;
+            continue;
+        }
+        let log = LogStart {
+            first_sequence,
+            offset: inner.store.stats().start_offset,
+        };
+        if summary.is_stale(&core, log) {
+            report.rebuilt = Some(format!(
+                "{name} needs the log from before record {first_sequence}, where it begins"
+            ));
+            disk.remove(&name).map_err(reading())?;
             continue;
         }
         inner

@@ -314,7 +314,15 @@ impl Inner {
             segment_scale_minute: self.options.segment_scale_minute,
             next_run: self.next_run.load(Ordering::Relaxed),
             runs: core.runs.iter().map(|run| run.number).collect(),
+            end_offset: self.store.watermarks().written,
+            held_from: self.held_from(),
         }
+    }
+
+    fn held_from(&self) -> u64 {
+        let hold = &self.store.options().retention_hold;
+        let held = hold.as_ref().map_or(0, RetentionHold::offset);
+        held.max(self.store.stats().start_offset)
     }
 
     /// Leaves out runs in which nothing is pending, and merges the smaller half of too many. The next checkpoint says so.

@@ -134,7 +134,10 @@ pub use options::{
 pub use qmq_message::{self as message, Message, TagFilter};
 pub use read::Tail;
 pub use records::{Damaged, Delivered, MessageView, Records};
-pub use replicate::{LostTail, RawRange, ReplicaError, Snapshot};
+pub use replicate::{
+    LostTail, PRIMARY_NAME_BYTES_MAX, PrimaryFile, PrimaryFiles, PrimarySet, RawRange,
+    ReplicaError, Snapshot,
+};
 pub use store::Store;
 
 /// The example of the README is compiled with the documentation's.

@@ -75,6 +75,11 @@ impl RetentionHold {
         self.0.fetch_max(offset, Ordering::AcqRel);
     }
 
+    /// Holds everything again, for a store that begins anew with what an older one had let go.
+    pub fn hold_all(&self) {
+        self.0.store(0, Ordering::Release);
+    }
+
     /// Where it begins.
     #[must_use]
     pub fn offset(&self) -> u64 {

@@ -84,6 +84,8 @@ impl Master {
         self.links[peer.index()].begin_log(at, now);
         core.send(peer, session, Message::Start { at });
         core.event(Event::SlaveCame { slave: peer, at });
+        // What a snapshot before this session left out is in the files as they are now.
+        self.look_at_files(core);
         self.heartbeat(core, peer);
     }
 }

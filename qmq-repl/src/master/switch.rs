@@ -28,7 +28,7 @@ impl Master {
             .links
             .get(to.index())
             .ok_or(SwitchError::NotFollowing)?;
-        if !link.follows() {
+        if !link.follows() || link.partial {
             return Err(SwitchError::NotFollowing);
         }
         let bytes = core.log.written().saturating_sub(link.buffered);
@@ -64,7 +64,7 @@ impl Master {
         if switch.asked {
             switch.ask_at = now + core.options.switch_timeout / 8;
         }
-        if !link.follows() || link.synced < end {
+        if !link.follows() || link.partial || link.synced < end {
             return;
         }
         if !switch.asked {

@@ -39,7 +39,7 @@ impl Master {
                 SlaveLag {
                     slave,
                     follows: link.follows(),
-                    in_sync: link.follows() && stalled < timeout,
+                    in_sync: link.follows() && !link.partial && stalled < timeout,
                     buffered: link.buffered,
                     synced: link.synced,
                     behind_bytes,

@@ -28,6 +28,8 @@ impl<L: MasterLog + SlaveLog> Node<L> {
                 | Message::Data { .. }
                 | Message::Heartbeat { .. }
                 | Message::SnapshotPiece { .. }
+                | Message::Files(_)
+                | Message::Part { .. }
                 | Message::HandOver { .. }
         );
         let same_epoch = matches!(
@@ -156,7 +158,7 @@ impl<L: MasterLog + SlaveLog> Node<L> {
             Part::Master(_) => {
                 self.core.log.demote();
                 self.core.event(Event::Deposed { by });
-                self.part = Part::Slave(Slave::new(self.core.now));
+                self.part = Part::Slave(Box::new(Slave::new(self.core.now)));
                 self.scrub.abandon(&mut self.core);
             }
             Part::Candidate(candidate) => {
@@ -178,7 +180,7 @@ impl<L: MasterLog + SlaveLog> Node<L> {
             }
             Some(Ended::Lost(error)) => {
                 self.core.event(Event::PromotionFailed(error));
-                self.part = Part::Slave(Slave::new(self.core.now));
+                self.part = Part::Slave(Box::new(Slave::new(self.core.now)));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! From a welcome to the log: where the two logs part, what is compared, what is cut.
 
+use super::files::Files;
 use super::{MasterMarks, Slave, State};
 use crate::core::{Core, Cut};
 use crate::event::Event;
@@ -70,15 +71,11 @@ impl Slave {
         }
         self.asked = core.now;
         let common = common_end(theirs, ours);
-        // A snapshot that begins before what this log has, or instead of it, takes what was acknowledged: until it has come again, the word of
-        // this member does not count. Whoever is master has it all.
-        let loses = match common {
-            _ if self.anew => true,
-            Some(at) if at >= theirs.start => at < ours.start,
-            Some(at) => at < ours.end,
-            None => true,
-        };
-        if (loses || !whole) && !core.mark_incomplete(theirs.end.max(1)) {
+        let follows = |at: &u64| *at >= theirs.start && *at >= core.log.start() && !self.anew;
+        let follows_at = common.filter(follows);
+        // A snapshot takes the log that was acknowledged, and brings neither what has come since nor the files beside it: until all that has come,
+        // the word of this member does not count. Whoever is master has it.
+        if (follows_at.is_none() || !whole) && !core.mark_incomplete(theirs.end.max(1)) {
             return;
         }
         if !core.promise(epoch) {
@@ -86,16 +83,16 @@ impl Slave {
         }
         self.epoch = epoch;
         self.heard = core.now;
-        match common {
-            Some(at) if at >= theirs.start && at >= ours.start && !self.anew => {
+        match follows_at {
+            Some(at) => {
                 let from = at
                     .saturating_sub(core.options.check_bytes)
                     .max(theirs.start)
-                    .max(ours.start);
+                    .max(core.log.start());
                 self.state = State::Comparing { session, at, from };
                 self.compare(core);
             }
-            common => {
+            None => {
                 let common = common.unwrap_or(0);
                 self.state = State::Loading { session, common };
                 self.ask_snapshot(core);
@@ -135,6 +132,8 @@ impl Slave {
         }
         self.state = State::Following { session };
         self.incoming = None;
+        self.files = Files::default();
+        core.forget_files();
         self.marks = MasterMarks::default();
         self.ack = true;
         self.ack_at = core.now + core.options.heartbeat;

@@ -148,6 +148,7 @@ impl Slave {
             received: buffered + self.partial.bytes.len() as u64,
             echo: self.marks.sent,
             gap: std::mem::take(&mut self.gap),
+            partial: core.lacks_files(),
         };
         core.send(master, session, message);
     }

@@ -70,8 +70,11 @@ impl Sim {
             .collect()
     }
 
-    /// All logs end at the same place and are the same from the latest start on.
+    /// All logs end at the same place and are the same from the latest start on, and whoever began anew has what stood before.
     pub(crate) fn is_equal(&self) -> bool {
+        if (self.members.iter()).any(|it| it.log.incomplete_until() > 0) {
+            return false;
+        }
         let contents: Vec<_> = self.members.iter().map(|it| it.log.content()).collect();
         let start = contents.iter().map(|it| it.0).max().unwrap();
         let end = contents[0].0 + contents[0].1.len() as u64;

@@ -1,12 +1,14 @@
 //! A log in memory, as a disk would have it: a crash takes what was not synced, and only that.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use qmq_repl::{Epoch, Log, LogError, MasterLog, SlaveLog, Snapshot};
+use qmq_store::{PrimaryFile, PrimaryFiles, PrimarySet, Store};
 
 const HEADER: usize = 24;
 const MESSAGE: u8 = 1;
@@ -24,8 +26,14 @@ pub(crate) struct Disk {
     epochs: Vec<Epoch>,
     promised: u64,
     incomplete_until: u64,
-    /// Messages that are known though the log has retired them: the state that a snapshot holds.
-    retired: BTreeSet<u64>,
+    /// Files beside the log, with the messages that it has retired.
+    files: BTreeMap<String, Vec<u8>>,
+    /// Files that come from a master.
+    coming: HashMap<PrimaryFile, Vec<u8>>,
+    files_version: u64,
+    /// What is before this may be retired.
+    hold: u64,
+    is_master: bool,
     replicated: u64,
     pub(crate) accepting: bool,
     pub(crate) lost_tails: Vec<(u64, Vec<u8>)>,
@@ -153,6 +161,23 @@ impl Disk {
         self.synced = self.synced.min(offset);
     }
 
+    /// In a new file; many are merged into one.
+    fn keep_in_file(&mut self, messages: &[u64]) {
+        const FILES: usize = 3;
+        let number = |name: &String| name["bodies-".len()..].parse().unwrap_or(0);
+        let last = self.files.keys().map(number).max().unwrap_or(0);
+        let mut bytes: Vec<u8> = messages.iter().flat_map(|id| id.to_le_bytes()).collect();
+        if self.files.len() >= FILES {
+            let old = std::mem::take(&mut self.files);
+            bytes.extend(old.into_values().flatten());
+        }
+        self.files_version += 1;
+        let name = format!("bodies-{}", last + 1);
+        if !bytes.is_empty() {
+            self.files.insert(name, bytes);
+        }
+    }
+
     fn messages_in(&self, from: u64) -> Vec<u64> {
         (0..self.units.len())
             .filter(|&n| self.units[n] >= from)
@@ -202,6 +227,9 @@ impl ModelLog {
         disk.synced = disk.end();
         disk.replicated = 0;
         disk.accepting = false;
+        disk.is_master = false;
+        // The hold is in memory.
+        disk.hold = 0;
     }
 
     /// Another disk, empty, with nothing remembered.
@@ -209,10 +237,13 @@ impl ModelLog {
         *self.0.borrow_mut() = Disk::new();
     }
 
-    /// Retires whole units before `offset`.
+    /// Retires whole units before `offset`: a master moves their messages into a file, a slave goes no further than files that have come allow.
     pub(crate) fn retire(&self, offset: u64) {
         let mut disk = self.0.borrow_mut();
-        let offset = offset.min(disk.synced);
+        let mut offset = offset.min(disk.synced);
+        if !disk.is_master {
+            offset = offset.min(disk.hold);
+        }
         let Some(&to) = disk.units.iter().rev().find(|&&unit| unit <= offset) else {
             return;
         };
@@ -224,7 +255,10 @@ impl ModelLog {
             let all = disk.messages_in(disk.start);
             all.into_iter().filter(|id| !kept.contains(id)).collect()
         };
-        disk.retired.extend(gone);
+        if disk.is_master {
+            disk.keep_in_file(&gone);
+            disk.hold = to;
+        }
         let at = disk.at(to);
         disk.bytes.drain(..at);
         disk.units.retain(|&unit| unit >= to);
@@ -255,7 +289,12 @@ impl ModelLog {
     /// All messages that this log knows, also those that it has retired.
     pub(crate) fn messages(&self) -> BTreeSet<u64> {
         let disk = self.0.borrow();
-        let mut all = disk.retired.clone();
+        let mut all: BTreeSet<u64> = (disk.files.values().flatten())
+            .copied()
+            .collect::<Vec<u8>>()
+            .chunks(8)
+            .map(|id| u64_at(id, 0))
+            .collect();
         all.extend(disk.messages_in(disk.start));
         all
     }
@@ -379,6 +418,10 @@ impl Log for ModelLog {
         Ok(())
     }
 
+    fn files(&self) -> Option<&dyn PrimaryFiles> {
+        Some(self)
+    }
+
     fn incomplete_until(&self) -> u64 {
         self.0.borrow().incomplete_until
     }
@@ -397,6 +440,7 @@ impl MasterLog for ModelLog {
         disk.push(&bytes);
         disk.replicated = 0;
         disk.accepting = true;
+        disk.is_master = true;
         Ok(disk.end())
     }
 
@@ -411,7 +455,9 @@ impl MasterLog for ModelLog {
     }
 
     fn demote(&self) {
-        self.0.borrow_mut().accepting = false;
+        let mut disk = self.0.borrow_mut();
+        disk.accepting = false;
+        disk.is_master = false;
     }
 
     fn snapshot(&self) -> Result<Snapshot, LogError> {
@@ -425,10 +471,6 @@ impl MasterLog for ModelLog {
             bytes.extend_from_slice(&epoch.start.to_le_bytes());
         }
         bytes.extend_from_slice(&disk.id.to_le_bytes());
-        bytes.extend_from_slice(&(disk.retired.len() as u64).to_le_bytes());
-        for id in &disk.retired {
-            bytes.extend_from_slice(&id.to_le_bytes());
-        }
         bytes.resize(bytes.len() + disk.longest_snapshot_filler, 7);
         Ok(Snapshot {
             base: disk.start,
@@ -499,9 +541,6 @@ impl SlaveLog for ModelLog {
             at += 16;
         }
         let id = u128::from_le_bytes(bytes[at..at + 16].try_into().unwrap());
-        at += 16;
-        let count = u64_at(bytes, at) as usize;
-        let retired = (0..count).map(|n| u64_at(bytes, at + 8 + n * 8)).collect();
         let mut disk = self.0.borrow_mut();
         disk.known_from = 0;
         disk.id = id;
@@ -510,7 +549,101 @@ impl SlaveLog for ModelLog {
         disk.bytes.clear();
         disk.units.clear();
         disk.epochs = epochs;
-        disk.retired = retired;
+        disk.hold = 0;
         Ok(())
+    }
+}
+
+impl PrimaryFiles for ModelLog {
+    fn version(&self) -> io::Result<u64> {
+        let disk = self.0.borrow();
+        Ok(disk.files_version + 1)
+    }
+
+    fn latest(&self, until: u64) -> io::Result<Option<PrimarySet>> {
+        let disk = self.0.borrow();
+        let entry = |(name, bytes): (&String, &Vec<u8>)| PrimaryFile {
+            name: name.clone(),
+            len: bytes.len() as u64,
+            tag: crc32fast::hash(bytes),
+        };
+        // What was retired was synced, but perhaps nowhere else.
+        if disk.start > until {
+            return Ok(None);
+        }
+        Ok(Some(PrimarySet {
+            version: self.version()?,
+            hold: disk.hold,
+            end: disk.start,
+            files: disk.files.iter().map(entry).collect(),
+        }))
+    }
+
+    fn hold(&self) -> u64 {
+        self.0.borrow().hold
+    }
+
+    fn hold_all(&self) {
+        self.0.borrow_mut().hold = 0;
+    }
+
+    fn read(&self, file: &PrimaryFile, offset: u64, len: usize) -> io::Result<Option<Bytes>> {
+        let disk = self.0.borrow();
+        let named = (disk.files.get(&file.name)).filter(|it| it.len() as u64 == file.len);
+        let part = named.and_then(|bytes| bytes.get(offset as usize..offset as usize + len));
+        Ok(part.map(Bytes::copy_from_slice))
+    }
+
+    fn read_coming(
+        &self,
+        file: &PrimaryFile,
+        offset: u64,
+        len: usize,
+    ) -> io::Result<Option<Bytes>> {
+        let disk = self.0.borrow();
+        let named = (disk.files.get(&file.name)).filter(|it| it.len() as u64 == file.len);
+        let bytes = disk.coming.get(file).or(named);
+        let at = offset as usize;
+        let part = bytes.and_then(|bytes| bytes.get(at..at + len));
+        Ok(part.map(Bytes::copy_from_slice))
+    }
+
+    fn put(&self, file: &PrimaryFile, offset: u64, bytes: &[u8]) -> io::Result<u64> {
+        let mut disk = self.0.borrow_mut();
+        let at = offset as usize;
+        if !disk.coming.contains_key(file) && at > 0 {
+            disk.coming.insert(file.clone(), Vec::new());
+            return Ok(0);
+        }
+        let kept = disk.coming.entry(file.clone()).or_default();
+        kept.truncate(at);
+        kept.extend_from_slice(bytes);
+        Ok(kept.len() as u64)
+    }
+
+    fn take(&self, set: &PrimarySet) -> io::Result<()> {
+        let mut disk = self.0.borrow_mut();
+        assert!(
+            disk.start.max(disk.hold) <= set.hold,
+            "the log has let go of what the files have not"
+        );
+        let mut coming = std::mem::take(&mut disk.coming);
+        let mut old = std::mem::take(&mut disk.files);
+        for file in &set.files {
+            let bytes = coming.remove(file).or_else(|| old.remove(&file.name));
+            let bytes = bytes.expect("every file has come");
+            assert_eq!(
+                (bytes.len() as u64, crc32fast::hash(&bytes)),
+                (file.len, file.tag)
+            );
+            disk.files.insert(file.name.clone(), bytes);
+        }
+        disk.files_version += 1;
+        disk.hold = set.hold;
+        Ok(())
+    }
+
+    fn forget_beyond(&self, _store: &Store) -> io::Result<bool> {
+        Ok(true)
     }
 }

@@ -5,12 +5,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use qmq_repl::{Event, Group, Log, Node, Options, Peer, Place, StoreLog};
+use qmq_sched::IndexFiles;
 use qmq_store::disk::SimulatedDisk;
-use qmq_store::{Background, Error, OpenError, Snapshot, Store};
+use qmq_store::{Background, Error, ManualClock, OpenError, RetentionHold, Snapshot, Store};
 
 #[derive(Debug)]
 pub(crate) struct Simulated {
     pub(crate) disk: Mutex<SimulatedDisk>,
+    /// Where a delay scheduler has its index.
+    pub(crate) index: Mutex<SimulatedDisk>,
     mark: AtomicU64,
 }
 
@@ -18,6 +21,7 @@ impl Default for Simulated {
     fn default() -> Self {
         Self {
             disk: Mutex::new(SimulatedDisk::new()),
+            index: Mutex::new(SimulatedDisk::new()),
             mark: AtomicU64::new(0),
         }
     }
@@ -73,11 +77,13 @@ pub(crate) struct Group3 {
     pub(crate) cut: Vec<(usize, usize)>,
     pub(crate) trace: Vec<String>,
     pub(crate) retire: bool,
+    /// With the files of a delay scheduler beside the log, and this clock.
+    pub(crate) delayed: Option<Arc<ManualClock>>,
 }
 
 impl Group3 {
     /// Three members with one of them as master. With `retire` logs lose their beginning.
-    pub(crate) fn new(seed: u64, retire: bool) -> Self {
+    pub(crate) fn new(seed: u64, retire: bool, delayed: Option<Arc<ManualClock>>) -> Self {
         let mut group = Self {
             disks: (0..3).map(|_| Arc::new(Simulated::default())).collect(),
             now: Duration::from_secs(1),
@@ -86,6 +92,7 @@ impl Group3 {
             cut: Vec::new(),
             trace: Vec::new(),
             retire,
+            delayed,
         };
         for n in 0..3 {
             group.open(n, seed * 1_000 + n as u64);
@@ -109,7 +116,17 @@ impl Group3 {
             options.retention.max_bytes = Some(100 << 10);
             options.checkpoint_bytes = 64 << 10;
         }
-        let log = StoreLog::open_at(self.disks[n].clone(), options).unwrap();
+        let hold = RetentionHold::default();
+        if let Some(clock) = &self.delayed {
+            options.clock = clock.clone();
+            options.retention_hold = Some(hold.clone());
+        }
+        let mut log = StoreLog::open_at(self.disks[n].clone(), options).unwrap();
+        if self.delayed.is_some() {
+            let index = self.disks[n].index.lock().unwrap().clone();
+            let files = Arc::new(IndexFiles::new(Arc::new(index), hold));
+            log = log.with_files(files).unwrap();
+        }
         let bad = log.verify(log.start(), log.written());
         self.trace.push(format!(
             "{:?} {n} opens {}..{} {bad:?} {:?}",

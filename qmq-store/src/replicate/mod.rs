@@ -8,6 +8,7 @@ pub(crate) mod cutting;
 mod digest;
 mod epoch;
 mod error;
+mod files;
 pub(crate) mod lost;
 pub(crate) mod promise;
 mod ranges;
@@ -19,6 +20,7 @@ mod take;
 mod unit;
 
 pub use error::ReplicaError;
+pub use files::{PRIMARY_NAME_BYTES_MAX, PrimaryFile, PrimaryFiles, PrimarySet};
 pub use lost::LostTail;
 pub use raw::RawRange;
 pub use snapshot::Snapshot;
