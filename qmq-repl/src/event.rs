@@ -212,6 +212,16 @@ pub enum PromotionError {
         /// The end of its log.
         end: u64,
     },
+    /// This member began anew with a snapshot, and its log has not come as far as that.
+    #[error(
+        "this member began anew with a snapshot as of {needed}, and its log ends at {end}; let it follow a master, or promote another one"
+    )]
+    Unfinished {
+        /// End of the log.
+        end: u64,
+        /// Where it must reach.
+        needed: u64,
+    },
     /// A greater epoch has been promised meanwhile.
     #[error("epoch {by} has been promised meanwhile; follow its master, or ask again")]
     Overtaken {

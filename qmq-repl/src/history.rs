@@ -16,15 +16,15 @@ pub(crate) struct History<'a> {
 
 impl History<'_> {
     /// What stands before the first epoch counts as epoch 0: all logs have its beginning, and a store that was alone at first has a part of it.
+    /// An epoch that begins behind the end is none of this log yet: a snapshot told of it.
     fn all(&self) -> Vec<Epoch> {
-        let first = self.epochs.first().map_or(u64::MAX, |epoch| epoch.start);
+        let there = self.epochs.iter().filter(|epoch| epoch.start < self.end);
+        let first = there.clone().next().map_or(u64::MAX, |epoch| epoch.start);
         let zero = (self.start < first || self.start == 0).then_some(Epoch {
             number: 0,
             start: 0,
         });
-        zero.into_iter()
-            .chain(self.epochs.iter().copied())
-            .collect()
+        zero.into_iter().chain(there.copied()).collect()
     }
 }
 
@@ -84,6 +84,14 @@ mod tests {
         assert_eq!(common((&[], 0), (&[(1, 500)], 900)), Some(0));
         assert_eq!(common((&[], 500), (&[(1, 500)], 900)), Some(500));
         assert_eq!(common((&[], 0), (&[(1, 0)], 900)), Some(0));
+    }
+
+    #[test]
+    fn an_epoch_behind_the_end_is_not_there_yet() {
+        let told: &[(u64, u64)] = &[(1, 0), (2, 900)];
+        assert_eq!(common((told, 100), (&[(1, 0)], 500)), Some(100));
+        assert_eq!(common((told, 900), (&[(1, 0), (3, 850)], 990)), Some(850));
+        assert_eq!(common((told, 100), (told, 990)), Some(100));
     }
 
     #[test]

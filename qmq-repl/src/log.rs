@@ -35,6 +35,9 @@ pub trait Log {
     /// The epochs of the log, the greatest last. The first one begins before [`Log::start`], unless the log has none from there: so that it is known
     /// of which epoch the last byte before the log is, also right after a snapshot was installed. Older ones may be there.
     fn epochs(&self) -> Vec<Epoch>;
+    /// What a snapshot told is as of this end, and the log has not come there yet; 0 otherwise. Up to there [`Log::epochs`] has those of the log that the
+    /// snapshot is of.
+    fn state_ahead(&self) -> u64;
     /// Whole units from `offset` on: as many as fit into `max` bytes, and one at least, however long. Verified. Empty at [`Log::written`].
     ///
     /// # Errors

@@ -238,6 +238,10 @@ impl Log for StoreLog {
             .collect()
     }
 
+    fn state_ahead(&self) -> u64 {
+        self.store.state_ahead()
+    }
+
     fn read(&self, offset: u64, max: usize) -> Result<Bytes, LogError> {
         self.store
             .raw(offset, max)

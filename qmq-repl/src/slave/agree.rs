@@ -47,6 +47,14 @@ impl Slave {
             end: core.log.written(),
             epochs: &epochs,
         };
+        // The groups are as of an end that this log has not reached. If the master's log parts from that one before, they are not the master's groups.
+        let told = History {
+            end: core.log.state_ahead(),
+            ..ours
+        };
+        if told.end > ours.end && common_end(theirs, told) != Some(told.end) {
+            self.anew = true;
+        }
         let last = |epochs: &[Epoch]| epochs.last().map(|epoch| epoch.number);
         if last(&epochs) == Some(epoch) && ours.end > theirs.end {
             // Whatever this log has of that epoch came from its master.

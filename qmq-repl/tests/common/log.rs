@@ -282,6 +282,11 @@ impl Log for ModelLog {
         disk.epochs[first..].to_vec()
     }
 
+    fn state_ahead(&self) -> u64 {
+        // A snapshot has what stands before its base, and no more.
+        0
+    }
+
     fn read(&self, offset: u64, max: usize) -> Result<Bytes, LogError> {
         let mut disk = self.0.borrow_mut();
         disk.reads += 1;

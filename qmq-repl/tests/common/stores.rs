@@ -73,6 +73,8 @@ pub(crate) struct Group3 {
     pub(crate) cut: Vec<(usize, usize)>,
     pub(crate) trace: Vec<String>,
     pub(crate) retire: bool,
+    /// Which connection an event of a member cuts.
+    pub(crate) cut_at: fn(usize, &Event) -> Option<(usize, usize)>,
 }
 
 impl Group3 {
@@ -86,6 +88,7 @@ impl Group3 {
             cut: Vec::new(),
             trace: Vec::new(),
             retire,
+            cut_at: |_, _| None,
         };
         for n in 0..3 {
             group.open(n, seed * 1_000 + n as u64);
@@ -147,6 +150,7 @@ impl Group3 {
                         out.push(frame);
                     }
                     while let Some(event) = node.poll_event() {
+                        self.cut.extend((self.cut_at)(n, &event));
                         if let Event::LostTail { .. } = event {
                             let log = node.log();
                             let bad = log.verify(log.start(), log.written());
