@@ -64,6 +64,13 @@ pub enum Event {
         /// From where on.
         at: u64,
     },
+    /// A slave wants a snapshot, and none can be made: the slave stays out until one can. It is tried again after `silence`.
+    NoSnapshot {
+        /// Which member.
+        slave: Peer,
+        /// Why.
+        error: LogError,
+    },
     /// A slave has not been heard of.
     SlaveGone {
         /// Which member.

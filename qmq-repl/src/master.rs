@@ -35,6 +35,8 @@ pub(crate) struct Master {
     accepting: bool,
     bucket: Option<TokenBucket>,
     outgoing: Option<Outgoing>,
+    /// None could be made; it is not tried again before.
+    no_snapshot_until: Duration,
     switch: Option<Switch>,
     heartbeat_at: Duration,
     /// The written end when it was last looked at.
@@ -57,6 +59,7 @@ impl Master {
             bucket: (core.options.catch_up_bytes_per_second)
                 .map(|rate| TokenBucket::new(rate, core.now)),
             outgoing: None,
+            no_snapshot_until: core.now,
             switch: None,
             heartbeat_at: core.now,
             seen: floor,

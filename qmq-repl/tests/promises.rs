@@ -326,6 +326,27 @@ fn a_snapshot_is_taken_up_where_the_connection_broke_while_the_master_serves() {
 }
 
 #[test]
+fn a_master_that_can_make_no_snapshot_stays_master() {
+    let mut sim = running(Setup::new(3, 1));
+    sim.crash(2, 0);
+    sim.log(2).wipe();
+    let retired = sim.log(0).middle();
+    sim.log(0).retire(retired);
+    sim.log(0).0.borrow_mut().no_snapshot = true;
+    sim.start(2);
+    sim.run_for(2_000);
+    assert_eq!(sim.master(), Some(0));
+    let refused = |event: &&Event| matches!(event, Event::NoSnapshot { slave: Peer(2), .. });
+    let refusals = sim.events(0).iter().filter(refused).count();
+    assert!((1..10).contains(&refusals), "{refusals}");
+    assert!(sim.produce(0, 100, true).is_some());
+    sim.log(0).0.borrow_mut().no_snapshot = false;
+    sim.sync(0);
+    sim.run_for(3_000);
+    assert!(sim.is_equal());
+}
+
+#[test]
 fn catching_up_keeps_to_its_rate() {
     let mut setup = Setup::new(2, 0);
     setup.options.catch_up_bytes_per_second = Some(50_000);

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::Master;
 use crate::core::Core;
+use crate::event::Event;
 use crate::link::Feed;
 use crate::log::{MasterLog, SlaveLog, Snapshot};
 use crate::message::{Message, Refused};
@@ -37,6 +38,9 @@ impl Master {
         if !new && !going {
             return core.refuse(peer, session, Refused::NoSession);
         }
+        if now < self.no_snapshot_until {
+            return;
+        }
         let start = core.log.start();
         if self
             .outgoing
@@ -48,7 +52,11 @@ impl Master {
                     let crc = crc32fast::hash(&snapshot.bytes);
                     self.outgoing = Some(Outgoing { snapshot, crc });
                 }
-                Err(error) => return core.fail(error),
+                Err(error) => {
+                    // It costs a slave, and not the group its master.
+                    self.no_snapshot_until = now + core.options.silence;
+                    return core.event(Event::NoSnapshot { slave: peer, error });
+                }
             }
         }
         let Some(outgoing) = &self.outgoing else {

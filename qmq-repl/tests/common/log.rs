@@ -34,6 +34,8 @@ pub(crate) struct Disk {
     /// The state as of offsets below this is not known: a cut there is refused.
     pub(crate) known_from: u64,
     pub(crate) longest_snapshot_filler: usize,
+    /// No snapshot can be made.
+    pub(crate) no_snapshot: bool,
 }
 
 /// A handle: the simulation keeps one beside the member.
@@ -401,6 +403,10 @@ impl MasterLog for ModelLog {
     fn snapshot(&self) -> Result<Snapshot, LogError> {
         let epochs = self.epochs();
         let disk = self.0.borrow();
+        if disk.no_snapshot {
+            let what = "an index is damaged".to_owned();
+            return Err(LogError::Failed { what });
+        }
         let mut bytes = disk.start.to_le_bytes().to_vec();
         let before: Vec<&Epoch> = epochs.iter().filter(|it| it.start < disk.start).collect();
         bytes.extend_from_slice(&(before.len() as u64).to_le_bytes());
