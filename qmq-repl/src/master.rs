@@ -272,7 +272,7 @@ impl Master {
                 }
             }
         }
-        self.drop_unused_snapshot();
+        self.drop_unused_snapshot(now, core.options.silence);
         if now >= self.heartbeat_at {
             self.heartbeat_at = now + core.options.heartbeat;
             for slave in core.group.others() {

@@ -1,5 +1,7 @@
 //! A snapshot for slaves whose end the log has retired: one at a time, in pieces that can be taken up again.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::Master;
@@ -14,6 +16,8 @@ use crate::options::Peer;
 pub(super) struct Outgoing {
     snapshot: Snapshot,
     crc: u32,
+    /// When a slave was last getting it.
+    used: Duration,
 }
 
 impl Outgoing {
@@ -50,7 +54,12 @@ impl Master {
             match core.log.snapshot() {
                 Ok(snapshot) => {
                     let crc = crc32fast::hash(&snapshot.bytes);
-                    self.outgoing = Some(Outgoing { snapshot, crc });
+                    let used = now;
+                    self.outgoing = Some(Outgoing {
+                        snapshot,
+                        crc,
+                        used,
+                    });
                 }
                 Err(error) => {
                     // It costs a slave, and not the group its master.
@@ -125,11 +134,16 @@ impl Master {
         Some(self.frame(slave, message))
     }
 
-    pub(super) fn drop_unused_snapshot(&mut self) {
+    /// A slave whose connection broke goes on with the same one, if it comes back soon: the next one made is another.
+    pub(super) fn drop_unused_snapshot(&mut self, now: Duration, keep: Duration) {
         let used = (self.links.iter())
             .any(|link| link.session != 0 && matches!(link.feed, Feed::Snapshot { .. }));
-        if !used {
-            self.outgoing = None;
+        if let Some(outgoing) = &mut self.outgoing {
+            if used {
+                outgoing.used = now;
+            } else if now >= outgoing.used + keep {
+                self.outgoing = None;
+            }
         }
     }
 }

@@ -418,6 +418,8 @@ impl MasterLog for ModelLog {
         for id in &disk.retired {
             bytes.extend_from_slice(&id.to_le_bytes());
         }
+        // As a store's: it has the state as of the end of the log, so no two are the same while the master works.
+        bytes.extend_from_slice(&disk.end().to_le_bytes());
         bytes.resize(bytes.len() + disk.longest_snapshot_filler, 7);
         Ok(Snapshot {
             base: disk.start,
