@@ -177,10 +177,11 @@ fn write_mark(folder: &Path, until: u64) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// A damaged mark counts as "never complete": the member asks for another's log, and does not vouch.
+/// A mark that is damaged, or cannot be read, counts as "never complete": the member asks for another's log, and does not vouch.
 fn read_mark(folder: &Path) -> u64 {
-    let Ok(bytes) = fs::read(folder.join(INCOMPLETE_FILE)) else {
-        return 0;
+    let bytes = match fs::read(folder.join(INCOMPLETE_FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return 0,
+        read => read.unwrap_or_default(),
     };
     match bytes.split_first_chunk::<8>() {
         Some((until, crc)) if crc == crc32fast::hash(until).to_le_bytes().as_slice() => {
@@ -341,5 +342,30 @@ impl SlaveLog for StoreLog {
 
     fn install(&mut self, snapshot: &Snapshot) -> Result<(), LogError> {
         self.install_anew(snapshot).map_err(told)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn a_mark_is_kept_and_one_that_cannot_be_read_never_counts_as_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(INCOMPLETE_FILE);
+        assert_eq!(read_mark(folder.path()), 0);
+        write_mark(folder.path(), 700).unwrap();
+        assert_eq!(read_mark(folder.path()), 700);
+        let mut bytes = fs::read(&file).unwrap();
+        bytes[1] ^= 1;
+        fs::write(&file, &bytes).unwrap();
+        assert_eq!(read_mark(folder.path()), u64::MAX);
+        fs::write(&file, []).unwrap();
+        assert_eq!(read_mark(folder.path()), u64::MAX);
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        assert_eq!(read_mark(folder.path()), u64::MAX);
     }
 }
