@@ -458,6 +458,27 @@ fn a_slave_whose_disk_fails_acknowledges_nothing_more() {
 }
 
 #[test]
+fn a_promotion_that_fails_at_its_last_step_leaves_the_log_closed() {
+    let mut setup = Setup::new(3, 1);
+    setup.options.fence_lease = Some(millis(400));
+    let mut sim = running(setup);
+    sim.isolate(0);
+    sim.stand(1, false);
+    sim.run_for(50);
+    assert_eq!(
+        sim.node(1).role(),
+        Role::Candidate,
+        "it waits the lease out"
+    );
+    sim.log(1).0.borrow_mut().broken = true;
+    sim.run_for(2_000);
+    let failed = |event: &Event| matches!(event, Event::PromotionFailed(PromotionError::Log(_)));
+    assert!(sim.events(1).iter().any(failed));
+    assert_eq!(sim.node(1).role(), Role::Slave);
+    assert!(!sim.log(1).0.borrow().accepting);
+}
+
+#[test]
 fn a_damaged_range_is_found_by_halving_and_fetched_from_the_other_side() {
     for (asks, damaged) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
         let mut setup = Setup::new(2, 1);
