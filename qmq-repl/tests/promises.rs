@@ -610,6 +610,47 @@ fn a_member_of_another_kind_gets_a_clear_refusal() {
     }
 }
 
+/// Reads all frames that a member has for another.
+fn said(sim: &mut Sim, n: usize, to: Peer) -> Vec<Frame> {
+    let now = sim.now;
+    let frames = std::iter::from_fn(|| sim.node(n).poll_transmit_to(now, to));
+    frames.map(|bytes| Frame::decode(&bytes).unwrap()).collect()
+}
+
+#[test]
+fn nobody_has_a_master_read_more_than_16_mib_to_follow() {
+    let mut sim = Sim::with_master(Setup::new(2, 0));
+    sim.crash(1, 0);
+    sim.run_for(2_000);
+    for _ in 0..17 {
+        sim.log(0).produce(1, 1 << 20).unwrap();
+    }
+    let (now, end) = (sim.now, sim.log(0).written());
+    let mut frame = hello("group", 7, (1, 1));
+    let Message::Hello(hello) = &mut frame.message else {
+        panic!()
+    };
+    hello.written = end;
+    hello.epochs = sim.log(0).epochs();
+    let least = end - (16 << 20);
+    for (from, reason) in [(least - 1, Refused::Conflict), (least, Refused::Differs)] {
+        sim.node(0).handle(now, Peer(1), &frame.encode());
+        let welcome = said(&mut sim, 0, Peer(1)).pop().unwrap();
+        let follow = Frame {
+            epoch: welcome.epoch,
+            session: welcome.session,
+            message: Message::Follow {
+                at: end,
+                from,
+                digest: 0,
+            },
+        };
+        sim.node(0).handle(now, Peer(1), &follow.encode());
+        let said = said(&mut sim, 0, Peer(1));
+        assert_eq!(said[0].message, Message::Refused(reason), "{welcome:?}");
+    }
+}
+
 #[test]
 fn options_out_of_range_are_named() {
     let group = Group {
