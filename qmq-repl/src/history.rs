@@ -4,6 +4,7 @@
 //! whoever follows a master first makes its log a prefix of the master's. Within the epoch both have what its one master wrote; so they are
 //! equal up to where the epoch ends in either. It is the argument of Raft's log matching, and Kafka finds the end of a leader's epoch this way.
 
+use crate::codec::EPOCHS_MAX;
 use crate::log::Epoch;
 
 /// One side's log, as far as its table tells.
@@ -20,7 +21,9 @@ impl History<'_> {
     fn all(&self) -> Vec<Epoch> {
         let there = self.epochs.iter().filter(|epoch| epoch.start < self.end);
         let first = there.clone().next().map_or(u64::MAX, |epoch| epoch.start);
-        let zero = (self.start < first || self.start == 0).then_some(Epoch {
+        let reaches = self.start < first || self.start == 0;
+        // A table that is full may have had earlier ones, which were left out.
+        let zero = (reaches && self.epochs.len() < EPOCHS_MAX).then_some(Epoch {
             number: 0,
             start: 0,
         });
@@ -84,6 +87,20 @@ mod tests {
         assert_eq!(common((&[], 0), (&[(1, 500)], 900)), Some(0));
         assert_eq!(common((&[], 500), (&[(1, 500)], 900)), Some(500));
         assert_eq!(common((&[], 0), (&[(1, 0)], 900)), Some(0));
+    }
+
+    #[test]
+    fn a_table_with_its_beginning_left_out_says_nothing_of_epoch_0() {
+        let all: Vec<(u64, u64)> = (1..3_000).map(|n| (n, n * 500)).collect();
+        let (old, end) = (&all[..5], 2_900);
+        assert_eq!(common((old, end), (&all, 2_000_000)), Some(end));
+        let latest = &all[all.len() - EPOCHS_MAX..];
+        assert_eq!(common((old, end), (latest, 2_000_000)), None);
+        let few = &all[all.len() - 10..];
+        assert_eq!(
+            common((few, 2_000_000), (latest, 2_000_000)),
+            Some(2_000_000)
+        );
     }
 
     #[test]
