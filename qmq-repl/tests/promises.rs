@@ -131,6 +131,81 @@ fn an_isolated_master_with_a_lease_stops_before_another_one_begins() {
     assert!(sim.events(0).contains(&Event::Paused));
 }
 
+/// How long a master that is cut off goes on.
+fn stops_after(cut_after: u64) -> Duration {
+    let mut setup = Setup::new(3, 1);
+    setup.options.fence_lease = Some(millis(400));
+    let mut sim = running(setup);
+    sim.run_for(cut_after);
+    sim.isolate(0);
+    let cut = sim.now;
+    while sim.produce(0, 10, false).is_some() {
+        sim.run_for(1);
+    }
+    sim.now - cut
+}
+
+#[test]
+fn a_master_leaves_a_tenth_of_the_lease_to_clocks_of_another_speed() {
+    let longest = (0..50).step_by(5).map(stops_after).max().unwrap();
+    assert!(
+        (millis(350)..=millis(361)).contains(&longest),
+        "{longest:?}"
+    );
+}
+
+#[test]
+fn as_many_slaves_as_must_be_in_sync_must_grant_the_lease() {
+    let mut setup = Setup::new(4, 2);
+    setup.options.fence_lease = Some(millis(400));
+    let mut sim = running(setup);
+    for (one, other) in [(0, 2), (0, 3), (1, 2), (1, 3)] {
+        sim.partition(one, other);
+    }
+    sim.run_for(500);
+    let now = sim.now;
+    assert!(sim.node(0).lag(now).iter().any(|lag| lag.follows));
+    assert_eq!(sim.node(0).may_accept(now), Err(NotAccepting::LeaseRanOut));
+}
+
+#[test]
+fn a_candidate_waits_for_the_lease_that_it_has_granted_itself() {
+    let mut setup = Setup::new(3, 1);
+    setup.options.fence_lease = Some(millis(400));
+    let mut sim = running(setup);
+    sim.partition(0, 2);
+    sim.run_for(1_000);
+    let now = sim.now;
+    assert_eq!(sim.node(0).may_accept(now), Ok(()), "1 grants it");
+    sim.isolate(0);
+    sim.stand(1, false);
+    let mut began = None;
+    for _ in 0..1_000 {
+        let (old, new) = (sim.produce(0, 10, false), sim.produce(1, 10, false));
+        assert!(old.is_none() || new.is_none(), "at {:?}", sim.now - now);
+        began = began.or(new);
+        sim.run_for(1);
+    }
+    assert!(began.is_some());
+}
+
+#[test]
+fn who_accepts_loss_waits_for_a_whole_lease_of_those_who_do_not_answer() {
+    let mut setup = Setup::new(3, 1);
+    setup.options.fence_lease = Some(millis(400));
+    let (answers, lease) = (setup.options.promotion_timeout, millis(400));
+    let mut sim = running(setup);
+    sim.isolate(1);
+    sim.run_for(1_000);
+    sim.loss_accepted = true;
+    let now = sim.now;
+    sim.stand(1, true);
+    sim.run_until(now + answers + lease - millis(1));
+    assert_eq!(sim.node(1).role(), Role::Candidate);
+    sim.run_for(2);
+    assert_eq!(sim.node(1).role(), Role::Master);
+}
+
 #[test]
 fn slaves_that_restart_remember_no_lease_and_wait_one_out() {
     let mut setup = Setup::new(3, 1);
@@ -455,6 +530,18 @@ fn a_slave_whose_disk_fails_acknowledges_nothing_more() {
         Role::Slave,
         "and does not become master"
     );
+}
+
+#[test]
+fn a_master_whose_disk_fails_is_master_no_more_and_closes_its_log() {
+    let mut sim = running(Setup::new(2, 1));
+    sim.log(0).0.borrow_mut().unreadable = true;
+    sim.produce(0, 10, false).unwrap();
+    sim.run_for(100);
+    let failed = |event: &Event| matches!(event, Event::LogFailed { .. });
+    assert!(sim.events(0).iter().any(failed));
+    assert_eq!(sim.node(0).role(), Role::Slave);
+    assert!(!sim.log(0).0.borrow().accepting);
 }
 
 #[test]

@@ -34,6 +34,8 @@ pub(crate) struct Disk {
     /// The state as of offsets below this is not known: a cut there is refused.
     pub(crate) known_from: u64,
     pub(crate) longest_snapshot_filler: usize,
+    /// Every read fails.
+    pub(crate) unreadable: bool,
     /// No snapshot can be made.
     pub(crate) no_snapshot: bool,
 }
@@ -292,6 +294,10 @@ impl Log for ModelLog {
     fn read(&self, offset: u64, max: usize) -> Result<Bytes, LogError> {
         let mut disk = self.0.borrow_mut();
         disk.reads += 1;
+        if disk.unreadable {
+            let what = "the read failed".to_owned();
+            return Err(LogError::Failed { what });
+        }
         disk.in_range(offset, offset)?;
         if offset == disk.end() {
             return Ok(Bytes::new());
