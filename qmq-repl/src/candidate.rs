@@ -268,7 +268,9 @@ impl Candidate {
             Ok(end) if core.sync() => Some(Ended::Won { epoch, end }),
             Ok(_) => Some(self.log_failed()),
             Err(error) => {
-                core.fail(error.clone());
+                if !matches!(error, LogError::NoRoom { .. }) {
+                    core.fail(error.clone());
+                }
                 Some(Ended::Lost(error.into()))
             }
         }

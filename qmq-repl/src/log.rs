@@ -101,7 +101,7 @@ pub trait SlaveLog: Log {
     /// Appends whole units at `offset`, which is the end of the log, verified as they come. Answers the new end.
     ///
     /// # Errors
-    /// If `offset` is another, or the bytes are not good units for it; then nothing is appended.
+    /// If `offset` is another, or the bytes are not good units for it; then nothing is appended. [`LogError::NoRoom`]: a part may be.
     fn append(&mut self, offset: u64, bytes: &[u8]) -> Result<u64, LogError>;
     /// Syncs what is written. Answers the synced end.
     ///
@@ -174,6 +174,12 @@ pub enum LogError {
     BadBytes {
         /// Where they belong.
         offset: u64,
+    },
+    /// The disk is full. Nothing has failed: it is tried again.
+    #[error("{what}")]
+    NoRoom {
+        /// What the log says.
+        what: String,
     },
     /// The disk, or what stands before it, failed.
     #[error("{what}; nothing more is acknowledged until the log is opened anew")]

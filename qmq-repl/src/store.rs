@@ -211,6 +211,9 @@ fn told(error: Error) -> LogError {
                 what: error.to_string(),
             },
         },
+        error @ Error::DiskFull { .. } => LogError::NoRoom {
+            what: error.to_string(),
+        },
         error => LogError::Failed {
             what: error.to_string(),
         },
