@@ -19,7 +19,6 @@ fn options() -> qmq_store::Options {
 pub(crate) fn member(me: usize, disk: SimulatedDisk, now: Duration) -> Node<StoreLog> {
     let group = Group {
         name: "g".to_owned(),
-        log_id: 1,
         members: (0..3).map(|n| n.to_string()).collect(),
         me: Peer(me as u16),
         min_insync: 1,

@@ -8,7 +8,7 @@ use crate::core::{Core, Cut};
 use crate::event::{Event, PromotionError};
 use crate::history::{History, common_end};
 use crate::log::{LogError, MasterLog, SlaveLog};
-use crate::message::{Memory, Message, Standing};
+use crate::message::{Memory, Message, Refused, Standing};
 use crate::options::Peer;
 use crate::units::{Fetch, Fetched};
 
@@ -116,12 +116,21 @@ impl Candidate {
         core: &mut Core<L>,
         peer: Peer,
         epoch: u64,
-        standing: Standing,
+        mut standing: Standing,
     ) -> Option<Ended> {
         if epoch != self.epoch || !matches!(self.state, State::Collecting) {
             return None;
         }
         self.lease_until = self.lease_until.max(core.now + standing.lease_left);
+        let is_other = standing.log_id != 0 && standing.log_id != core.log.id();
+        if is_other && core.log_id() != 0 {
+            let reason = Refused::OtherLog;
+            core.event(Event::Refused { peer, reason });
+            // It tells nothing of this log.
+            standing.memory = Memory::Blank;
+            standing.epochs.clear();
+            standing.end = 0;
+        }
         self.answers[peer.index()] = Some(standing);
         self.count(core, false)
     }
@@ -163,6 +172,9 @@ impl Candidate {
             end: best.end,
             epochs: &best.epochs,
         };
+        if best.log_id != core.log.id() {
+            return Some(self.behind(peer));
+        }
         let end = best.end;
         let told = History {
             end: core.log.state_ahead(),
@@ -321,6 +333,7 @@ impl Candidate {
 /// How far this member is. What is written must have been synced.
 pub(crate) fn standing<L: MasterLog + SlaveLog>(core: &Core<L>) -> Standing {
     Standing {
+        log_id: core.log_id(),
         start: core.log.start(),
         end: core.log.synced(),
         lease_left: core.granted_until.saturating_sub(core.now),

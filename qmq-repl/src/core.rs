@@ -140,6 +140,13 @@ impl<L: MasterLog + SlaveLog> Core<L> {
         epoch == self.log.promised()
     }
 
+    /// Which log this member has a copy of; 0 for none, since nothing is in its own.
+    pub(crate) fn log_id(&self) -> u128 {
+        let log = &self.log;
+        let empty = log.start() == log.written() && log.epochs().is_empty();
+        if empty { 0 } else { log.id() }
+    }
+
     /// Whether this member still has what it acknowledged: what its word in a promotion is worth.
     pub(crate) fn memory(&self) -> Memory {
         if self.log.promised() == 0 && self.log.epochs().is_empty() {

@@ -26,6 +26,8 @@ pub struct Snapshot {
 
 /// What both roles ask.
 pub trait Log {
+    /// Which log it is: equal in all copies, and in no other log. Never 0.
+    fn id(&self) -> u128;
     /// First offset that is still there.
     fn start(&self) -> u64;
     /// End of what is written.
@@ -113,7 +115,7 @@ pub trait SlaveLog: Log {
     /// # Errors
     /// [`LogError::CutTooDeep`] if the state as of there is not known, and the log is as before; others if it could not be done.
     fn cut(&mut self, offset: u64) -> Result<(), LogError>;
-    /// Replaces the whole log by the state of a snapshot, so that it starts and ends at the snapshot's base. What was promised and marked
+    /// Replaces the whole log by the state of a snapshot, so that it starts and ends at the snapshot's base and is a copy of the same log. What was promised and marked
     /// stays. If [`SlaveLog::cut`] was refused just before, the old log is set aside whole. Durable when it returns.
     ///
     /// # Errors

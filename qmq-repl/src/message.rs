@@ -16,6 +16,8 @@ pub enum Message {
     Welcome {
         /// Of the [`Hello`] that this answers.
         nonce: u64,
+        /// [`crate::Log::id`] of the master's log.
+        log_id: u128,
         /// Start of the master's log.
         start: u64,
         /// Its end.
@@ -156,7 +158,7 @@ pub struct Hello {
     pub version_min: u8,
     /// Newest one.
     pub version_max: u8,
-    /// [`crate::Group::log_id`].
+    /// [`crate::Log::id`] of its log; 0 if there is nothing in it.
     pub log_id: u128,
     /// [`crate::Group::name`].
     pub group: String,
@@ -177,6 +179,8 @@ pub struct Hello {
 /// How far a member is, and what it has granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
+    /// [`crate::Log::id`] of its log; 0 if there is nothing in it.
+    pub log_id: u128,
     /// Start of its log.
     pub start: u64,
     /// Its end; everything before is synced.

@@ -26,8 +26,6 @@ pub const NAME_BYTES_MAX: usize = 255;
 pub struct Group {
     /// Its name.
     pub name: String,
-    /// Which log it is: equal on all members. A member of another log is refused.
-    pub log_id: u128,
     /// Names of all members, in the same order everywhere.
     pub members: Vec<String>,
     /// Which of them this one is.

@@ -138,7 +138,7 @@ impl Slave {
         let hello = Hello {
             version_min: VERSION,
             version_max: VERSION,
-            log_id: core.group.log_id,
+            log_id: core.log_id(),
             group: core.group.name.clone(),
             node: core.group.members[core.group.me.index()].clone(),
             nonce,
@@ -183,6 +183,7 @@ impl Slave {
         }
         if let Message::Welcome {
             nonce,
+            log_id,
             start,
             written,
             epochs,
@@ -194,7 +195,7 @@ impl Slave {
                     end: written,
                     epochs: &epochs,
                 };
-                self.welcomed(core, frame.epoch, frame.session, theirs);
+                self.welcomed(core, frame.epoch, frame.session, log_id, theirs);
             }
             return None;
         }

@@ -143,6 +143,7 @@ impl Place for InFolder {
         store.promise(promised)?;
         write_mark(&new, marked).map_err(|error| failed("writing the mark", error))?;
         store.close()?;
+        let never_used = old.watermarks().written == 0;
         old.close()?;
         // The old log is set aside whole; whoever is sure that it is not needed removes it.
         let aside = (1..)
@@ -154,6 +155,10 @@ impl Place for InFolder {
         if let Some(parent) = self.0.parent() {
             let parent = File::open(parent).and_then(|parent| parent.sync_all());
             parent.map_err(|error| failed("syncing the folder", error))?;
+        }
+        if never_used {
+            // An empty store, and nothing was ever cut from it. Whether it goes does not matter.
+            let _ = fs::remove_dir_all(&aside);
         }
         Ok(Store::open_replica(&self.0, options)?)
     }
@@ -221,6 +226,10 @@ fn told(error: Error) -> LogError {
 }
 
 impl Log for StoreLog {
+    fn id(&self) -> u128 {
+        self.store.stats().store_id
+    }
+
     fn start(&self) -> u64 {
         self.store.stats().start_offset
     }

@@ -72,11 +72,14 @@ impl Message {
             }
             Self::Welcome {
                 nonce,
+                log_id,
                 start,
                 written,
                 epochs,
             } => {
-                put_all(out, &[*nonce, *start, *written]);
+                put_u64(out, *nonce);
+                put_u128(out, *log_id);
+                put_all(out, &[*start, *written]);
                 put_epochs(out, epochs);
                 2
             }
@@ -159,6 +162,7 @@ impl Message {
             }
             Self::PromiseAsk => 12,
             Self::Promised(standing) => {
+                put_u128(out, standing.log_id);
                 put_all(
                     out,
                     &[standing.start, standing.end, micros(standing.lease_left)],
@@ -230,6 +234,7 @@ impl Message {
             }),
             2 => Self::Welcome {
                 nonce: r.u64()?,
+                log_id: r.u128()?,
                 start: r.u64()?,
                 written: r.u64()?,
                 epochs: r.epochs()?,
@@ -275,6 +280,7 @@ impl Message {
             11 => Self::HandOver { end: r.u64()? },
             12 => Self::PromiseAsk,
             13 => Self::Promised(Standing {
+                log_id: r.u128()?,
                 start: r.u64()?,
                 end: r.u64()?,
                 lease_left: Duration::from_micros(r.u64()?),

@@ -26,7 +26,6 @@ impl Member {
     fn new(options: Options) -> Self {
         let group = Group {
             name: "group".to_owned(),
-            log_id: 7,
             members: vec!["node-0".to_owned(), "node-1".to_owned()],
             me: Peer(1),
             min_insync: 0,
@@ -66,6 +65,7 @@ impl Member {
         });
         let welcome = Message::Welcome {
             nonce: hello.unwrap(),
+            log_id: self.log.id(),
             start,
             written: 1_000,
             epochs: vec![Epoch {
@@ -169,7 +169,7 @@ fn a_slave_that_says_more_is_common_than_its_hello_did_does_not_follow() {
         let hello = Hello {
             version_min: 1,
             version_max: 1,
-            log_id: 7,
+            log_id: member.log.id(),
             group: "group".to_owned(),
             node: "node-0".to_owned(),
             nonce: 5,

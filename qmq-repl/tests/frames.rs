@@ -88,11 +88,14 @@ fn message() -> impl Strategy<Value = Message> {
                 })
             }
         ),
-        (any::<[u64; 3]>(), epochs()).prop_map(|(n, epochs)| Message::Welcome {
-            nonce: n[0],
-            start: n[1],
-            written: n[2],
-            epochs,
+        (any::<[u64; 3]>(), any::<u128>(), epochs()).prop_map(|(n, log_id, epochs)| {
+            Message::Welcome {
+                nonce: n[0],
+                log_id,
+                start: n[1],
+                written: n[2],
+                epochs,
+            }
         }),
         refused.prop_map(Message::Refused),
         any::<[u64; 3]>().prop_map(|n| Message::Follow {
@@ -138,8 +141,9 @@ fn message() -> impl Strategy<Value = Message> {
         }),
         n().prop_map(|end| Message::HandOver { end }),
         Just(Message::PromiseAsk),
-        (any::<[u64; 2]>(), micros(), memory, epochs()).prop_map(
-            |(n, lease_left, memory, epochs)| Message::Promised(Standing {
+        (any::<([u64; 2], u128)>(), micros(), memory, epochs()).prop_map(
+            |((n, log_id), lease_left, memory, epochs)| Message::Promised(Standing {
+                log_id,
                 start: n[0],
                 end: n[1],
                 lease_left,

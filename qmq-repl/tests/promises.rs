@@ -678,15 +678,19 @@ fn a_member_of_another_kind_gets_a_clear_refusal() {
     let now = sim.now;
     while sim.node(0).poll_transmit(now).is_some() {}
     let version = Refused::Version { min: 1, max: 1 };
-    let mut other_header = hello("group", 7, (1, 1)).encode().to_vec();
+    let log_id = sim.log(0).id();
+    let mut other_header = hello("group", log_id, (1, 1)).encode().to_vec();
     other_header[2] = 9;
     let crc = crc32fast::hash(&other_header[..28]);
     other_header[28..32].copy_from_slice(&crc.to_le_bytes());
     let cases = [
-        (hello("group", 7, (2, 3)).encode(), version),
+        (hello("group", log_id, (2, 3)).encode(), version),
         (other_header.into(), version),
-        (hello("other", 7, (1, 1)).encode(), Refused::OtherGroup),
-        (hello("group", 8, (1, 1)).encode(), Refused::OtherLog),
+        (hello("other", log_id, (1, 1)).encode(), Refused::OtherGroup),
+        (
+            hello("group", log_id + 99, (1, 1)).encode(),
+            Refused::OtherLog,
+        ),
     ];
     for (bytes, reason) in cases {
         sim.node(0).handle(now, Peer(1), &bytes);
@@ -713,7 +717,7 @@ fn nobody_has_a_master_read_more_than_16_mib_to_follow() {
         sim.log(0).produce(1, 1 << 20).unwrap();
     }
     let (now, end) = (sim.now, sim.log(0).written());
-    let mut frame = hello("group", 7, (1, 1));
+    let mut frame = hello("group", sim.log(0).id(), (1, 1));
     let Message::Hello(hello) = &mut frame.message else {
         panic!()
     };
@@ -742,7 +746,6 @@ fn nobody_has_a_master_read_more_than_16_mib_to_follow() {
 fn options_out_of_range_are_named() {
     let group = Group {
         name: "group".to_owned(),
-        log_id: 1,
         members: vec!["a".to_owned(), "b".to_owned()],
         me: Peer(0),
         min_insync: 2,

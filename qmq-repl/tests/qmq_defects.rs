@@ -80,7 +80,7 @@ fn d1_a_slave_that_claims_more_than_its_master_has_does_not_count() {
     let (now, written) = (sim.now, sim.log(0).written());
     let before = sim.node(0).replicated();
     sim.node(0)
-        .handle(now, Peer(1), &ack(1, 1, written + 1_000));
+        .handle(now, Peer(1), &ack(1, 2, written + 1_000));
     assert_eq!(sim.node(0).replicated(), before);
     assert!(!sim.node(0).lag(now)[0].follows);
 }

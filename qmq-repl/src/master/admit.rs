@@ -44,6 +44,7 @@ impl Master {
         let nonce = hello.nonce;
         let message = Message::Welcome {
             nonce,
+            log_id: core.log.id(),
             start,
             written,
             epochs,
@@ -88,7 +89,7 @@ impl Master {
     }
 }
 
-fn refusal<L>(core: &Core<L>, peer: Peer, hello: &Hello) -> Option<Refused> {
+fn refusal<L: MasterLog>(core: &Core<L>, peer: Peer, hello: &Hello) -> Option<Refused> {
     let group = &core.group;
     if !(hello.version_min..=hello.version_max).contains(&VERSION) {
         return Some(Refused::Version {
@@ -99,7 +100,7 @@ fn refusal<L>(core: &Core<L>, peer: Peer, hello: &Hello) -> Option<Refused> {
     if hello.group != group.name {
         return Some(Refused::OtherGroup);
     }
-    if hello.log_id != group.log_id {
+    if hello.log_id != 0 && hello.log_id != core.log.id() {
         return Some(Refused::OtherLog);
     }
     (group.members[peer.index()] != hello.node).then_some(Refused::OtherName)

@@ -5,7 +5,7 @@ use crate::core::{Core, Cut};
 use crate::event::Event;
 use crate::history::{History, common_end};
 use crate::log::{Epoch, MasterLog, SlaveLog};
-use crate::message::{Memory, Message};
+use crate::message::{Memory, Message, Refused};
 use crate::options::Peer;
 
 impl Slave {
@@ -37,9 +37,21 @@ impl Slave {
         core: &mut Core<L>,
         epoch: u64,
         session: u64,
+        log_id: u128,
         theirs: History<'_>,
     ) {
         let Some(master) = self.master else { return };
+        if log_id != core.log.id() {
+            if core.log_id() != 0 {
+                core.event(Event::Refused {
+                    peer: master,
+                    reason: Refused::OtherLog,
+                });
+                return self.ask_later(core, core.options.silence);
+            }
+            // Nothing is lost with it, and a snapshot makes it a copy of the master's.
+            self.anew = true;
+        }
         let whole = core.memory() == Memory::Whole;
         let epochs = core.log.epochs();
         let ours = History {

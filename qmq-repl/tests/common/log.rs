@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use qmq_repl::{Epoch, Log, LogError, MasterLog, SlaveLog, Snapshot};
@@ -13,6 +14,8 @@ const EPOCH: u8 = 2;
 
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
+    /// Of the log: another one for each disk that was ever put in, until a snapshot gives it the master's.
+    id: u128,
     start: u64,
     bytes: Vec<u8>,
     /// Where units begin.
@@ -41,8 +44,14 @@ pub(crate) struct Disk {
 }
 
 /// A handle: the simulation keeps one beside the member.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct ModelLog(pub(crate) Rc<RefCell<Disk>>);
+
+impl Default for ModelLog {
+    fn default() -> Self {
+        Self(Rc::new(RefCell::new(Disk::new())))
+    }
+}
 
 fn unit(kind: u8, offset: u64, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0; 4];
@@ -70,6 +79,14 @@ fn good(bytes: &[u8], offset: u64) -> Option<usize> {
 }
 
 impl Disk {
+    fn new() -> Self {
+        static IDS: AtomicU64 = AtomicU64::new(1);
+        Self {
+            id: IDS.fetch_add(1, Ordering::Relaxed).into(),
+            ..Self::default()
+        }
+    }
+
     fn end(&self) -> u64 {
         self.start + self.bytes.len() as u64
     }
@@ -193,7 +210,7 @@ impl ModelLog {
 
     /// Another disk, empty, with nothing remembered.
     pub(crate) fn wipe(&self) {
-        *self.0.borrow_mut() = Disk::default();
+        *self.0.borrow_mut() = Disk::new();
     }
 
     /// Retires whole units before `offset`.
@@ -266,6 +283,10 @@ impl ModelLog {
 }
 
 impl Log for ModelLog {
+    fn id(&self) -> u128 {
+        self.0.borrow().id
+    }
+
     fn start(&self) -> u64 {
         self.0.borrow().start
     }
@@ -420,6 +441,7 @@ impl MasterLog for ModelLog {
             bytes.extend_from_slice(&epoch.number.to_le_bytes());
             bytes.extend_from_slice(&epoch.start.to_le_bytes());
         }
+        bytes.extend_from_slice(&disk.id.to_le_bytes());
         bytes.extend_from_slice(&(disk.retired.len() as u64).to_le_bytes());
         for id in &disk.retired {
             bytes.extend_from_slice(&id.to_le_bytes());
@@ -495,10 +517,13 @@ impl SlaveLog for ModelLog {
             });
             at += 16;
         }
+        let id = u128::from_le_bytes(bytes[at..at + 16].try_into().unwrap());
+        at += 16;
         let count = u64_at(bytes, at) as usize;
         let retired = (0..count).map(|n| u64_at(bytes, at + 8 + n * 8)).collect();
         let mut disk = self.0.borrow_mut();
         disk.known_from = 0;
+        disk.id = id;
         disk.start = snapshot.base;
         disk.synced = snapshot.base;
         disk.bytes.clear();

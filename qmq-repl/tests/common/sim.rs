@@ -173,7 +173,6 @@ impl Sim {
         let setup = &self.setup;
         let group = Group {
             name: "group".to_owned(),
-            log_id: 7,
             members: (0..setup.nodes).map(|n| format!("node-{n}")).collect(),
             me: Peer(n as u16),
             min_insync: setup.min_insync,

@@ -102,7 +102,6 @@ impl Group3 {
     pub(crate) fn open(&mut self, n: usize, seed: u64) {
         let group = Group {
             name: "g".to_owned(),
-            log_id: 1,
             members: (0..3).map(|n| n.to_string()).collect(),
             me: Peer(n as u16),
             min_insync: 1,

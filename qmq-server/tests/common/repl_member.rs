@@ -189,7 +189,6 @@ impl Driver {
     fn new(me: u16, log: StoreLog) -> Result<Self, Failed> {
         let group = Group {
             name: "kill".to_owned(),
-            log_id: 1,
             members: vec!["a".to_owned(), "b".to_owned()],
             me: Peer(me),
             min_insync: 1,

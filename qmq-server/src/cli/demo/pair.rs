@@ -52,7 +52,6 @@ impl Pair {
         let clean = log.store().open_report().clean;
         let group = Group {
             name: "demo".to_owned(),
-            log_id: 1,
             members: vec!["a".to_owned(), "b".to_owned()],
             me: Peer(me as u16),
             min_insync: 1,

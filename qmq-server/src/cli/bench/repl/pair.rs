@@ -152,7 +152,6 @@ impl Pair {
 fn member(folder: &Path, me: Peer, options: &qmq_store::Options) -> Result<Node<StoreLog>, Failed> {
     let group = Group {
         name: "bench".to_owned(),
-        log_id: 1,
         members: vec!["a".to_owned(), "b".to_owned()],
         me,
         min_insync: 1,
