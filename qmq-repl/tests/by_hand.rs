@@ -36,8 +36,12 @@ impl Member {
     }
 
     fn take(&mut self, session: u64, message: Message) {
+        self.take_of(1, session, message);
+    }
+
+    fn take_of(&mut self, epoch: u64, session: u64, message: Message) {
         let frame = Frame {
-            epoch: 1,
+            epoch,
             session,
             message,
         };
@@ -135,6 +139,23 @@ fn a_unit_that_is_too_long_is_refused_when_its_first_piece_says_so() {
 }
 
 #[test]
+fn a_slave_takes_nothing_of_another_session_or_epoch_than_it_has_agreed_on() {
+    let mut member = Member::following(small_options());
+    let no_unit = || Message::Data {
+        offset: 0,
+        rest: 0,
+        bytes: Bytes::from_static(&[1; 10]),
+    };
+    for (epoch, session) in [(1, 0), (1, 2), (2, 1), (u64::MAX, 1)] {
+        member.take_of(epoch, session, no_unit());
+        assert_eq!(member.events(), [], "{epoch} {session}");
+        assert_eq!(member.log.promised(), 1);
+    }
+    member.take_of(1, 1, no_unit());
+    assert!(member.refuses_bytes_of(0));
+}
+
+#[test]
 fn a_slave_takes_the_role_over_only_at_the_end_of_the_log() {
     let mut member = Member::following(small_options());
     let stands = |member: &mut Member| {
@@ -149,50 +170,86 @@ fn a_slave_takes_the_role_over_only_at_the_end_of_the_log() {
     assert!(stands(&mut member));
 }
 
-#[test]
-fn a_slave_that_says_more_is_common_than_its_hello_did_does_not_follow() {
-    let mut member = Member::new(small_options());
-    let now = member.now;
-    member.node.stand(now, true);
-    member.node.epoch_granted(now, 1);
-    member.now += Duration::from_secs(2);
-    member.node.handle_timeout(member.now);
-    assert_eq!(member.node.epoch(), Some(1));
-    let end = member.log.written();
-    let digest = member.log.digest(0, end).unwrap();
-    for (written, followed) in [(0, false), (end, true)] {
-        let epochs = match written {
-            0 => Vec::new(),
-            _ => member.log.epochs(),
-        };
-        member.said();
+impl Member {
+    /// Master of epoch 1, alone.
+    fn master() -> Self {
+        let mut member = Self::new(small_options());
+        member.node.stand(member.now, true);
+        member.node.epoch_granted(member.now, 1);
+        member.now += Duration::from_secs(2);
+        member.node.handle_timeout(member.now);
+        assert_eq!(member.node.epoch(), Some(1));
+        member
+    }
+
+    /// A slave whose log ends at `written` says hello. Answers the session that it is offered.
+    fn greeted(&mut self, written: u64) -> u64 {
+        self.said();
         let hello = Hello {
             version_min: 1,
             version_max: 1,
-            log_id: member.log.id(),
+            log_id: self.log.id(),
             group: "group".to_owned(),
             node: "node-0".to_owned(),
             nonce: 5,
             start: 0,
             written,
             synced: written,
-            epochs,
+            epochs: match written {
+                0 => Vec::new(),
+                _ => self.log.epochs(),
+            },
         };
-        member.take(0, Message::Hello(hello));
-        let welcome = |message: &Message| matches!(message, Message::Welcome { .. });
-        assert!(member.said().iter().any(welcome));
-        // Sessions are numbered from 1 on.
-        let session = 1 + u64::from(followed);
+        self.take(0, Message::Hello(hello));
+        let now = self.now;
+        let frames = std::iter::from_fn(|| self.node.poll_transmit_to(now, OTHER));
+        let welcome = frames
+            .map(|bytes| Frame::decode(&bytes).unwrap())
+            .find(|frame| matches!(frame.message, Message::Welcome { .. }));
+        welcome.unwrap().session
+    }
+
+    fn asked_to_start(&mut self, session: u64, at: u64) -> Vec<Message> {
+        let digest = self.log.digest(0, at).unwrap();
         let follow = Message::Follow {
-            at: end,
+            at,
             from: 0,
             digest,
         };
-        member.take(session, follow);
-        let answer = match followed {
-            true => Message::Start { at: end },
-            false => Message::Refused(Refused::Conflict),
-        };
-        assert!(member.said().contains(&answer), "{written}");
+        self.take(session, follow);
+        self.said()
     }
+}
+
+#[test]
+fn a_slave_that_says_more_is_common_than_its_hello_did_does_not_follow() {
+    let mut member = Member::master();
+    let end = member.log.written();
+    let session = member.greeted(0);
+    let conflict = Message::Refused(Refused::Conflict);
+    assert!(member.asked_to_start(session, end).contains(&conflict));
+    let session = member.greeted(end);
+    let start = Message::Start { at: end };
+    assert!(member.asked_to_start(session, end).contains(&start));
+}
+
+#[test]
+fn what_a_slave_had_synced_and_has_no_more_is_forgotten() {
+    let mut member = Member::master();
+    let end = member.log.written();
+    let session = member.greeted(end);
+    member.asked_to_start(session, end);
+    let ack = Message::Ack {
+        buffered: end,
+        synced: end,
+        received: end,
+        echo: Duration::ZERO,
+        gap: false,
+    };
+    member.take(session, ack);
+    let now = member.now;
+    assert_eq!(member.node.lag(now)[0].synced, end);
+    let session = member.greeted(0);
+    member.asked_to_start(session, 0);
+    assert_eq!(member.node.lag(now)[0].synced, 0);
 }
