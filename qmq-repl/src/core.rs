@@ -191,16 +191,13 @@ impl<L: MasterLog + SlaveLog> Core<L> {
         if end <= offset {
             return Cut::Done;
         }
-        let (from, to) = (offset, end);
         match self.log.cut(offset) {
             Ok(()) => {
+                let (from, to) = (offset, end);
                 self.event(Event::LostTail { from, to });
                 Cut::Done
             }
-            Err(LogError::CutTooDeep { .. }) => {
-                self.event(Event::LostTail { from, to });
-                Cut::TooDeep
-            }
+            Err(LogError::CutTooDeep { .. }) => Cut::TooDeep,
             Err(error) => {
                 self.fail(error);
                 Cut::Failed

@@ -790,8 +790,11 @@ fn a_log_that_cannot_be_cut_so_deep_begins_anew() {
     sim.log(0).0.borrow_mut().known_from = end;
     sim.cut.clear();
     sim.run_for(3_000);
+    let events = sim.events(0);
     let installed = |event: &Event| matches!(event, Event::Installed { .. });
-    assert!(sim.events(0).iter().any(installed));
+    assert!(events.iter().any(installed));
+    let lost = |event: &&Event| matches!(event, Event::LostTail { to, .. } if *to == end);
+    assert_eq!(events.iter().filter(lost).count(), 1);
     assert!(sim.is_equal());
     sim.check_nothing_lost();
     assert_eq!(sim.log(0).incomplete_until(), 0, "it has caught up");
