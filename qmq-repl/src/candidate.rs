@@ -176,6 +176,14 @@ impl Candidate {
             return Some(self.behind(peer));
         }
         let end = best.end;
+        let told = History {
+            end: core.log.state_ahead(),
+            ..own
+        };
+        if told.end > own.end && common_end(told, theirs) != Some(told.end) {
+            // Its groups would be those of another log than that.
+            return Some(self.behind(peer));
+        }
         match common_end(own, theirs) {
             Some(at) if at >= own.start && at >= theirs.start => {
                 // That one has everything that was acknowledged, so what parts from it was not.
@@ -246,6 +254,10 @@ impl Candidate {
     }
 
     fn wait<L: MasterLog + SlaveLog>(&mut self, core: &mut Core<L>) -> Option<Ended> {
+        let (end, needed) = (core.log.written(), core.log.state_ahead());
+        if needed > end {
+            return Some(Ended::Lost(PromotionError::Unfinished { end, needed }));
+        }
         let mut until = self.lease_until;
         if self.accept_loss {
             // Those who did not answer may have granted one a moment ago.
@@ -274,7 +286,9 @@ impl Candidate {
             }
             Ok(_) => Some(self.log_failed()),
             Err(error) => {
-                core.fail(error.clone());
+                if !matches!(error, LogError::NoRoom { .. }) {
+                    core.fail(error.clone());
+                }
                 Some(Ended::Lost(error.into()))
             }
         }

@@ -214,19 +214,16 @@ impl<L: MasterLog + SlaveLog> Core<L> {
         if end <= offset {
             return Cut::Done;
         }
-        let (from, to) = (offset, end);
         let outcome = self.log.cut(offset);
         // Files beside the log may have been of its lost end.
         self.files_here &= self.log.incomplete_until() == 0;
         match outcome {
             Ok(()) => {
+                let (from, to) = (offset, end);
                 self.event(Event::LostTail { from, to });
                 Cut::Done
             }
-            Err(LogError::CutTooDeep { .. }) => {
-                self.event(Event::LostTail { from, to });
-                Cut::TooDeep
-            }
+            Err(LogError::CutTooDeep { .. }) => Cut::TooDeep,
             Err(error) => {
                 self.fail(error);
                 Cut::Failed

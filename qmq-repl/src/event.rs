@@ -74,6 +74,13 @@ pub enum Event {
         /// From where on.
         at: u64,
     },
+    /// A slave wants a snapshot, and none can be made: the slave stays out until one can. It is tried again after `silence`.
+    NoSnapshot {
+        /// Which member.
+        slave: Peer,
+        /// Why.
+        error: LogError,
+    },
     /// A slave has not been heard of.
     SlaveGone {
         /// Which member.
@@ -227,6 +234,16 @@ pub enum PromotionError {
         "the files beside this member's log have not all come; let it follow its master, promote another one, or accept that what is in them is lost with accept_loss"
     )]
     FilesMissing,
+    /// This member began anew with a snapshot, and its log has not come as far as that.
+    #[error(
+        "this member began anew with a snapshot as of {needed}, and its log ends at {end}; let it follow a master, or promote another one"
+    )]
+    Unfinished {
+        /// End of the log.
+        end: u64,
+        /// Where it must reach.
+        needed: u64,
+    },
     /// A greater epoch has been promised meanwhile.
     #[error("epoch {by} has been promised meanwhile; follow its master, or ask again")]
     Overtaken {

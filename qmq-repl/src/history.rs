@@ -4,6 +4,7 @@
 //! whoever follows a master first makes its log a prefix of the master's. Within the epoch both have what its one master wrote; so they are
 //! equal up to where the epoch ends in either. It is the argument of Raft's log matching, and Kafka finds the end of a leader's epoch this way.
 
+use crate::codec::EPOCHS_MAX;
 use crate::log::Epoch;
 
 /// One side's log, as far as its table tells.
@@ -16,15 +17,17 @@ pub(crate) struct History<'a> {
 
 impl History<'_> {
     /// What stands before the first epoch counts as epoch 0: all logs have its beginning, and a store that was alone at first has a part of it.
+    /// An epoch that begins behind the end is none of this log yet: a snapshot told of it.
     fn all(&self) -> Vec<Epoch> {
-        let first = self.epochs.first().map_or(u64::MAX, |epoch| epoch.start);
-        let zero = (self.start < first || self.start == 0).then_some(Epoch {
+        let there = self.epochs.iter().filter(|epoch| epoch.start < self.end);
+        let first = there.clone().next().map_or(u64::MAX, |epoch| epoch.start);
+        let reaches = self.start < first || self.start == 0;
+        // A table that is full may have had earlier ones, which were left out.
+        let zero = (reaches && self.epochs.len() < EPOCHS_MAX).then_some(Epoch {
             number: 0,
             start: 0,
         });
-        zero.into_iter()
-            .chain(self.epochs.iter().copied())
-            .collect()
+        zero.into_iter().chain(there.copied()).collect()
     }
 }
 
@@ -84,6 +87,28 @@ mod tests {
         assert_eq!(common((&[], 0), (&[(1, 500)], 900)), Some(0));
         assert_eq!(common((&[], 500), (&[(1, 500)], 900)), Some(500));
         assert_eq!(common((&[], 0), (&[(1, 0)], 900)), Some(0));
+    }
+
+    #[test]
+    fn a_table_with_its_beginning_left_out_says_nothing_of_epoch_0() {
+        let all: Vec<(u64, u64)> = (1..3_000).map(|n| (n, n * 500)).collect();
+        let (old, end) = (&all[..5], 2_900);
+        assert_eq!(common((old, end), (&all, 2_000_000)), Some(end));
+        let latest = &all[all.len() - EPOCHS_MAX..];
+        assert_eq!(common((old, end), (latest, 2_000_000)), None);
+        let few = &all[all.len() - 10..];
+        assert_eq!(
+            common((few, 2_000_000), (latest, 2_000_000)),
+            Some(2_000_000)
+        );
+    }
+
+    #[test]
+    fn an_epoch_behind_the_end_is_not_there_yet() {
+        let told: &[(u64, u64)] = &[(1, 0), (2, 900)];
+        assert_eq!(common((told, 100), (&[(1, 0)], 500)), Some(100));
+        assert_eq!(common((told, 900), (&[(1, 0), (3, 850)], 990)), Some(850));
+        assert_eq!(common((told, 100), (told, 990)), Some(100));
     }
 
     #[test]

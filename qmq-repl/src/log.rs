@@ -38,6 +38,9 @@ pub trait Log {
     /// The epochs of the log, the greatest last. The first one begins before [`Log::start`], unless the log has none from there: so that it is known
     /// of which epoch the last byte before the log is, also right after a snapshot was installed. Older ones may be there.
     fn epochs(&self) -> Vec<Epoch>;
+    /// What a snapshot told is as of this end, and the log has not come there yet; 0 otherwise. Up to there [`Log::epochs`] has those of the log that the
+    /// snapshot is of.
+    fn state_ahead(&self) -> u64;
     /// Whole units from `offset` on: as many as fit into `max` bytes, and one at least, however long. Verified. Empty at [`Log::written`].
     ///
     /// # Errors
@@ -105,7 +108,7 @@ pub trait SlaveLog: Log {
     /// Appends whole units at `offset`, which is the end of the log, verified as they come. Answers the new end.
     ///
     /// # Errors
-    /// If `offset` is another, or the bytes are not good units for it; then nothing is appended.
+    /// If `offset` is another, or the bytes are not good units for it; then nothing is appended. [`LogError::NoRoom`]: a part may be.
     fn append(&mut self, offset: u64, bytes: &[u8]) -> Result<u64, LogError>;
     /// Syncs what is written. Answers the synced end.
     ///
@@ -184,6 +187,12 @@ pub enum LogError {
     #[error("{what}; it is tried again, close what uses them")]
     Busy {
         /// What, with its cause.
+        what: String,
+    },
+    /// The disk is full. Nothing has failed: it is tried again.
+    #[error("{what}")]
+    NoRoom {
+        /// What the log says.
         what: String,
     },
     /// The disk, or what stands before it, failed.

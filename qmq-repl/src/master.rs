@@ -38,6 +38,8 @@ pub(crate) struct Master {
     accepting: bool,
     bucket: Option<TokenBucket>,
     outgoing: Option<Outgoing>,
+    /// None could be made; it is not tried again before.
+    no_snapshot_until: Duration,
     switch: Option<Switch>,
     heartbeat_at: Duration,
     /// Version of the files beside the log when they were last looked at.
@@ -62,6 +64,7 @@ impl Master {
             bucket: (core.options.catch_up_bytes_per_second)
                 .map(|rate| TokenBucket::new(rate, core.now)),
             outgoing: None,
+            no_snapshot_until: core.now,
             switch: None,
             heartbeat_at: core.now,
             files: 0,
@@ -296,7 +299,7 @@ impl Master {
                 }
             }
         }
-        self.drop_unused_snapshot();
+        self.drop_unused_snapshot(now, core.options.silence);
         if now >= self.heartbeat_at {
             self.heartbeat_at = now + core.options.heartbeat;
             self.look_at_files(core);

@@ -237,7 +237,9 @@ impl Standing {
     /// What decides who is the most advanced.
     #[must_use]
     pub fn rank(&self) -> (u64, u64) {
-        (self.epochs.last().map_or(0, |epoch| epoch.number), self.end)
+        // Epochs that begin behind the end are told by a snapshot: the log has nothing of them.
+        let last = self.epochs.iter().rfind(|epoch| epoch.start < self.end);
+        (last.map_or(0, |epoch| epoch.number), self.end)
     }
 }
 

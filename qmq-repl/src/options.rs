@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::scrub::STRIDE_BYTES;
+
 /// A member of the group: its place in [`Group::members`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Peer(pub u16);
@@ -99,7 +101,7 @@ pub struct Options {
     pub catch_up_bytes_per_second: Option<u64>,
     /// So much of the log is kept for slaves that are behind or away. Who is further behind gets a snapshot.
     pub hold_bytes_max: u64,
-    /// How much of the common end is compared before a slave follows, in bytes.
+    /// How much of the common end is compared before a slave follows, in bytes. 16 MiB at most.
     pub check_bytes: u64,
 }
 
@@ -180,6 +182,7 @@ pub(crate) fn check(group: &Group, options: &Options) -> Result<(), OptionsError
             64,
             1 << 40,
         ),
+        ("check_bytes", options.check_bytes, 0, STRIDE_BYTES),
         ("slave_sync_timeout", ms(options.slave_sync_timeout), 1, day),
         ("heartbeat", ms(options.heartbeat), 1, day),
         (

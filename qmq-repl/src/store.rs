@@ -74,9 +74,11 @@ impl StoreLog {
     /// # Errors
     /// As [`StoreLog::open`].
     pub fn open_at(place: Arc<dyn Place>, options: Options) -> Result<Self, OpenError> {
+        // It may finish an installation, which brings its mark.
+        let store = place.open(options.clone())?;
         Ok(Self {
+            store,
             marked: AtomicU64::new(place.marked()),
-            store: place.open(options.clone())?,
             place,
             options,
             accepting: AtomicBool::new(false),
@@ -231,10 +233,11 @@ fn write_mark(folder: &Path, until: u64) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// A damaged mark counts as "never complete": the member asks for another's log, and does not vouch.
+/// A mark that is damaged, or cannot be read, counts as "never complete": the member asks for another's log, and does not vouch.
 fn read_mark(folder: &Path) -> u64 {
-    let Ok(bytes) = fs::read(folder.join(INCOMPLETE_FILE)) else {
-        return 0;
+    let bytes = match fs::read(folder.join(INCOMPLETE_FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return 0,
+        read => read.unwrap_or_default(),
     };
     match bytes.split_first_chunk::<8>() {
         Some((until, crc)) if crc == crc32fast::hash(until).to_le_bytes().as_slice() => {
@@ -263,6 +266,9 @@ fn told(error: Error) -> LogError {
             error => LogError::Failed {
                 what: error.to_string(),
             },
+        },
+        error @ Error::DiskFull { .. } => LogError::NoRoom {
+            what: error.to_string(),
         },
         error => LogError::Failed {
             what: error.to_string(),
@@ -294,6 +300,10 @@ impl Log for StoreLog {
                 start: epoch.start,
             })
             .collect()
+    }
+
+    fn state_ahead(&self) -> u64 {
+        self.store.state_ahead()
     }
 
     fn read(&self, offset: u64, max: usize) -> Result<Bytes, LogError> {
@@ -410,5 +420,30 @@ impl SlaveLog for StoreLog {
         }
         self.install_anew(snapshot).map_err(told)?;
         self.forget_beyond_soon()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn a_mark_is_kept_and_one_that_cannot_be_read_never_counts_as_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(INCOMPLETE_FILE);
+        assert_eq!(read_mark(folder.path()), 0);
+        write_mark(folder.path(), 700).unwrap();
+        assert_eq!(read_mark(folder.path()), 700);
+        let mut bytes = fs::read(&file).unwrap();
+        bytes[1] ^= 1;
+        fs::write(&file, &bytes).unwrap();
+        assert_eq!(read_mark(folder.path()), u64::MAX);
+        fs::write(&file, []).unwrap();
+        assert_eq!(read_mark(folder.path()), u64::MAX);
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        assert_eq!(read_mark(folder.path()), u64::MAX);
     }
 }

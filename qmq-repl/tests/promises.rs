@@ -131,6 +131,81 @@ fn an_isolated_master_with_a_lease_stops_before_another_one_begins() {
     assert!(sim.events(0).contains(&Event::Paused));
 }
 
+/// How long a master that is cut off goes on.
+fn stops_after(cut_after: u64) -> Duration {
+    let mut setup = Setup::new(3, 1);
+    setup.options.fence_lease = Some(millis(400));
+    let mut sim = running(setup);
+    sim.run_for(cut_after);
+    sim.isolate(0);
+    let cut = sim.now;
+    while sim.produce(0, 10, false).is_some() {
+        sim.run_for(1);
+    }
+    sim.now - cut
+}
+
+#[test]
+fn a_master_leaves_a_tenth_of_the_lease_to_clocks_of_another_speed() {
+    let longest = (0..50).step_by(5).map(stops_after).max().unwrap();
+    assert!(
+        (millis(350)..=millis(361)).contains(&longest),
+        "{longest:?}"
+    );
+}
+
+#[test]
+fn as_many_slaves_as_must_be_in_sync_must_grant_the_lease() {
+    let mut setup = Setup::new(4, 2);
+    setup.options.fence_lease = Some(millis(400));
+    let mut sim = running(setup);
+    for (one, other) in [(0, 2), (0, 3), (1, 2), (1, 3)] {
+        sim.partition(one, other);
+    }
+    sim.run_for(500);
+    let now = sim.now;
+    assert!(sim.node(0).lag(now).iter().any(|lag| lag.follows));
+    assert_eq!(sim.node(0).may_accept(now), Err(NotAccepting::LeaseRanOut));
+}
+
+#[test]
+fn a_candidate_waits_for_the_lease_that_it_has_granted_itself() {
+    let mut setup = Setup::new(3, 1);
+    setup.options.fence_lease = Some(millis(400));
+    let mut sim = running(setup);
+    sim.partition(0, 2);
+    sim.run_for(1_000);
+    let now = sim.now;
+    assert_eq!(sim.node(0).may_accept(now), Ok(()), "1 grants it");
+    sim.isolate(0);
+    sim.stand(1, false);
+    let mut began = None;
+    for _ in 0..1_000 {
+        let (old, new) = (sim.produce(0, 10, false), sim.produce(1, 10, false));
+        assert!(old.is_none() || new.is_none(), "at {:?}", sim.now - now);
+        began = began.or(new);
+        sim.run_for(1);
+    }
+    assert!(began.is_some());
+}
+
+#[test]
+fn who_accepts_loss_waits_for_a_whole_lease_of_those_who_do_not_answer() {
+    let mut setup = Setup::new(3, 1);
+    setup.options.fence_lease = Some(millis(400));
+    let (answers, lease) = (setup.options.promotion_timeout, millis(400));
+    let mut sim = running(setup);
+    sim.isolate(1);
+    sim.run_for(1_000);
+    sim.loss_accepted = true;
+    let now = sim.now;
+    sim.stand(1, true);
+    sim.run_until(now + answers + lease - millis(1));
+    assert_eq!(sim.node(1).role(), Role::Candidate);
+    sim.run_for(2);
+    assert_eq!(sim.node(1).role(), Role::Master);
+}
+
 #[test]
 fn slaves_that_restart_remember_no_lease_and_wait_one_out() {
     let mut setup = Setup::new(3, 1);
@@ -326,6 +401,27 @@ fn a_snapshot_is_taken_up_where_the_connection_broke_while_the_master_serves() {
 }
 
 #[test]
+fn a_master_that_can_make_no_snapshot_stays_master() {
+    let mut sim = running(Setup::new(3, 1));
+    sim.crash(2, 0);
+    sim.log(2).wipe();
+    let retired = sim.log(0).middle();
+    sim.log(0).retire(retired);
+    sim.log(0).0.borrow_mut().no_snapshot = true;
+    sim.start(2);
+    sim.run_for(2_000);
+    assert_eq!(sim.master(), Some(0));
+    let refused = |event: &&Event| matches!(event, Event::NoSnapshot { slave: Peer(2), .. });
+    let refusals = sim.events(0).iter().filter(refused).count();
+    assert!((1..10).contains(&refusals), "{refusals}");
+    assert!(sim.produce(0, 100, true).is_some());
+    sim.log(0).0.borrow_mut().no_snapshot = false;
+    sim.sync(0);
+    sim.run_for(3_000);
+    assert!(sim.is_equal());
+}
+
+#[test]
 fn catching_up_keeps_to_its_rate() {
     let mut setup = Setup::new(2, 0);
     setup.options.catch_up_bytes_per_second = Some(50_000);
@@ -434,6 +530,39 @@ fn a_slave_whose_disk_fails_acknowledges_nothing_more() {
         Role::Slave,
         "and does not become master"
     );
+}
+
+#[test]
+fn a_master_whose_disk_fails_is_master_no_more_and_closes_its_log() {
+    let mut sim = running(Setup::new(2, 1));
+    sim.log(0).0.borrow_mut().unreadable = true;
+    sim.produce(0, 10, false).unwrap();
+    sim.run_for(100);
+    let failed = |event: &Event| matches!(event, Event::LogFailed { .. });
+    assert!(sim.events(0).iter().any(failed));
+    assert_eq!(sim.node(0).role(), Role::Slave);
+    assert!(!sim.log(0).0.borrow().accepting);
+}
+
+#[test]
+fn a_promotion_that_fails_at_its_last_step_leaves_the_log_closed() {
+    let mut setup = Setup::new(3, 1);
+    setup.options.fence_lease = Some(millis(400));
+    let mut sim = running(setup);
+    sim.isolate(0);
+    sim.stand(1, false);
+    sim.run_for(50);
+    assert_eq!(
+        sim.node(1).role(),
+        Role::Candidate,
+        "it waits the lease out"
+    );
+    sim.log(1).0.borrow_mut().broken = true;
+    sim.run_for(2_000);
+    let failed = |event: &Event| matches!(event, Event::PromotionFailed(PromotionError::Log(_)));
+    assert!(sim.events(1).iter().any(failed));
+    assert_eq!(sim.node(1).role(), Role::Slave);
+    assert!(!sim.log(1).0.borrow().accepting);
 }
 
 #[test]
@@ -572,6 +701,47 @@ fn a_member_of_another_kind_gets_a_clear_refusal() {
     }
 }
 
+/// Reads all frames that a member has for another.
+fn said(sim: &mut Sim, n: usize, to: Peer) -> Vec<Frame> {
+    let now = sim.now;
+    let frames = std::iter::from_fn(|| sim.node(n).poll_transmit_to(now, to));
+    frames.map(|bytes| Frame::decode(&bytes).unwrap()).collect()
+}
+
+#[test]
+fn nobody_has_a_master_read_more_than_16_mib_to_follow() {
+    let mut sim = Sim::with_master(Setup::new(2, 0));
+    sim.crash(1, 0);
+    sim.run_for(2_000);
+    for _ in 0..17 {
+        sim.log(0).produce(1, 1 << 20).unwrap();
+    }
+    let (now, end) = (sim.now, sim.log(0).written());
+    let mut frame = hello("group", sim.log(0).id(), (1, 1));
+    let Message::Hello(hello) = &mut frame.message else {
+        panic!()
+    };
+    hello.written = end;
+    hello.epochs = sim.log(0).epochs();
+    let least = end - (16 << 20);
+    for (from, reason) in [(least - 1, Refused::Conflict), (least, Refused::Differs)] {
+        sim.node(0).handle(now, Peer(1), &frame.encode());
+        let welcome = said(&mut sim, 0, Peer(1)).pop().unwrap();
+        let follow = Frame {
+            epoch: welcome.epoch,
+            session: welcome.session,
+            message: Message::Follow {
+                at: end,
+                from,
+                digest: 0,
+            },
+        };
+        sim.node(0).handle(now, Peer(1), &follow.encode());
+        let said = said(&mut sim, 0, Peer(1));
+        assert_eq!(said[0].message, Message::Refused(reason), "{welcome:?}");
+    }
+}
+
 #[test]
 fn options_out_of_range_are_named() {
     let group = Group {
@@ -620,8 +790,11 @@ fn a_log_that_cannot_be_cut_so_deep_begins_anew() {
     sim.log(0).0.borrow_mut().known_from = end;
     sim.cut.clear();
     sim.run_for(3_000);
+    let events = sim.events(0);
     let installed = |event: &Event| matches!(event, Event::Installed { .. });
-    assert!(sim.events(0).iter().any(installed));
+    assert!(events.iter().any(installed));
+    let lost = |event: &&Event| matches!(event, Event::LostTail { to, .. } if *to == end);
+    assert_eq!(events.iter().filter(lost).count(), 1);
     assert!(sim.is_equal());
     sim.check_nothing_lost();
     assert_eq!(sim.log(0).incomplete_until(), 0, "it has caught up");

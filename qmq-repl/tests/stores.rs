@@ -10,8 +10,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use group::{Group3, Rng};
-use qmq_repl::{Event, Group, Log, Node, Options, Peer, Role, StoreLog};
-use qmq_store::{Background, Durability, Message};
+use qmq_repl::{Event, Group, Log, Node, Options, Peer, Role, SlaveLog, Snapshot, StoreLog};
+use qmq_store::{Background, Durability, Message, Store};
 
 fn store_options() -> qmq_store::Options {
     qmq_store::Options {
@@ -190,7 +190,7 @@ fn a_slave_in_an_empty_folder_becomes_a_copy_of_the_same_store() {
 fn a_member_with_messages_of_another_store_is_refused_and_keeps_them() {
     let folder = tempfile::tempdir().unwrap();
     let (a, b) = (folder.path().join("a"), folder.path().join("b"));
-    let other = qmq_store::Store::open(&b, store_options()).unwrap();
+    let other = Store::open(&b, store_options()).unwrap();
     other.append_with(&message(7), Durability::Synced).unwrap();
     let id = other.stats().store_id;
     other.close().unwrap();
@@ -252,6 +252,42 @@ fn a_new_replica_of_an_old_master_begins_with_a_snapshot() {
     assert!(pair.equal());
     let replica = pair.node(1).log();
     assert!(replica.start() > 0 && replica.incomplete_until() == 0);
+}
+
+#[test]
+fn an_installation_keeps_what_was_promised_and_marked_and_the_next_open_finishes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    let master = Store::open(&a, store_options()).unwrap();
+    master.begin_epoch(3).unwrap();
+    master
+        .append_with(&message(1), Durability::Buffered)
+        .unwrap();
+    let snapshot = master.snapshot().unwrap();
+    let snapshot = Snapshot {
+        base: snapshot.offset(),
+        bytes: snapshot.as_bytes().clone(),
+    };
+    let mut log = StoreLog::open(&b, store_options()).unwrap();
+    log.promise(7).unwrap();
+    log.mark_incomplete(500).unwrap();
+    log.install(&snapshot).unwrap();
+    let keeps = |log: &StoreLog| {
+        let id = log.store().stats().store_id;
+        assert_eq!(id, master.stats().store_id);
+        assert_eq!((log.promised(), log.incomplete_until()), (7, 500));
+    };
+    keeps(&log);
+    log.store().clone().close().unwrap();
+    drop(log);
+    let log = StoreLog::open(&b, store_options()).unwrap();
+    keeps(&log);
+    log.store().clone().close().unwrap();
+    drop(log);
+    // As it is after the first of its two last steps.
+    std::fs::rename(&b, folder.path().join("b.new")).unwrap();
+    keeps(&StoreLog::open(&b, store_options()).unwrap());
+    assert!(!folder.path().join("b.new").exists());
 }
 
 fn seeds() -> std::ops::Range<u64> {

@@ -2,16 +2,18 @@
 //! scheduler there makes them anew.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use qmq_store::disk::{Access, Disk, DiskFile};
 use qmq_store::{PrimaryFile, PrimaryFiles, PrimarySet, RetentionHold, Store};
 
-use crate::bodies::{self, bodies_name};
+use crate::bodies::{self, Bodies, bodies_name};
 use crate::checkpoint::{self, LogStart, checkpoint_name};
 use crate::core::Core;
 use crate::event::SUBJECT;
+use crate::recovery::AHEAD;
 use crate::run::{self, run_name};
 
 /// Behind the name of a file that is coming.
@@ -117,6 +119,28 @@ impl IndexFiles {
             return Ok(());
         }
         names.iter().try_for_each(|name| self.remove(name))?;
+        self.disk.sync_names()
+    }
+
+    /// Files with records that the log, which has these now, does not have any more. What they have of records that the log had let go of goes with them:
+    /// another member has it.
+    fn forget_bodies(&self, store: &Store, log: Range<u64>) -> io::Result<()> {
+        let store_id = store.stats().store_id;
+        for number in bodies::numbers(&*self.disk)? {
+            let name = bodies_name(number);
+            let Some(bodies) = Bodies::open(&*self.disk, number, store_id)? else {
+                continue;
+            };
+            let (first, last) = (bodies.sequences().next(), bodies.sequences().last());
+            if last.is_none_or(|last| last < log.end) {
+                continue;
+            }
+            if first.is_some_and(|first| first >= log.start) {
+                self.remove(&name)?;
+            } else {
+                self.disk.rename(&name, &format!("{name}{AHEAD}"))?;
+            }
+        }
         self.disk.sync_names()
     }
 
@@ -291,35 +315,30 @@ impl PrimaryFiles for IndexFiles {
 
     fn forget_beyond(&self, store: &Store) -> io::Result<bool> {
         let _lock = self.disk.lock()?;
-        let stats = store.subject_stats(SUBJECT);
-        let Ok(stats) = stats else {
-            // Nothing was ever scheduled, as far as this log knows.
-            let names = checkpoint::names(&*self.disk)?;
-            self.remove_all(&names)?;
-            return Ok(true);
+        let offset = store.stats().start_offset;
+        // A log without the subject has nothing, and had nothing.
+        let (first_sequence, next_sequence) = (store.subject_stats(SUBJECT))
+            .map_or((0, 0), |stats| (stats.first_sequence, stats.next_sequence));
+        let log = LogStart {
+            first_sequence,
+            offset,
         };
+        let last = checkpoint_name(next_sequence);
         let names = checkpoint::names(&*self.disk)?;
-        let last = checkpoint_name(stats.next_sequence);
         let (beyond, left): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| *name > last);
         self.remove_all(&beyond)?;
-        if stats.first_sequence == 0 {
-            return Ok(true);
-        }
-        // Without a checkpoint, what was settled in records that are gone would come again. One that was removed may have come back with
-        // a loss of power, and the log have let go of what it needs.
         for name in left {
             let mut core = Core::new(1, 1, 0);
             let bytes = checkpoint::read(&*self.disk, &name)?;
-            let log = LogStart {
-                first_sequence: stats.first_sequence,
-                offset: store.stats().start_offset,
-            };
             let summary = checkpoint::decode(&bytes, &mut core);
             if summary.is_some_and(|summary| !summary.is_stale(&core, log)) {
                 return Ok(true);
             }
+            // It was removed, and a loss of power has brought it back.
             self.remove_all(&[name])?;
         }
-        Ok(false)
+        self.forget_bodies(store, first_sequence..next_sequence)?;
+        // Without a checkpoint, what was settled in records that are gone would come again.
+        Ok(first_sequence == 0)
     }
 }

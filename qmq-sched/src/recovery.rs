@@ -25,7 +25,7 @@ use crate::run::{self, Run};
 use crate::scheduler::{FolderLock, Inner};
 
 /// Behind the name of a checkpoint of another log than the one that is there.
-const AHEAD: &str = ".ahead";
+pub(crate) const AHEAD: &str = ".ahead";
 /// Records read at a time.
 pub(crate) const READ_AT_ONCE: usize = 4_096;
 

@@ -131,6 +131,26 @@ fn one_changed_byte_is_found() {
 }
 
 #[test]
+fn a_log_that_cannot_be_read_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (master, slave) = pair(folder.path());
+    master.close().unwrap();
+    slave.close().unwrap();
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(b.join(format!("log-{:020}", 0)));
+    file.unwrap().set_len(5_000).unwrap();
+    let (a, b) = (a.to_str().unwrap(), b.to_str().unwrap());
+    for (one, other, name) in [(a, b, "log of B"), (b, a, "log of A")] {
+        let told = run(&["repl", "diff", "--dir", one, "--dir", other], b"");
+        assert_eq!(code(&told), Some(1));
+        let told = stderr(&told);
+        assert!(told.contains(name) && told.contains(b), "{told}");
+    }
+}
+
+#[test]
 fn what_is_no_pair_of_stores_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let _pair = pair(folder.path());

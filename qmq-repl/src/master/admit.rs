@@ -9,6 +9,7 @@ use crate::link::Feed;
 use crate::log::{MasterLog, SlaveLog};
 use crate::message::{Hello, Message, Refused};
 use crate::options::Peer;
+use crate::scrub::STRIDE_BYTES;
 
 impl Master {
     pub(super) fn greet<L: MasterLog + SlaveLog>(
@@ -67,7 +68,7 @@ impl Master {
         if session == 0 || session != link.offered {
             return core.refuse(peer, session, Refused::NoSession);
         }
-        if at > link.common || at > core.log.written() || from > at {
+        if at > link.common || at > core.log.written() || from > at || at - from > STRIDE_BYTES {
             link.end();
             core.event(Event::Conflict { peer, offset: at });
             return core.refuse(peer, 0, Refused::Conflict);

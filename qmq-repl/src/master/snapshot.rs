@@ -1,9 +1,12 @@
 //! A snapshot for slaves whose end the log has retired: one at a time, in pieces that can be taken up again.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::Master;
 use crate::core::Core;
+use crate::event::Event;
 use crate::link::Feed;
 use crate::log::{MasterLog, SlaveLog, Snapshot};
 use crate::message::{Message, Refused};
@@ -13,6 +16,8 @@ use crate::options::Peer;
 pub(super) struct Outgoing {
     snapshot: Snapshot,
     crc: u32,
+    /// When a slave was last getting it.
+    used: Duration,
 }
 
 impl Outgoing {
@@ -37,6 +42,9 @@ impl Master {
         if !new && !going {
             return core.refuse(peer, session, Refused::NoSession);
         }
+        if now < self.no_snapshot_until {
+            return;
+        }
         let start = core.log.start();
         if self
             .outgoing
@@ -46,9 +54,18 @@ impl Master {
             match core.log.snapshot() {
                 Ok(snapshot) => {
                     let crc = crc32fast::hash(&snapshot.bytes);
-                    self.outgoing = Some(Outgoing { snapshot, crc });
+                    let used = now;
+                    self.outgoing = Some(Outgoing {
+                        snapshot,
+                        crc,
+                        used,
+                    });
                 }
-                Err(error) => return core.fail(error),
+                Err(error) => {
+                    // It costs a slave, and not the group its master.
+                    self.no_snapshot_until = now + core.options.silence;
+                    return core.event(Event::NoSnapshot { slave: peer, error });
+                }
             }
         }
         let Some(outgoing) = &self.outgoing else {
@@ -117,11 +134,16 @@ impl Master {
         Some(self.frame(slave, message))
     }
 
-    pub(super) fn drop_unused_snapshot(&mut self) {
+    /// A slave whose connection broke goes on with the same one, if it comes back soon: the next one made is another.
+    pub(super) fn drop_unused_snapshot(&mut self, now: Duration, keep: Duration) {
         let used = (self.links.iter())
             .any(|link| link.session != 0 && matches!(link.feed, Feed::Snapshot { .. }));
-        if !used {
-            self.outgoing = None;
+        if let Some(outgoing) = &mut self.outgoing {
+            if used {
+                outgoing.used = now;
+            } else if now >= outgoing.used + keep {
+                self.outgoing = None;
+            }
         }
     }
 }

@@ -179,6 +179,8 @@ impl<L: MasterLog + SlaveLog> Node<L> {
                 self.part = Part::Master(Box::new(master));
             }
             Some(Ended::Lost(error)) => {
+                // Its last step may have opened the log, and not have come through.
+                self.core.log.demote();
                 self.core.event(Event::PromotionFailed(error));
                 self.part = Part::Slave(Box::new(Slave::new(self.core.now)));
             }

@@ -60,6 +60,14 @@ impl Slave {
             end: core.log.written(),
             epochs: &epochs,
         };
+        // The groups are as of an end that this log has not reached. If the master's log parts from that one before, they are not the master's groups.
+        let told = History {
+            end: core.log.state_ahead(),
+            ..ours
+        };
+        if told.end > ours.end && common_end(theirs, told) != Some(told.end) {
+            self.anew = true;
+        }
         let last = |epochs: &[Epoch]| epochs.last().map(|epoch| epoch.number);
         if last(&epochs) == Some(epoch) && ours.end > theirs.end {
             // Whatever this log has of that epoch came from its master.
@@ -73,9 +81,16 @@ impl Slave {
         let common = common_end(theirs, ours);
         let follows = |at: &u64| *at >= theirs.start && *at >= core.log.start() && !self.anew;
         let follows_at = common.filter(follows);
-        // A snapshot takes the log that was acknowledged, and brings neither what has come since nor the files beside it: until all that has come,
-        // the word of this member does not count. Whoever is master has it.
-        if (follows_at.is_none() || !whole) && !core.mark_incomplete(theirs.end.max(1)) {
+        // A snapshot that begins before what this log has, or instead of it, takes what was acknowledged; so does any, where files beside the log
+        // have what stood before it. Until it has come again, the word of this member does not count. Whoever is master has it all.
+        let loses = match common {
+            _ if follows_at.is_some() => false,
+            _ if self.anew || core.log.files().is_some() => true,
+            Some(at) if at >= theirs.start => at < ours.start,
+            Some(at) => at < ours.end,
+            None => true,
+        };
+        if (loses || !whole) && !core.mark_incomplete(theirs.end.max(1)) {
             return;
         }
         if !core.promise(epoch) {

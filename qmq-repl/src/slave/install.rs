@@ -90,11 +90,16 @@ impl Slave {
             return;
         };
         // What the master does not have goes into a file first; the rest is in the snapshot.
-        if core.cut(common.max(core.log.start())) == Cut::Failed {
+        let (from, to) = (common.max(core.log.start()), core.log.written());
+        let cut = core.cut(from);
+        if cut == Cut::Failed {
             return;
         }
         match core.log.install(&snapshot) {
             Ok(()) => {
+                if cut == Cut::TooDeep {
+                    core.event(Event::LostTail { from, to });
+                }
                 self.anew = false;
                 core.event(Event::Installed {
                     base: snapshot.base,

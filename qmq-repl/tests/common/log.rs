@@ -45,6 +45,10 @@ pub(crate) struct Disk {
     /// The state as of offsets below this is not known: a cut there is refused.
     pub(crate) known_from: u64,
     pub(crate) longest_snapshot_filler: usize,
+    /// Every read fails.
+    pub(crate) unreadable: bool,
+    /// No snapshot can be made.
+    pub(crate) no_snapshot: bool,
 }
 
 /// A handle: the simulation keeps one beside the member.
@@ -342,9 +346,18 @@ impl Log for ModelLog {
         disk.epochs[first..].to_vec()
     }
 
+    fn state_ahead(&self) -> u64 {
+        // A snapshot has what stands before its base, and no more.
+        0
+    }
+
     fn read(&self, offset: u64, max: usize) -> Result<Bytes, LogError> {
         let mut disk = self.0.borrow_mut();
         disk.reads += 1;
+        if disk.unreadable {
+            let what = "the read failed".to_owned();
+            return Err(LogError::Failed { what });
+        }
         disk.in_range(offset, offset)?;
         if offset == disk.end() {
             return Ok(Bytes::new());
@@ -463,6 +476,10 @@ impl MasterLog for ModelLog {
     fn snapshot(&self) -> Result<Snapshot, LogError> {
         let epochs = self.epochs();
         let disk = self.0.borrow();
+        if disk.no_snapshot {
+            let what = "an index is damaged".to_owned();
+            return Err(LogError::Failed { what });
+        }
         let mut bytes = disk.start.to_le_bytes().to_vec();
         let before: Vec<&Epoch> = epochs.iter().filter(|it| it.start < disk.start).collect();
         bytes.extend_from_slice(&(before.len() as u64).to_le_bytes());
@@ -471,6 +488,8 @@ impl MasterLog for ModelLog {
             bytes.extend_from_slice(&epoch.start.to_le_bytes());
         }
         bytes.extend_from_slice(&disk.id.to_le_bytes());
+        // As a store's: it has the state as of the end of the log, so no two are the same while the master works.
+        bytes.extend_from_slice(&disk.end().to_le_bytes());
         bytes.resize(bytes.len() + disk.longest_snapshot_filler, 7);
         Ok(Snapshot {
             base: disk.start,

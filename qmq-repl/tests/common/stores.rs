@@ -79,6 +79,8 @@ pub(crate) struct Group3 {
     pub(crate) retire: bool,
     /// With the files of a delay scheduler beside the log, and this clock.
     pub(crate) delayed: Option<Arc<ManualClock>>,
+    /// Which connection an event of a member cuts.
+    pub(crate) cut_at: fn(usize, &Event) -> Option<(usize, usize)>,
 }
 
 impl Group3 {
@@ -93,6 +95,7 @@ impl Group3 {
             trace: Vec::new(),
             retire,
             delayed,
+            cut_at: |_, _| None,
         };
         for n in 0..3 {
             group.open(n, seed * 1_000 + n as u64);
@@ -163,6 +166,7 @@ impl Group3 {
                         out.push(frame);
                     }
                     while let Some(event) = node.poll_event() {
+                        self.cut.extend((self.cut_at)(n, &event));
                         if let Event::LostTail { .. } = event {
                             let log = node.log();
                             let bad = log.verify(log.start(), log.written());

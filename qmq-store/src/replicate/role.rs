@@ -51,6 +51,14 @@ impl Store {
         self.inner.log.role() != Role::Master
     }
 
+    /// As of which end of the log the groups of a replica are that was made from a snapshot, and has not come there yet; 0 if it has. Until then it
+    /// may only be given the log that the snapshot is of: actions before that end are in the groups already, and are passed over.
+    #[must_use]
+    pub fn state_ahead(&self) -> u64 {
+        let inner = &self.inner;
+        inner.catalog.state_beyond(inner.log.settled_end())
+    }
+
     /// Makes a replica the master of `epoch`: the epoch is promised, everything is synced, the incarnation raised and the epoch begun, each durably
     /// before the next; then appends, pulls and acks are taken. Groups go on where they stood; what consumers hold is given to them again. Returns the
     /// offset where the epoch begins.

@@ -29,12 +29,19 @@ pub(super) struct Compared {
     pub(super) to: u64,
 }
 
+/// Whose log could not be read, and why.
+#[derive(Debug)]
+pub(super) enum Unreadable {
+    A(Error),
+    B(Error),
+}
+
 /// Compares the logs in the range that both have.
 pub(super) fn compare(
     a: &ReadOnlyStore,
     b: &ReadOnlyStore,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<Compared, Error> {
+) -> Result<Compared, Unreadable> {
     let (ours, theirs) = (a.log_range(), b.log_range());
     let from = ours.start.max(theirs.start);
     let to = ours.end.min(theirs.end);
@@ -45,7 +52,10 @@ pub(super) fn compare(
             to: from,
         });
     }
-    let same = |from, to| Ok::<_, Error>(a.digest(from, to)? == b.digest(from, to)?);
+    let same = |from, to| {
+        let ours = a.digest(from, to).map_err(Unreadable::A)?;
+        Ok(ours == b.digest(from, to).map_err(Unreadable::B)?)
+    };
     let mut at = from;
     while at < to {
         let until = to.min(at + PIECE);
@@ -69,8 +79,8 @@ pub(super) fn compare(
 fn halve(
     mut from: u64,
     mut to: u64,
-    same: &dyn Fn(u64, u64) -> Result<bool, Error>,
-) -> Result<u64, Error> {
+    same: &dyn Fn(u64, u64) -> Result<bool, Unreadable>,
+) -> Result<u64, Unreadable> {
     while to - from > 1 {
         let middle = from + (to - from) / 2;
         if same(from, middle)? {

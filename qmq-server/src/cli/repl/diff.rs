@@ -7,7 +7,7 @@ use qmq_store::{Epoch, Error, Options, ReadOnlyStore, Store};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::compare::{Compared, Outcome, compare, epochs_part};
+use super::compare::{Compared, Outcome, Unreadable, compare, epochs_part};
 use crate::cli::failure::Failure;
 use crate::cli::files;
 use crate::cli::output::{Output, count, table};
@@ -91,9 +91,17 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let bar = progress::of_bytes("diff");
     let compared = compare(&a.store, &b.store, &mut progress::told(&bar));
     bar.finish_and_clear();
-    let found = compared.map_err(|e| {
+    let found = compared.map_err(|unreadable| {
+        let (side, e) = match unreadable {
+            Unreadable::A(e) => (&a, e),
+            Unreadable::B(e) => (&b, e),
+        };
         Failure::of(
-            "cannot compare the logs",
+            format_args!(
+                "cannot read the log of {}, {}",
+                side.name,
+                side.dir.display()
+            ),
             &e,
             "`qmq store verify --dir` says what is damaged",
         )
