@@ -249,6 +249,7 @@ impl World {
         let mut own = false;
         while let Some(event) = self.nodes[n].poll_event() {
             match event {
+                Event::LatestEpochWanted => self.nodes[n].latest_epoch(self.now, self.epoch),
                 Event::EpochWanted { above } => {
                     self.epoch = self.epoch.max(above) + 1;
                     if self.epoch < 1 << 40 {

@@ -18,6 +18,9 @@ const FRAME_BYTES_MAX: usize = 4 << 20;
 /// Most events that wait. Whoever drives the member takes them after each call, so they do not get there.
 const EVENTS_MAX: usize = 4096;
 
+/// Mark of a member with nothing on its disk, which has promised what it may have promised before.
+pub(crate) const NEVER_WELCOMED: u64 = u64::MAX;
+
 /// What became of a cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
@@ -152,9 +155,11 @@ impl<L: MasterLog + SlaveLog> Core<L> {
 
     /// Whether this member still has what it acknowledged: what its word in a promotion is worth.
     pub(crate) fn memory(&self) -> Memory {
-        if self.log.promised() == 0 && self.log.epochs().is_empty() {
+        let until = self.log.incomplete_until();
+        let never_welcomed = self.log.promised() == 0 || until == NEVER_WELCOMED;
+        if never_welcomed && self.log.epochs().is_empty() {
             Memory::Blank
-        } else if self.log.incomplete_until() > 0 {
+        } else if until > 0 {
             Memory::Partial
         } else {
             Memory::Whole

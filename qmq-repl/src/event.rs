@@ -17,6 +17,9 @@ pub enum Event {
         /// The greatest that is known here.
         above: u64,
     },
+    /// A member with nothing on its disk, which may have held a promise, wants to know the greatest epoch that the authority has ever granted, or 0. Answer with
+    /// [`crate::Node::latest_epoch`]; it is asked again after `retry`.
+    LatestEpochWanted,
     /// This member is master from now on. The log takes appends.
     Promoted {
         /// Its epoch.

@@ -111,6 +111,16 @@ impl<L: MasterLog + SlaveLog> Node<L> {
         }
     }
 
+    /// The greatest epoch that the authority has ever granted, or 0: what [`Event::LatestEpochWanted`] asks for. It is promised, so that no older master, which may
+    /// not know yet that it has been replaced, counts on this member.
+    pub fn latest_epoch(&mut self, now: Duration, epoch: u64) {
+        self.at(now);
+        if let Part::Slave(slave) = &mut self.part {
+            slave.latest_epoch(&mut self.core, epoch);
+        }
+        self.settle();
+    }
+
     /// Begins a planned switch: refuses appends until the other member is master, or `switch_timeout` is over.
     ///
     /// # Errors

@@ -7,12 +7,12 @@ mod files;
 mod install;
 mod intake;
 
-use crate::core::Core;
+use crate::core::{Core, NEVER_WELCOMED};
 use crate::event::Event;
 use crate::frame::{Frame, VERSION};
 use crate::history::History;
 use crate::log::{MasterLog, SlaveLog};
-use crate::message::{Hello, Message, Refused};
+use crate::message::{Hello, Memory, Message, Refused};
 use crate::options::Peer;
 use files::Files;
 use install::Incoming;
@@ -69,6 +69,8 @@ pub(crate) struct Slave {
     partial: Partial,
     incoming: Option<Incoming>,
     files: Files,
+    /// The authority has said which epochs there are.
+    vouched: bool,
     /// The log cannot be cut where it would have to be: only a snapshot helps.
     anew: bool,
     /// An acknowledgement is due, and whether something did not fit.
@@ -93,6 +95,7 @@ impl Slave {
             partial: Partial::default(),
             incoming: None,
             files: Files::default(),
+            vouched: false,
             anew: false,
             ack: false,
             gap: false,
@@ -139,6 +142,9 @@ impl Slave {
         if core.now < self.wait_until || core.failed {
             return;
         }
+        if core.memory() == Memory::Blank && !self.vouched {
+            return core.event(Event::LatestEpochWanted);
+        }
         let hello = Hello {
             version_min: VERSION,
             version_max: VERSION,
@@ -152,6 +158,19 @@ impl Slave {
             epochs: core.log.epochs(),
         };
         core.send(master, 0, Message::Hello(hello));
+    }
+
+    /// A member that has lost its disk has lost its promises: it makes the greatest one that it can have made, before it follows anybody.
+    pub(crate) fn latest_epoch<L: MasterLog + SlaveLog>(&mut self, core: &mut Core<L>, epoch: u64) {
+        if core.memory() != Memory::Blank || core.failed {
+            return;
+        }
+        // With a promise alone it would look like one that has everything.
+        if epoch > 0 && !(core.mark_incomplete(NEVER_WELCOMED) && core.promise(epoch)) {
+            return;
+        }
+        self.vouched = true;
+        self.ask(core);
     }
 
     /// Asks again, after a pause.

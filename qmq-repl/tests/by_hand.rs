@@ -63,6 +63,9 @@ impl Member {
     /// Welcomed in session 1 of epoch 1 by a master whose log is there from `start` on.
     fn welcomed(&mut self, start: u64) {
         self.node.follow(self.now, OTHER);
+        assert!(self.said().is_empty(), "first the authority is asked");
+        assert_eq!(self.events(), [Event::LatestEpochWanted]);
+        self.node.latest_epoch(self.now, 0);
         let hello = self.said().into_iter().find_map(|message| match message {
             Message::Hello(Hello { nonce, .. }) => Some(nonce),
             _ => None,

@@ -8,7 +8,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Faults, Rng, Setup, Sim};
+use common::{Faults, ModelLog, Rng, Setup, Sim};
 use qmq_repl::{AckPolicy, Log, Peer, Role};
 
 fn seeds() -> std::ops::Range<u64> {
@@ -153,6 +153,15 @@ fn step(sim: &mut Sim) {
                     sim.log(n).damage(at, 0x40);
                     heal(sim, n, master);
                 }
+            }
+        }
+        98 if sim.rng.chance(200) && sim.setup.min_insync > 0 && !sim.replaced => {
+            // As many disks as min_insync may be lost; one that is damaged, or begins anew, is another.
+            let whole = |log: &ModelLog| log.is_whole() && log.incomplete_until() == 0;
+            if sim.members.iter().all(|it| whole(&it.log)) {
+                sim.replaced = true;
+                sim.crash(n, 0);
+                sim.log(n).wipe();
             }
         }
         98 if sim.rng.chance(300) && sim.members.iter().all(|it| it.log.is_whole()) => {

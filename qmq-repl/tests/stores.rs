@@ -84,6 +84,9 @@ impl Pair {
                         out.push((peer, bytes));
                     }
                     while let Some(event) = node.poll_event() {
+                        if event == Event::LatestEpochWanted {
+                            node.latest_epoch(now, self.epoch);
+                        }
                         if let Event::EpochWanted { above } = event {
                             self.epoch = self.epoch.max(above) + 1;
                             node.epoch_granted(now, self.epoch);

@@ -178,6 +178,9 @@ impl Group3 {
                             ));
                         }
                         self.trace.push(format!("{now:?} {n} {event:?}"));
+                        if event == Event::LatestEpochWanted {
+                            node.latest_epoch(now, self.epoch);
+                        }
                         if let Event::EpochWanted { above } = event {
                             self.epoch = self.epoch.max(above) + 1;
                             node.epoch_granted(now, self.epoch);

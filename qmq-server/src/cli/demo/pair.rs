@@ -133,6 +133,7 @@ impl Pair {
             node.log_moved(now);
             while let Some(event) = node.poll_event() {
                 match event {
+                    Event::LatestEpochWanted => node.latest_epoch(now, self.epoch),
                     Event::EpochWanted { above } => {
                         self.epoch = self.epoch.max(above) + 1;
                         node.epoch_granted(now, self.epoch);
