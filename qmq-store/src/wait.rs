@@ -1,6 +1,5 @@
 //! How far the log has got and who waits for it: durability, callbacks, visibility to consumers, and the bound on what is not synced.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::consume::wakeup;
@@ -34,20 +33,7 @@ impl Store {
             return callback(Err(error));
         }
         let commit = &self.inner.log.commit;
-        if durability != Durability::Replicated {
-            return commit.when(end_offset, durability, Box::new(callback));
-        }
-        let inner = Arc::downgrade(&self.inner);
-        let synced = move |outcome: Result<(), Error>| match (outcome, inner.upgrade()) {
-            (Ok(()), Some(inner)) => {
-                inner
-                    .log
-                    .commit
-                    .when(end_offset, Durability::Replicated, Box::new(callback));
-            }
-            (outcome, _) => callback(outcome.and(Err(Error::Closed))),
-        };
-        commit.when(end_offset, Durability::Synced, Box::new(synced));
+        commit.when(end_offset, durability, Box::new(callback));
     }
 
     /// How far the log is written, synced and replicated.
