@@ -306,6 +306,7 @@ impl Driver {
         let shared = Arc::clone(&self.shared);
         let door = shared.door(self.me);
         let _ = door.bell.sleeper.set(thread::current());
+        let mut has_yielded = true;
         while !shared.stop.load(Ordering::Acquire) {
             let seen = self.node.log().written();
             let busy = self.turn()?;
@@ -315,6 +316,13 @@ impl Driver {
                 let _ = ready.send(self.node.log().store().clone());
             }
             if busy {
+                has_yielded = false;
+                continue;
+            }
+            if !has_yielded {
+                // Where cores are scarce, more comes meanwhile, and neither side pays for a sleep.
+                has_yielded = true;
+                thread::yield_now();
                 continue;
             }
             let next = self.node.poll_timeout();
