@@ -22,7 +22,8 @@ impl Store {
 
     /// Calls back once everything before `end_offset` has reached `durability`: at once if it has, else on the thread that brings it there
     /// (with `Background::Threads` usually `qmq-flush`), so the callback must not block. Each callback is called once: with [`Error::Closed`]
-    /// if the store is closed, or its last handle dropped, before it comes to that.
+    /// if the store is closed, or its last handle dropped, before it comes to that; with [`Error::NotReplicated`] at once if slaves are to be waited
+    /// for and nothing replicates the store.
     pub fn when(
         &self,
         end_offset: u64,
