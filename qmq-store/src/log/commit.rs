@@ -401,6 +401,16 @@ impl Commit {
         }
     }
 
+    /// Whether a sync may wait for `time` longer: it takes less, and is asked for by callbacks only that wait for slaves too, who have a round trip
+    /// to make.
+    pub(crate) fn has_time(&self, time: Duration) -> bool {
+        let state = self.lock();
+        state.on_synced.0.is_empty()
+            && state.unsynced > 0
+            && !state.flush_asked
+            && self.turns.last_sync() < time
+    }
+
     pub(crate) fn stop(&self) {
         self.lock().stop = true;
         self.flusher.notify_all();

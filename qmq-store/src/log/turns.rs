@@ -62,6 +62,11 @@ impl Turns {
         None
     }
 
+    /// How long the last sync took.
+    pub(super) fn last_sync(&self) -> Duration {
+        Duration::from_micros(self.last_sync_us.load(Ordering::Relaxed).into())
+    }
+
     /// Wakes everybody, to look again.
     pub(super) fn wake_all(&self) {
         self.finished.bump();
@@ -77,7 +82,7 @@ impl Leader<'_> {
     pub(super) fn gather(&self) {
         let expected = self.0.last_group.load(Ordering::Relaxed);
         // To wait for longer than the sync would take cannot pay.
-        let sync = Duration::from_micros(self.0.last_sync_us.load(Ordering::Relaxed).into());
+        let sync = self.0.last_sync();
         let (idle, max) = (GATHER_IDLE.min(sync), GATHER_MAX.min(sync));
         if expected <= 1 || self.0.waiting.load(Ordering::Relaxed) >= expected {
             return;
