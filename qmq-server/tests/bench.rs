@@ -139,6 +139,8 @@ fn the_replication_rows_have_all_their_fields() {
             assert!(row[field].is_number(), "{field} in {row}");
         }
         assert!(row["limit_msgs_per_s"].as_f64().unwrap() > 0.0, "{row}");
+        let waits = row["name"] != "catch_up";
+        assert_eq!(row["core_wait"].is_number(), waits, "{row}");
         let follows = ["async", "sync", "one"].contains(&row["name"].as_str().unwrap());
         assert_eq!(row["lag_p50_ms"].is_number(), follows, "{row}");
         assert_eq!(
@@ -147,4 +149,15 @@ fn the_replication_rows_have_all_their_fields() {
             "{row}"
         );
     }
+}
+
+#[test]
+fn one_row_of_replication_can_be_asked_for() {
+    let args = "bench repl --json --messages 500 --size 100 --rows catch_up";
+    let output = run(&args.split(' ').collect::<Vec<_>>(), b"");
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let rows = json_lines(&output);
+    let names: Vec<_> = rows.iter().filter_map(|row| row["name"].as_str()).collect();
+    assert_eq!(names, ["catch_up"]);
+    assert!(rows[0]["ratio_to_limit"].as_f64().unwrap() > 0.0);
 }

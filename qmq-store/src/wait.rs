@@ -1,6 +1,5 @@
 //! How far the log has got and who waits for it: durability, callbacks, visibility to consumers, and the bound on what is not synced.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::consume::wakeup;
@@ -23,7 +22,8 @@ impl Store {
 
     /// Calls back once everything before `end_offset` has reached `durability`: at once if it has, else on the thread that brings it there
     /// (with `Background::Threads` usually `qmq-flush`), so the callback must not block. Each callback is called once: with [`Error::Closed`]
-    /// if the store is closed, or its last handle dropped, before it comes to that.
+    /// if the store is closed, or its last handle dropped, before it comes to that; with [`Error::NotReplicated`] at once if slaves are to be waited
+    /// for and nothing replicates the store.
     pub fn when(
         &self,
         end_offset: u64,
@@ -34,20 +34,7 @@ impl Store {
             return callback(Err(error));
         }
         let commit = &self.inner.log.commit;
-        if durability != Durability::Replicated {
-            return commit.when(end_offset, durability, Box::new(callback));
-        }
-        let inner = Arc::downgrade(&self.inner);
-        let synced = move |outcome: Result<(), Error>| match (outcome, inner.upgrade()) {
-            (Ok(()), Some(inner)) => {
-                inner
-                    .log
-                    .commit
-                    .when(end_offset, Durability::Replicated, Box::new(callback));
-            }
-            (outcome, _) => callback(outcome.and(Err(Error::Closed))),
-        };
-        commit.when(end_offset, Durability::Synced, Box::new(synced));
+        commit.when(end_offset, durability, Box::new(callback));
     }
 
     /// How far the log is written, synced and replicated.

@@ -120,6 +120,52 @@ fn what_slaves_hold_is_replicated_only_once_it_is_synced_here() {
     assert!(store.watermarks().replicated < next.end_offset);
 }
 
+#[test]
+fn callbacks_come_in_the_order_of_the_log_whatever_order_they_were_asked_in() {
+    let store = Store::open_on(Arc::new(SimulatedDisk::new()), manual()).unwrap();
+    store.advance_replicated(0);
+    let ends: Vec<u64> = (0..3)
+        .map(|_| {
+            let at = store.append_with(&Message::new("s", "x"), Durability::Buffered);
+            at.unwrap().end_offset
+        })
+        .collect();
+    let (answer, answers) = channel();
+    let (synced, replicated) = (Durability::Synced, Durability::Replicated);
+    for (n, durability) in [
+        (2, replicated),
+        (1, synced),
+        (0, replicated),
+        (0, synced),
+        (1, replicated),
+    ] {
+        let answer = answer.clone();
+        store.when(ends[n], durability, move |outcome| {
+            outcome.unwrap();
+            answer.send((durability, n)).unwrap();
+        });
+    }
+    let told = || answers.try_iter().collect::<Vec<_>>();
+    store.advance_replicated(ends[1]);
+    assert_eq!(told(), [], "called back too early");
+    store.sync().unwrap();
+    let both = [(synced, 0), (synced, 1), (replicated, 0), (replicated, 1)];
+    assert_eq!(told(), both);
+    store.advance_replicated(ends[2]);
+    assert_eq!(told(), [(replicated, 2)]);
+    // What is there already is told at once; where nothing replicates, so is that.
+    store.end_replication();
+    let (sender, refused) = channel();
+    let end = store
+        .append_with(&Message::new("s", "y"), Durability::Buffered)
+        .unwrap()
+        .end_offset;
+    store.when(end, replicated, move |outcome| {
+        sender.send(outcome).unwrap();
+    });
+    assert!(matches!(refused.try_recv(), Ok(Err(Error::NotReplicated))));
+}
+
 /// A slave that holds more than this log ever had is of another history: nothing of what it says is about this one.
 #[test]
 fn a_slave_that_is_ahead_replicates_nothing() {

@@ -20,6 +20,9 @@ use crate::store::Inner;
 /// How often `qmq-keep` looks around when nobody rings.
 const KEEP_INTERVAL: Duration = Duration::from_millis(500);
 
+/// A quick sync is put off for so long where that costs nobody anything: one for every few callbacks costs more in wake-ups than in syncing.
+const GATHER: Duration = Duration::from_micros(50);
+
 /// Steps that failed, for the statistics: most are done where nobody gets an error.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Failures {
@@ -50,6 +53,9 @@ pub(crate) fn start(inner: &Arc<Inner>) -> io::Result<Vec<JoinHandle<()>>> {
 fn flush_loop(inner: &Inner) {
     let mut failed = false;
     while inner.log.commit.flusher_wait(inner.options.flush_interval) {
+        if inner.log.commit.has_time(GATHER) {
+            std::thread::sleep(GATHER);
+        }
         // A failed sync poisons the log, which says so to whoever appends or waits.
         if !failed {
             failed = inner.sync_to(inner.log.commit.written()).is_err();

@@ -3,7 +3,7 @@
 //! Whoever needs a sync first becomes the leader and syncs for all that have written by then; the others sleep. Callbacks are run by
 //! whoever moved the watermark that they wait for.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -27,13 +27,42 @@ pub struct Watermarks {
 
 type Callback = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
+/// Callbacks by what they wait for: end offset, then order of arrival.
+#[derive(Default)]
+struct Queue(VecDeque<(u64, Callback)>);
+
+impl Queue {
+    fn add(&mut self, end: u64, callback: Callback) {
+        // Most come in the order of the log.
+        let at = match self.0.back() {
+            Some((last, _)) if *last > end => self.0.len() - self.behind(end),
+            _ => self.0.len(),
+        };
+        self.0.insert(at, (end, callback));
+    }
+
+    /// How many wait for more than `covered`.
+    fn behind(&self, covered: u64) -> usize {
+        self.0.len() - self.0.partition_point(|(end, _)| *end <= covered)
+    }
+
+    fn take(&mut self, covered: u64) -> Vec<Callback> {
+        let ready = self.0.len() - self.behind(covered);
+        self.0
+            .drain(..ready)
+            .map(|(_, callback)| callback)
+            .collect()
+    }
+}
+
 #[derive(Default)]
 struct State {
     flusher_sleeps: bool,
-    /// Callbacks by what they wait for: end offset, then order of arrival.
-    on_synced: BTreeMap<(u64, u64), Callback>,
-    on_replicated: BTreeMap<(u64, u64), Callback>,
-    callbacks_added: u64,
+    on_synced: Queue,
+    /// These wait for the sync too.
+    on_replicated: Queue,
+    /// How many of them waited for it when that was last looked at.
+    unsynced: usize,
     /// Somebody wants the flusher to sync now.
     flush_asked: bool,
     /// Nothing replicates any more, since the store was demoted.
@@ -42,6 +71,17 @@ struct State {
 }
 
 impl State {
+    /// Callbacks of `on_replicated` that do not wait for the sync any more since the last call.
+    fn note_synced(&mut self, synced: u64) -> usize {
+        let unsynced = self.on_replicated.behind(synced);
+        let before = std::mem::replace(&mut self.unsynced, unsynced);
+        before.saturating_sub(unsynced)
+    }
+
+    fn sync_is_wanted(&self) -> bool {
+        !self.on_synced.0.is_empty() || self.unsynced > 0
+    }
+
     /// Why nothing will be replicated.
     fn not_replicated(&self) -> Error {
         if self.demoted {
@@ -62,7 +102,7 @@ pub(crate) struct Commit {
     /// Bytes that the last sync covered.
     last_covered: AtomicU64,
     turns: Turns,
-    /// Callbacks in `on_synced`, or on their way into it.
+    /// Callbacks in the queues, or on their way into them.
     callbacks_waiting: AtomicUsize,
     state: Mutex<State>,
     /// The replicated watermark has moved, or the log is poisoned.
@@ -167,8 +207,10 @@ impl Commit {
             }
             leader.gather();
             leader.note_group();
+            let began = Instant::now();
             match sync() {
                 Ok(covered) => {
+                    leader.note_sync(began.elapsed());
                     let before = self.synced.fetch_max(covered, Ordering::SeqCst);
                     let bytes = covered.saturating_sub(before);
                     self.last_covered.store(bytes, Ordering::Relaxed);
@@ -201,6 +243,7 @@ impl Commit {
         if self.callbacks_waiting.load(Ordering::SeqCst) == 0 && self.poison.get().is_none() {
             return;
         }
+        let mut state = self.lock();
         let (outcome, synced, replicated) = match self.check() {
             Ok(()) => (
                 Ok(()),
@@ -209,27 +252,37 @@ impl Commit {
             ),
             Err(error) => (Err(error), u64::MAX, u64::MAX),
         };
-        let mut state = self.lock();
-        let mut ready = take_ready(&mut state.on_synced, synced);
-        self.callbacks_waiting
-            .fetch_sub(ready.len(), Ordering::SeqCst);
-        self.turns.leave(ready.len());
-        ready.append(&mut take_ready(&mut state.on_replicated, replicated));
+        let mut ready = self.take_synced(&mut state, synced);
+        ready.append(&mut self.take_replicated(&mut state, synced, replicated));
         drop(state);
         run(ready, &outcome);
     }
 
-    /// Calls back once `end` has reached `durability`: at once if it has, else on the thread that moves the watermark. For
-    /// `Durability::Replicated` the caller has seen to it that `end` is synced.
+    fn take_synced(&self, state: &mut State, synced: u64) -> Vec<Callback> {
+        let ready = state.on_synced.take(synced);
+        self.turns.leave(ready.len());
+        self.callbacks_waiting
+            .fetch_sub(ready.len(), Ordering::SeqCst);
+        ready
+    }
+
+    fn take_replicated(&self, state: &mut State, synced: u64, replicated: u64) -> Vec<Callback> {
+        let ready = state.on_replicated.take(replicated);
+        self.turns.leave(state.note_synced(synced));
+        self.callbacks_waiting
+            .fetch_sub(ready.len(), Ordering::SeqCst);
+        ready
+    }
+
+    /// Calls back once `end` has reached `durability`: at once if it has, else on the thread that moves the watermark.
     pub(crate) fn when(&self, end: u64, durability: Durability, callback: Callback) {
-        if durability == Durability::Synced {
-            // Counted first: a leader that finishes meanwhile either sees the callback, or the callback sees its watermark.
-            self.callbacks_waiting.fetch_add(1, Ordering::SeqCst);
-        }
+        // Counted first: whoever moves a mark meanwhile either sees the callback, or the callback sees the mark.
+        self.callbacks_waiting.fetch_add(1, Ordering::SeqCst);
         let mut state = self.lock();
+        let synced = self.synced.load(Ordering::SeqCst) >= end;
         let (reached, possible) = match durability {
             Durability::Buffered => (self.written() >= end, true),
-            Durability::Synced => (self.synced.load(Ordering::SeqCst) >= end, true),
+            Durability::Synced => (synced, true),
             Durability::Replicated => (
                 self.replicated() >= end,
                 self.has_replicator.load(Ordering::Acquire),
@@ -242,9 +295,7 @@ impl Commit {
             .or(state.stop.then_some(Error::Closed));
         if reached || refusal.is_some() || durability == Durability::Buffered {
             drop(state);
-            if durability == Durability::Synced {
-                self.callbacks_waiting.fetch_sub(1, Ordering::SeqCst);
-            }
+            self.callbacks_waiting.fetch_sub(1, Ordering::SeqCst);
             callback(if reached {
                 Ok(())
             } else {
@@ -252,14 +303,16 @@ impl Commit {
             });
             return;
         }
-        state.callbacks_added += 1;
-        let key = (end, state.callbacks_added);
         if durability == Durability::Replicated {
-            state.on_replicated.insert(key, callback);
+            state.on_replicated.add(end, callback);
+            state.unsynced += usize::from(!synced);
         } else {
-            state.on_synced.insert(key, callback);
-            self.turns.enter();
+            state.on_synced.add(end, callback);
         }
+        if synced {
+            return;
+        }
+        self.turns.enter();
         let wake = std::mem::take(&mut state.flusher_sleeps);
         drop(state);
         if wake {
@@ -274,7 +327,7 @@ impl Commit {
         let end = if end <= self.written() { end } else { 0 };
         self.replicated.fetch_max(end, Ordering::AcqRel);
         let mut state = self.lock();
-        let ready = take_ready(&mut state.on_replicated, self.replicated());
+        let ready = self.take_replicated(&mut state, self.synced(), self.replicated());
         self.changed.notify_all();
         drop(state);
         run(ready, &Ok(()));
@@ -285,7 +338,7 @@ impl Commit {
         self.has_replicator.store(false, Ordering::Release);
         let mut state = self.lock();
         state.demoted = demoted;
-        let left = take_ready(&mut state.on_replicated, u64::MAX);
+        let left = self.take_replicated(&mut state, self.synced(), u64::MAX);
         let refusal = state.not_replicated();
         self.changed.notify_all();
         drop(state);
@@ -335,7 +388,7 @@ impl Commit {
                 return false;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if state.flush_asked || !state.on_synced.is_empty() || left.is_zero() {
+            if state.flush_asked || state.sync_is_wanted() || left.is_zero() {
                 state.flush_asked = false;
                 return true;
             }
@@ -348,6 +401,16 @@ impl Commit {
         }
     }
 
+    /// Whether a sync may wait for `time` longer: it takes less, and is asked for by callbacks only that wait for slaves too, who have a round trip
+    /// to make.
+    pub(crate) fn has_time(&self, time: Duration) -> bool {
+        let state = self.lock();
+        state.on_synced.0.is_empty()
+            && state.unsynced > 0
+            && !state.flush_asked
+            && self.turns.last_sync() < time
+    }
+
     pub(crate) fn stop(&self) {
         self.lock().stop = true;
         self.flusher.notify_all();
@@ -357,25 +420,11 @@ impl Commit {
     /// Tells those who are still to be called back that it will not come to that.
     pub(crate) fn call_off(&self) {
         let mut state = self.lock();
-        let mut left = take_ready(&mut state.on_synced, u64::MAX);
-        self.callbacks_waiting
-            .fetch_sub(left.len(), Ordering::SeqCst);
-        self.turns.leave(left.len());
-        left.append(&mut take_ready(&mut state.on_replicated, u64::MAX));
+        let mut left = self.take_synced(&mut state, u64::MAX);
+        left.append(&mut self.take_replicated(&mut state, u64::MAX, u64::MAX));
         drop(state);
         run(left, &Err(Error::Closed));
     }
-}
-
-fn take_ready(waiting: &mut BTreeMap<(u64, u64), Callback>, covered: u64) -> Vec<Callback> {
-    let mut ready = Vec::new();
-    while let Some(first) = waiting.first_entry() {
-        if first.key().0 > covered {
-            break;
-        }
-        ready.push(first.remove());
-    }
-    ready
 }
 
 fn run(callbacks: Vec<Callback>, outcome: &Result<(), Error>) {

@@ -25,6 +25,8 @@ pub(super) struct Turns {
     sleeping: AtomicU32,
     /// How many waited when the last leader finished.
     last_group: AtomicU32,
+    /// How long the last sync took, in microseconds.
+    last_sync_us: AtomicU32,
 }
 
 /// The right to sync. Others are woken when it is dropped.
@@ -60,6 +62,11 @@ impl Turns {
         None
     }
 
+    /// How long the last sync took.
+    pub(super) fn last_sync(&self) -> Duration {
+        Duration::from_micros(self.last_sync_us.load(Ordering::Relaxed).into())
+    }
+
     /// Wakes everybody, to look again.
     pub(super) fn wake_all(&self) {
         self.finished.bump();
@@ -74,6 +81,9 @@ impl Leader<'_> {
     /// every other group would be a group of one.
     pub(super) fn gather(&self) {
         let expected = self.0.last_group.load(Ordering::Relaxed);
+        // To wait for longer than the sync would take cannot pay.
+        let sync = self.0.last_sync();
+        let (idle, max) = (GATHER_IDLE.min(sync), GATHER_MAX.min(sync));
         if expected <= 1 || self.0.waiting.load(Ordering::Relaxed) >= expected {
             return;
         }
@@ -86,10 +96,16 @@ impl Leader<'_> {
             let waiting = self.0.waiting.load(Ordering::Relaxed);
             if waiting > seen {
                 (seen, last_arrival) = (waiting, now);
-            } else if now - last_arrival > GATHER_IDLE || now - started > GATHER_MAX {
+            } else if now - last_arrival > idle || now - started > max {
                 break;
             }
         }
+    }
+
+    /// Notes how long the sync took.
+    pub(super) fn note_sync(&self, took: Duration) {
+        let us = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+        self.0.last_sync_us.store(us, Ordering::Relaxed);
     }
 
     /// Notes the size of the group that this leader is about to sync for.

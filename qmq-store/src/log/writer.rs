@@ -236,12 +236,13 @@ impl Log {
         file: Arc<dyn crate::disk::DiskFile>,
         base: u64,
     ) -> io::Result<ActiveFile> {
-        let region = file.map()?;
         let header = SegmentHeader {
             base,
             store_id: self.store_id,
         };
-        file.store(&region, 0, &header.encode());
+        // By a call: the first touch of a mapping of blocks that were never written may fill pages for as far as the system reads ahead (8 MiB: 10 ms).
+        file.write_at(&header.encode(), 0)?;
+        let region = file.map()?;
         Ok(ActiveFile { file, region })
     }
 }

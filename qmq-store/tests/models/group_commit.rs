@@ -1,8 +1,10 @@
-//! Group commit: `log/turns.rs` itself, and a copy of `log/commit.rs` (`sync_to`, `run_synced`, `when`, `poison`) around it.
+//! Group commit: `log/turns.rs` itself, and a copy of `log/commit.rs` (`sync_to`, `run_ready`, `when`, `advance_replicated`, `poison`)
+//! around it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use loom::sync::Mutex;
 use loom::thread;
@@ -18,12 +20,43 @@ type Outcome = Result<(), Poisoned>;
 type Callback = Box<dyn FnOnce(Outcome)>;
 
 #[derive(Default)]
+struct State {
+    on_synced: BTreeMap<u64, Callback>,
+    on_replicated: BTreeMap<u64, Callback>,
+    unsynced: usize,
+}
+
+impl State {
+    fn note_synced(&mut self, synced: u64) -> usize {
+        let unsynced = self.on_replicated.range(synced.saturating_add(1)..).count();
+        let before = std::mem::replace(&mut self.unsynced, unsynced);
+        before.checked_sub(unsynced).unwrap()
+    }
+
+    fn sync_is_wanted(&self) -> bool {
+        !self.on_synced.is_empty() || self.unsynced > 0
+    }
+}
+
+fn take(waiting: &mut BTreeMap<u64, Callback>, covered: u64) -> Vec<Callback> {
+    let mut ready = Vec::new();
+    while let Some(first) = waiting
+        .first_entry()
+        .filter(|first| *first.key() <= covered)
+    {
+        ready.push(first.remove());
+    }
+    ready
+}
+
+#[derive(Default)]
 struct Commit {
     written: AtomicU64,
     synced: AtomicU64,
+    replicated: AtomicU64,
     turns: Turns,
     callbacks_waiting: AtomicU64,
-    on_synced: Mutex<BTreeMap<u64, Callback>>,
+    state: Mutex<State>,
     poison: AtomicBool,
     /// What the disk has, and which of its syncs fails.
     durable: AtomicU64,
@@ -66,14 +99,12 @@ impl Commit {
 
     fn poison(&self) {
         self.poison.store(true, Ordering::SeqCst);
-        let mut state = self.on_synced.lock().unwrap();
-        let callbacks = std::mem::take(&mut *state);
-        self.callbacks_waiting
-            .fetch_sub(callbacks.len() as u64, Ordering::SeqCst);
-        self.turns.leave(callbacks.len());
+        let mut state = self.state.lock().unwrap();
+        let mut callbacks = self.take_synced(&mut state, u64::MAX);
+        callbacks.append(&mut self.take_replicated(&mut state, u64::MAX, u64::MAX));
         drop(state);
         self.turns.wake_all();
-        for callback in callbacks.into_values() {
+        for callback in callbacks {
             callback(Err(Poisoned));
         }
     }
@@ -100,9 +131,10 @@ impl Commit {
             leader.note_group();
             match self.sync() {
                 Ok(covered) => {
+                    leader.note_sync(Duration::from_micros(100));
                     self.synced.fetch_max(covered, Ordering::SeqCst);
                     drop(leader);
-                    self.run_synced(covered);
+                    self.run_ready();
                 }
                 Err(()) => {
                     self.poison();
@@ -115,28 +147,60 @@ impl Commit {
         outcome
     }
 
-    fn run_synced(&self, covered: u64) {
+    fn run_ready(&self) {
         if self.callbacks_waiting.load(Ordering::SeqCst) == 0 {
             return;
         }
-        let mut ready = Vec::new();
-        let mut state = self.on_synced.lock().unwrap();
-        while let Some(first) = state.first_entry().filter(|first| *first.key() <= covered) {
-            ready.push(first.remove());
-        }
+        let mut state = self.state.lock().unwrap();
+        let synced = self.synced.load(Ordering::SeqCst);
+        let replicated = self.replicated();
+        let mut ready = self.take_synced(&mut state, synced);
+        ready.append(&mut self.take_replicated(&mut state, synced, replicated));
         drop(state);
-        self.callbacks_waiting
-            .fetch_sub(ready.len() as u64, Ordering::SeqCst);
-        self.turns.leave(ready.len());
         for callback in ready {
             callback(Ok(()));
         }
     }
 
-    fn when(&self, end: u64, callback: Callback) {
+    fn take_synced(&self, state: &mut State, synced: u64) -> Vec<Callback> {
+        let ready = take(&mut state.on_synced, synced);
+        self.turns.leave(ready.len());
+        self.callbacks_waiting
+            .fetch_sub(ready.len() as u64, Ordering::SeqCst);
+        ready
+    }
+
+    fn take_replicated(&self, state: &mut State, synced: u64, replicated: u64) -> Vec<Callback> {
+        let ready = take(&mut state.on_replicated, replicated);
+        self.turns.leave(state.note_synced(synced));
+        self.callbacks_waiting
+            .fetch_sub(ready.len() as u64, Ordering::SeqCst);
+        ready
+    }
+
+    fn replicated(&self) -> u64 {
+        self.replicated.load(Ordering::Acquire).min(self.synced())
+    }
+
+    fn advance_replicated(&self, end: u64) {
+        self.replicated.fetch_max(end, Ordering::AcqRel);
+        let mut state = self.state.lock().unwrap();
+        let ready = self.take_replicated(&mut state, self.synced(), self.replicated());
+        drop(state);
+        for callback in ready {
+            callback(Ok(()));
+        }
+    }
+
+    fn when(&self, end: u64, slaves_too: bool, callback: Callback) {
         self.callbacks_waiting.fetch_add(1, Ordering::SeqCst);
-        let mut state = self.on_synced.lock().unwrap();
-        let reached = self.synced.load(Ordering::SeqCst) >= end;
+        let mut state = self.state.lock().unwrap();
+        let synced = self.synced.load(Ordering::SeqCst) >= end;
+        let reached = if slaves_too {
+            self.replicated() >= end
+        } else {
+            synced
+        };
         let refusal = self.check();
         if reached || refusal.is_err() {
             drop(state);
@@ -144,8 +208,15 @@ impl Commit {
             callback(if reached { Ok(()) } else { refusal });
             return;
         }
-        state.insert(end, callback);
-        self.turns.enter();
+        if slaves_too {
+            state.on_replicated.insert(end, callback);
+            state.unsynced += usize::from(!synced);
+        } else {
+            state.on_synced.insert(end, callback);
+        }
+        if !synced {
+            self.turns.enter();
+        }
     }
 
     /// Appends and waits; `Ok` only for what the disk has.
@@ -166,7 +237,9 @@ impl Commit {
     fn check_idle(&self) {
         assert!(!self.turns.any_waiting());
         assert_eq!(self.callbacks_waiting.load(Ordering::SeqCst), 0);
-        assert!(self.on_synced.lock().unwrap().is_empty());
+        let state = self.state.lock().unwrap();
+        assert!(state.on_synced.is_empty() && state.on_replicated.is_empty());
+        assert_eq!(state.unsynced, 0);
     }
 }
 
@@ -220,10 +293,10 @@ fn callback_against_leader(commit: &Arc<Commit>, expected: &[Outcome]) {
     let noted = Arc::clone(&runs);
     commit.when(
         end,
+        false,
         Box::new(move |outcome| noted.lock().unwrap().push(outcome)),
     );
-    let waits = !commit.on_synced.lock().unwrap().is_empty();
-    if waits {
+    if commit.state.lock().unwrap().sync_is_wanted() {
         let _ = commit.sync_to(commit.written.load(Ordering::Acquire));
     }
     let _ = leader.join().unwrap();
@@ -244,5 +317,65 @@ fn a_callback_that_races_with_a_finishing_leader_runs_once() {
 fn a_callback_that_races_with_a_failing_leader_runs_once() {
     check(2, || {
         callback_against_leader(&Arc::new(Commit::failing(0)), &[Ok(()), Err(Poisoned)]);
+    });
+}
+
+/// Slaves have it while this store's leader finishes, or fails: called once, and well only with both.
+fn callback_against_both(commit: &Arc<Commit>, expected: &[Outcome]) {
+    let end = commit.append();
+    let leader = {
+        let commit = Arc::clone(commit);
+        thread::spawn(move || commit.append_synced())
+    };
+    let runs = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let (noted, marks) = (Arc::clone(&runs), Arc::clone(commit));
+    let callback = move |outcome: Outcome| {
+        assert!(outcome.is_err() || marks.replicated() >= end);
+        noted.lock().unwrap().push(outcome);
+    };
+    commit.when(end, true, Box::new(callback));
+    commit.advance_replicated(end);
+    if commit.state.lock().unwrap().sync_is_wanted() {
+        let _ = commit.sync_to(commit.written.load(Ordering::Acquire));
+    }
+    let _ = leader.join().unwrap();
+    let runs = runs.lock().unwrap();
+    assert_eq!(runs.len(), 1, "the callback ran {} times", runs.len());
+    assert!(expected.contains(&runs[0]));
+    commit.check_idle();
+}
+
+#[test]
+fn a_callback_that_waits_for_slaves_and_races_with_a_leader_runs_once() {
+    check(2, || {
+        callback_against_both(&Arc::new(Commit::default()), &[Ok(())]);
+    });
+    check(2, || {
+        callback_against_both(&Arc::new(Commit::failing(0)), &[Ok(()), Err(Poisoned)]);
+    });
+}
+
+#[test]
+fn a_callback_that_waits_for_slaves_and_races_with_their_word_runs_once() {
+    check(2, || {
+        let commit = Arc::new(Commit::default());
+        let end = commit.append();
+        let slaves = {
+            let commit = Arc::clone(&commit);
+            thread::spawn(move || commit.advance_replicated(end))
+        };
+        let runs = Arc::new(std::sync::Mutex::new(0));
+        let (noted, marks) = (Arc::clone(&runs), Arc::clone(&commit));
+        let callback = move |outcome: Outcome| {
+            assert!(outcome.is_ok() && marks.replicated() >= end);
+            *noted.lock().unwrap() += 1;
+        };
+        commit.when(end, true, Box::new(callback));
+        if commit.state.lock().unwrap().sync_is_wanted() {
+            commit.sync_to(end).unwrap();
+        }
+        slaves.join().unwrap();
+        assert_eq!(*runs.lock().unwrap(), 1);
+        commit.check_idle();
     });
 }

@@ -32,6 +32,13 @@ impl Resources {
     }
 }
 
+/// How long this thread has waited for a core by now; nothing where the system does not count that.
+fn queued() -> Duration {
+    let stat = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = stat.split_whitespace().nth(1).and_then(|n| n.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or(0))
+}
+
 fn field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
@@ -45,6 +52,7 @@ pub(super) struct Meter {
     pub(super) elapsed: Duration,
     written: u64,
     grown: u64,
+    queued: Duration,
 }
 
 /// The state at the start of a piece.
@@ -62,15 +70,24 @@ impl Meter {
             elapsed: Duration::ZERO,
             written: 0,
             grown: 0,
+            queued: Duration::ZERO,
         }
+    }
+
+    /// Share of the time in which the thread that did the work could have gone on, and had no core: others were at work on all of them.
+    pub(super) fn core_wait(&self) -> f64 {
+        let elapsed = self.elapsed.max(Duration::from_nanos(1));
+        self.queued.as_secs_f64() / elapsed.as_secs_f64()
     }
 
     /// Measures one piece of work.
     pub(super) fn piece<T>(&mut self, work: impl FnOnce() -> T) -> io::Result<T> {
         let before = self.mark()?;
+        let queued = queued();
         let start = Instant::now();
         let result = work();
         self.elapsed += start.elapsed();
+        self.queued += self::queued().saturating_sub(queued);
         let after = self.mark()?;
         self.written += after.written.saturating_sub(before.written);
         self.grown += after.allocated.saturating_sub(before.allocated);

@@ -27,6 +27,9 @@ pub(super) struct Row {
     pub(super) open_files: u64,
     pub(super) mappings: u64,
     pub(super) write_amplification: f64,
+    /// See [`Meter::core_wait`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) core_wait: Option<f64>,
     /// Of rows that are about moments.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub(super) lateness: Option<Lateness>,
@@ -125,6 +128,7 @@ impl Row {
             open_files: measured.resources.open_files,
             mappings: measured.resources.mappings,
             write_amplification: measured.meter.written_bytes() as f64 / bytes.max(1.0),
+            core_wait: None,
             lateness: None,
             following: None,
         }
@@ -185,6 +189,11 @@ pub(super) fn print(rows: &[Row], json: bool) -> Result<(), Failure> {
     behind("slave behind, p99", &|f| Some(f.lag_p99_ms * 1e3));
     behind("added by waiting, p50", &|f| f.added_p50_us);
     behind("added by waiting, p99", &|f| f.added_p99_us);
+    if rows.iter().any(|row| row.core_wait.is_some()) {
+        line("of the time without a core", &|row| {
+            (row.core_wait).map_or_else(String::new, |share| format!("{share:.3}"))
+        });
+    }
     line("anonymous memory", &|row| bytes(row.rss_anon_bytes));
     line("open files", &|row| count(row.open_files));
     line("mappings", &|row| count(row.mappings));

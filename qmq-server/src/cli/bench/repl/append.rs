@@ -143,5 +143,7 @@ pub(super) fn row_of(
         latency,
         resources: Resources::now().map_err(|e| io_failed(&e))?,
     };
-    Ok(Row::new(&measured, limit))
+    let mut row = Row::new(&measured, limit);
+    row.core_wait = Some(meter.core_wait());
+    Ok(row)
 }

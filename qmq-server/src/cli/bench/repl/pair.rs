@@ -1,13 +1,15 @@
-//! A master and its slave on real stores in one process, both driven by one thread, which sleeps while there is nothing to do.
+//! A master and its slave on real stores in one process. Each is driven by a thread of its own, as it would be by a process of its own: the master
+//! reads and sends while the slave takes in. A thread sleeps while there is nothing to do.
 
 use std::collections::VecDeque;
 use std::error::Error;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use qmq_repl::{AckPolicy, Event, Group, Log, Node, Options, Peer, Role, StoreLog};
 use qmq_store::Store;
 
@@ -16,18 +18,98 @@ pub(super) type Failed = Box<dyn Error + Send + Sync>;
 
 const MASTER: Peer = Peer(0);
 const SLAVE: Peer = Peer(1);
-/// Frames that the slave takes in before it may sync.
+/// Frames that a member takes in before it looks at the time, and may sync.
 const FRAMES_A_TURN: usize = 8;
 /// A member that is asked for nothing is looked after so often at least.
 const IDLE: Duration = Duration::from_millis(50);
+/// A connection takes another frame while it holds fewer bytes.
+const LINE_BYTES: usize = 1 << 20;
 
 /// Called with the time that an end took from its append until the slave had written it.
 pub(super) type OnLag = Box<dyn FnMut(Duration) + Send>;
 
+/// What a thread sleeps on.
+#[derive(Debug, Default)]
+struct Bell {
+    asleep: AtomicBool,
+    sleeper: OnceLock<Thread>,
+}
+
+impl Bell {
+    /// There is something to do.
+    fn ring(&self) {
+        // Either the thread sees it before it sleeps, or this sees that it sleeps.
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed)
+            && self.asleep.swap(false, Ordering::AcqRel)
+            && let Some(sleeper) = self.sleeper.get()
+        {
+            sleeper.unpark();
+        }
+    }
+
+    /// Until there is something to do, or the pause is over.
+    fn sleep(&self, pause: Duration, is_nothing: impl FnOnce() -> bool) {
+        self.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if is_nothing() {
+            thread::park_timeout(pause);
+        }
+        self.asleep.store(false, Ordering::Relaxed);
+    }
+}
+
+/// One direction of the connection.
+#[derive(Debug, Default)]
+struct Line {
+    frames: Mutex<VecDeque<Bytes>>,
+    /// Of all frames in it.
+    bytes: AtomicUsize,
+}
+
+impl Line {
+    fn frames(&self) -> MutexGuard<'_, VecDeque<Bytes>> {
+        self.frames.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_room(&self) -> bool {
+        self.bytes.load(Ordering::SeqCst) < LINE_BYTES
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bytes.load(Ordering::SeqCst) == 0
+    }
+
+    fn put(&self, frame: Bytes) {
+        let mut frames = self.frames();
+        self.bytes.fetch_add(frame.len(), Ordering::SeqCst);
+        frames.push_back(frame);
+    }
+
+    /// The next frame, and whether there was no room for another before it was taken.
+    fn take(&self) -> Option<(Bytes, bool)> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut frames = self.frames();
+        let frame = frames.pop_front()?;
+        let before = self.bytes.fetch_sub(frame.len(), Ordering::SeqCst);
+        Some((frame, before >= LINE_BYTES))
+    }
+}
+
+/// What others see of a member: where it sleeps, and what has come for it.
+#[derive(Debug, Default)]
+struct Door {
+    bell: Bell,
+    inbox: Line,
+}
+
 #[derive(Debug, Default)]
 struct Shared {
     stop: AtomicBool,
-    asleep: AtomicBool,
+    /// Of master and slave.
+    doors: [Door; 2],
     /// Ends of the slave's log.
     written: AtomicU64,
     synced: AtomicU64,
@@ -35,12 +117,25 @@ struct Shared {
     marks: Mutex<VecDeque<(u64, Instant)>>,
 }
 
+impl Shared {
+    fn door(&self, member: Peer) -> &Door {
+        &self.doors[usize::from(member.0)]
+    }
+
+    fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        for door in &self.doors {
+            door.bell.ring();
+        }
+    }
+}
+
 /// The two of them.
 #[derive(Debug)]
 pub(super) struct Pair {
     store: Store,
     shared: Arc<Shared>,
-    thread: JoinHandle<Result<[StoreLog; 2], Failed>>,
+    threads: [JoinHandle<Result<StoreLog, Failed>>; 2],
 }
 
 impl Pair {
@@ -51,40 +146,56 @@ impl Pair {
         on_lag: OnLag,
     ) -> Result<Self, Failed> {
         let shared = Arc::new(Shared::default());
-        let pump = Pump {
-            clock: Instant::now(),
-            master: member(master, MASTER, options)?,
-            slave: member(slave, SLAVE, options)?,
-            epoch: 0,
-            shared: Arc::clone(&shared),
-            on_lag,
-        };
+        let clock = Instant::now();
         let (ready, is_ready) = mpsc::channel();
-        let thread = thread::Builder::new()
-            .name("qmq-pump".to_owned())
-            .spawn(move || pump.run(&ready))?;
+        let driver = |folder, me, peer, on_lag| {
+            Ok::<_, Failed>(Driver {
+                clock,
+                me,
+                peer,
+                node: member(folder, me, options)?,
+                epoch: 0,
+                shared: Arc::clone(&shared),
+                on_lag,
+            })
+        };
+        let mut master = driver(master, MASTER, SLAVE, Box::new(|_| {}) as OnLag)?;
+        master.node.stand(Duration::ZERO, true);
+        let slave = driver(slave, SLAVE, MASTER, on_lag)?;
+        let threads = [
+            spawn("qmq-master", move || master.run(Some(ready)))?,
+            spawn("qmq-slave", move || slave.run(None))?,
+        ];
         match is_ready.recv() {
             Ok(store) => Ok(Self {
                 store,
                 shared,
-                thread,
+                threads,
             }),
-            Err(_) => Err(match thread.join() {
-                Ok(Err(error)) => error,
-                _ => "the thread that drives the members has ended".into(),
-            }),
+            Err(_) => {
+                shared.stop();
+                let ended = threads.map(JoinHandle::join);
+                let error = ended.into_iter().find_map(|ended| ended.ok()?.err());
+                Err(error.unwrap_or_else(|| "a thread that drives a member has ended".into()))
+            }
         }
     }
 
     /// Waits until the slave follows, so that appends may wait for it.
     pub(super) fn following(self) -> Result<Self, Failed> {
         while self.store.watermarks().replicated == 0 {
-            if self.thread.is_finished() {
-                return Err("replication has ended early".into());
-            }
+            self.check()?;
             thread::sleep(Duration::from_millis(1));
         }
         Ok(self)
+    }
+
+    /// Both are at work.
+    fn check(&self) -> Result<(), Failed> {
+        if self.threads.iter().any(JoinHandle::is_finished) {
+            return Err("replication has ended early".into());
+        }
+        Ok(())
     }
 
     /// The master's store.
@@ -94,12 +205,7 @@ impl Pair {
 
     /// Something has been appended.
     pub(super) fn wake(&self) {
-        // Either the thread sees the append before it sleeps, or this sees that it does.
-        fence(Ordering::SeqCst);
-        let asleep = &self.shared.asleep;
-        if asleep.load(Ordering::Relaxed) && asleep.swap(false, Ordering::AcqRel) {
-            self.thread.thread().unpark();
-        }
+        self.shared.door(MASTER).bell.ring();
     }
 
     /// Asks when the slave has written up to here. Ends must be given in order.
@@ -119,9 +225,7 @@ impl Pair {
     /// Waits until the slave has everything, for as long as both are at work.
     pub(super) fn catch_up(&self, synced: bool, each: &mut dyn FnMut(u64)) -> Result<(), Failed> {
         while !self.has_caught_up(synced) {
-            if self.thread.is_finished() {
-                return Err("replication has ended early".into());
-            }
+            self.check()?;
             each(self.shared.written.load(Ordering::Acquire));
             thread::sleep(Duration::from_millis(1));
         }
@@ -131,22 +235,34 @@ impl Pair {
     /// Ends both, and checks that they have the same log.
     pub(super) fn finish(self) -> Result<(), Failed> {
         self.catch_up(true, &mut |_| {})?;
-        self.shared.stop.store(true, Ordering::Release);
-        self.thread.thread().unpark();
+        self.shared.stop();
         drop(self.store);
-        let Ok(logs) = self.thread.join() else {
-            return Err("the thread that drives the members has panicked".into());
+        let mut logs = Vec::new();
+        for thread in self.threads {
+            let Ok(log) = thread.join() else {
+                return Err("a thread that drives a member has panicked".into());
+            };
+            logs.push(log?);
+        }
+        let [master, slave] = &logs[..] else {
+            return Err("there are two members".into());
         };
-        let [master, slave] = logs?;
         let (start, end) = (master.start(), master.written());
         if slave.written() != end || master.digest(start, end)? != slave.digest(start, end)? {
             return Err("the logs of master and slave differ".into());
         }
-        for log in [master, slave] {
+        for log in logs {
             log.store().clone().close()?;
         }
         Ok(())
     }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::io::Result<JoinHandle<T>> {
+    thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 
 fn member(folder: &Path, me: Peer, options: &qmq_store::Options) -> Result<Node<StoreLog>, Failed> {
@@ -166,111 +282,130 @@ fn member(folder: &Path, me: Peer, options: &qmq_store::Options) -> Result<Node<
     Ok(Node::new(group, options, log, Duration::ZERO, seed)?)
 }
 
-struct Pump {
+/// Drives one member.
+struct Driver {
     clock: Instant,
-    master: Node<StoreLog>,
-    slave: Node<StoreLog>,
+    me: Peer,
+    peer: Peer,
+    node: Node<StoreLog>,
     epoch: u64,
     shared: Arc<Shared>,
     on_lag: OnLag,
 }
 
-impl Pump {
-    fn run(mut self, ready: &mpsc::Sender<Store>) -> Result<[StoreLog; 2], Failed> {
-        self.master.stand(Duration::ZERO, true);
-        while self.master.role() != Role::Master {
-            if !self.turn()? {
-                thread::sleep(Duration::from_millis(1));
+impl Driver {
+    fn run(mut self, ready: Option<mpsc::Sender<Store>>) -> Result<StoreLog, Failed> {
+        let outcome = self.drive(ready);
+        self.shared.stop();
+        outcome.map(|()| self.node.into_log())
+    }
+
+    /// Says when this member is master, to whoever wants to know.
+    fn drive(&mut self, mut ready: Option<mpsc::Sender<Store>>) -> Result<(), Failed> {
+        let shared = Arc::clone(&self.shared);
+        let door = shared.door(self.me);
+        let _ = door.bell.sleeper.set(thread::current());
+        let mut has_yielded = true;
+        while !shared.stop.load(Ordering::Acquire) {
+            let seen = self.node.log().written();
+            let busy = self.turn()?;
+            if self.node.role() == Role::Master
+                && let Some(ready) = ready.take()
+            {
+                let _ = ready.send(self.node.log().store().clone());
             }
-        }
-        // The slave follows whom it hears of.
-        let _ = ready.send(self.master.log().store().clone());
-        while !self.shared.stop.load(Ordering::Acquire) {
-            let seen = self.master.log().written();
-            if !self.turn()? {
-                self.sleep(seen);
+            if busy {
+                has_yielded = false;
+                continue;
             }
+            if !has_yielded {
+                // Where cores are scarce, more comes meanwhile, and neither side pays for a sleep.
+                has_yielded = true;
+                thread::yield_now();
+                continue;
+            }
+            let next = self.node.poll_timeout();
+            let now = self.clock.elapsed();
+            let pause = next.map_or(IDLE, |at| at.saturating_sub(now)).min(IDLE);
+            door.bell.sleep(pause, || {
+                door.inbox.is_empty()
+                    && self.node.log().written() == seen
+                    && !shared.stop.load(Ordering::Acquire)
+            });
         }
-        Ok([self.master.into_log(), self.slave.into_log()])
+        Ok(())
     }
 
     /// Moves what there is to move. Says whether there was anything.
     fn turn(&mut self) -> Result<bool, Failed> {
-        let mut busy = false;
+        let shared = Arc::clone(&self.shared);
         let now = self.clock.elapsed();
-        for node in [&mut self.master, &mut self.slave] {
-            if node.poll_timeout().is_some_and(|at| at <= now) {
-                node.handle_timeout(now);
-            }
+        if self.node.poll_timeout().is_some_and(|at| at <= now) {
+            self.node.handle_timeout(now);
         }
-        self.master.log_moved(now);
+        let mut busy = false;
         for _ in 0..FRAMES_A_TURN {
-            let Some(frame) = self.master.poll_transmit_to(now, SLAVE) else {
+            let Some((frame, was_full)) = shared.door(self.me).inbox.take() else {
                 break;
             };
             busy = true;
-            self.slave.handle(now, MASTER, &frame);
-            drop(frame);
-            self.answer(now);
+            if was_full {
+                shared.door(self.peer).bell.ring();
+            }
+            self.node.handle(now, self.peer, &frame);
         }
-        // The log may have been synced by the store's own threads.
-        self.slave.log_moved(now);
-        busy |= self.answer(now);
-        while let Some(event) = self.master.poll_event() {
+        // The log may have been appended to, or synced by the store's own threads.
+        self.node.log_moved(now);
+        busy |= self.send(now);
+        while let Some(event) = self.node.poll_event() {
             match event {
                 Event::EpochWanted { above } => {
                     self.epoch = self.epoch.max(above) + 1;
-                    self.master.epoch_granted(now, self.epoch);
+                    self.node.epoch_granted(now, self.epoch);
                     busy = true;
                 }
                 Event::PromotionFailed(error) => return Err(error.into()),
-                Event::LogFailed { error } => return Err(error.into()),
+                Event::LogFailed { error } | Event::AppendRefused { error } => {
+                    return Err(error.into());
+                }
                 Event::Deposed { .. } => return Err("the master has been deposed".into()),
                 _ => {}
-            }
-        }
-        while let Some(event) = self.slave.poll_event() {
-            if let Event::LogFailed { error } | Event::AppendRefused { error } = event {
-                return Err(error.into());
             }
         }
         Ok(busy)
     }
 
-    /// Hands the slave's frames over, and notes how far it is.
-    fn answer(&mut self, now: Duration) -> bool {
+    /// Puts frames into the connection while it takes them.
+    fn send(&mut self, now: Duration) -> bool {
+        if self.me == SLAVE {
+            self.note_ends();
+        }
+        let shared = Arc::clone(&self.shared);
+        let door = shared.door(self.peer);
         let mut busy = false;
-        while let Some(frame) = self.slave.poll_transmit_to(now, MASTER) {
+        while door.inbox.has_room()
+            && let Some(frame) = self.node.poll_transmit_to(now, self.peer)
+        {
             busy = true;
-            self.master.handle(now, SLAVE, &frame);
+            door.inbox.put(frame);
+            door.bell.ring();
         }
-        let (written, synced) = (self.slave.log().written(), self.slave.log().synced());
-        self.shared.synced.store(synced, Ordering::Release);
-        if self.shared.written.swap(written, Ordering::AcqRel) == written {
-            return busy;
+        busy
+    }
+
+    /// Notes how far the slave is.
+    fn note_ends(&mut self) {
+        let (written, synced) = (self.node.log().written(), self.node.log().synced());
+        let shared = &self.shared;
+        shared.synced.store(synced, Ordering::Release);
+        if shared.written.swap(written, Ordering::AcqRel) == written {
+            return;
         }
-        let marks = &self.shared.marks;
-        let mut marks = marks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut marks = shared.marks.lock().unwrap_or_else(PoisonError::into_inner);
         while marks.front().is_some_and(|&(end, _)| end <= written) {
             if let Some((_, since)) = marks.pop_front() {
                 (self.on_lag)(since.elapsed());
             }
         }
-        busy
-    }
-
-    /// Until something is appended behind `seen`, or it is time.
-    fn sleep(&self, seen: u64) {
-        let now = self.clock.elapsed();
-        let times = [self.master.poll_timeout(), self.slave.poll_timeout()];
-        let next = times.into_iter().flatten().min();
-        let pause = next.map_or(IDLE, |at| at.saturating_sub(now)).min(IDLE);
-        let asleep = &self.shared.asleep;
-        asleep.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        if self.master.log().written() == seen && !self.shared.stop.load(Ordering::Acquire) {
-            thread::park_timeout(pause);
-        }
-        asleep.store(false, Ordering::Relaxed);
     }
 }
