@@ -295,6 +295,8 @@ impl Driver {
 
     fn note(&mut self, now: Duration, event: Event) -> Result<(), Failed> {
         match event {
+            // No disk is ever replaced here, so a new one has forgotten nothing.
+            Event::LatestEpochWanted => self.node.latest_epoch(now, 0),
             Event::EpochWanted { above } => match self.granted.take() {
                 Some(epoch) if epoch > above => self.node.epoch_granted(now, epoch),
                 _ => self.node.epoch_denied(now),

@@ -359,6 +359,8 @@ impl Driver {
         busy |= self.send(now);
         while let Some(event) = self.node.poll_event() {
             match event {
+                // Both begin with new folders, so nobody has forgotten a promise.
+                Event::LatestEpochWanted => self.node.latest_epoch(now, 0),
                 Event::EpochWanted { above } => {
                     self.epoch = self.epoch.max(above) + 1;
                     self.node.epoch_granted(now, self.epoch);
