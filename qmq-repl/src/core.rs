@@ -93,17 +93,24 @@ impl<L: MasterLog + SlaveLog> Core<L> {
         let frame = Frame {
             epoch,
             session,
+            group: self.group.tag(),
             message,
         };
         self.send_frame(peer, &frame);
     }
 
+    /// Whether an answer would be sent: to be asked before it costs reading the log.
+    pub(crate) fn has_room(&self, peer: Peer) -> bool {
+        let outbox = &self.outboxes[peer.index()];
+        outbox.frames.len() < FRAMES_MAX && outbox.bytes < FRAME_BYTES_MAX
+    }
+
     /// Queues a frame. One that finds no room is dropped: every question is asked again.
     pub(crate) fn send_frame(&mut self, peer: Peer, frame: &Frame) {
-        let outbox = &mut self.outboxes[peer.index()];
-        if outbox.frames.len() >= FRAMES_MAX || outbox.bytes >= FRAME_BYTES_MAX {
+        if !self.has_room(peer) {
             return;
         }
+        let outbox = &mut self.outboxes[peer.index()];
         let bytes = frame.encode();
         outbox.bytes += bytes.len();
         outbox.frames.push_back(bytes);

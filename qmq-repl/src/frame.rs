@@ -10,7 +10,7 @@ use crate::options::FRAME_DATA_MAX;
 /// The version of the protocol that is written here.
 pub const VERSION: u8 = 1;
 /// Bytes of a frame's header.
-pub const HEADER_BYTES: usize = 32;
+pub const HEADER_BYTES: usize = 36;
 /// Most bytes of a frame's body: the longest piece of a log, and room for what stands before it.
 pub const BODY_BYTES_MAX: usize = FRAME_DATA_MAX + 64 * 1024;
 
@@ -23,6 +23,8 @@ pub struct Frame {
     pub epoch: u64,
     /// The session that master and slave have agreed on; 0 outside of one.
     pub session: u64,
+    /// [`crate::Group::tag`] of the sender's group.
+    pub group: u32,
     /// What is said.
     pub message: Message,
 }
@@ -77,6 +79,7 @@ impl Frame {
         put_u32(&mut header, body_len);
         put_u64(&mut header, self.epoch);
         put_u64(&mut header, self.session);
+        put_u32(&mut header, self.group);
         put_u32(&mut header, body_crc);
         let header_crc = crc32fast::hash(&header);
         put_u32(&mut header, header_crc);
@@ -102,6 +105,7 @@ impl Frame {
         Ok(Self {
             epoch: header.epoch,
             session: header.session,
+            group: header.group,
             message,
         })
     }
@@ -112,6 +116,7 @@ struct Header {
     body_len: usize,
     epoch: u64,
     session: u64,
+    group: u32,
     body_crc: u32,
 }
 
@@ -130,7 +135,7 @@ impl Header {
         let body_len = next();
         let mut long = || u64::from(next()) | u64::from(next()) << 32;
         let (epoch, session) = (long(), long());
-        let (body_crc, header_crc) = (next(), next());
+        let (group, body_crc, header_crc) = (next(), next(), next());
         if crc32fast::hash(&bytes[..HEADER_BYTES - 4]) != header_crc {
             return Err(FrameError::Checksum);
         }
@@ -145,6 +150,7 @@ impl Header {
             body_len: body_len as usize,
             epoch,
             session,
+            group,
             body_crc,
         })
     }

@@ -27,6 +27,8 @@ pub(crate) use files::WantedPart;
 #[derive(Debug)]
 pub(crate) struct Master {
     pub(crate) epoch: u64,
+    /// Of the group.
+    tag: u32,
     /// End of the epoch's record. An older end that slaves have may still be replaced by another master; this one may not.
     floor: u64,
     links: Vec<Link>,
@@ -54,6 +56,7 @@ impl Master {
         marks.written(core.now, floor, core.options.slave_sync_timeout);
         Self {
             epoch,
+            tag: core.group.tag(),
             floor,
             links: core.group.members.iter().map(|_| Link::default()).collect(),
             sessions: 0,

@@ -107,6 +107,8 @@ pub enum Message {
     HandOver {
         /// The end of the log.
         end: u64,
+        /// By the master's clock: too late then.
+        until: Duration,
     },
     /// s: which files are beside the log?
     FilesAsk,

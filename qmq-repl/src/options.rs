@@ -18,6 +18,8 @@ impl Peer {
 
 /// Most members that a group may have.
 pub const MEMBERS_MAX: usize = 32;
+/// Longest lease that a member grants or asks for: a day.
+pub(crate) const LEASE_MAX: Duration = Duration::from_secs(86_400);
 /// Longest name of a group or a member, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
 
@@ -48,6 +50,17 @@ impl Group {
     #[must_use]
     pub fn promotion_quorum(&self) -> usize {
         self.slaves() - self.min_insync + 1
+    }
+
+    /// A checksum of its name and its members, which every frame carries: whoever was told otherwise is refused before anything else is looked at.
+    #[must_use]
+    pub fn tag(&self) -> u32 {
+        let mut crc = crc32fast::Hasher::new();
+        for name in std::iter::once(&self.name).chain(&self.members) {
+            crc.update(&(name.len() as u32).to_le_bytes());
+            crc.update(name.as_bytes());
+        }
+        crc.finalize()
     }
 
     pub(crate) fn others(&self) -> impl Iterator<Item = Peer> + use<> {
@@ -152,7 +165,7 @@ pub(crate) fn check(group: &Group, options: &Options) -> Result<(), OptionsError
         .map(String::len)
         .max()
         .unwrap_or(0);
-    let day = 86_400_000;
+    let day = ms(LEASE_MAX);
     let rules = [
         ("members", members, 2, MEMBERS_MAX as u64),
         ("me", u64::from(group.me.0), 0, members.saturating_sub(1)),

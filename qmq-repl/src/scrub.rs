@@ -177,6 +177,7 @@ impl Scrub {
         message: Message,
     ) {
         match message {
+            Message::DigestAsk(_) | Message::CheckAsk(_) if !core.has_room(peer) => {}
             Message::DigestAsk(Range { ticket, from, to }) => {
                 let short = to - from <= STRIDE_BYTES;
                 let digest = (short.then(|| core.log.digest(from, to).ok())).flatten();

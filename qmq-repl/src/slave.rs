@@ -45,6 +45,27 @@ pub struct MasterMarks {
     pub replicated: u64,
 }
 
+/// How far a slave's clock is ahead of its master's, as the fastest heartbeat has told: never more than it is, and less by that one's time on its way.
+#[derive(Clone, Copy, Debug)]
+struct MasterClock {
+    /// In microseconds.
+    behind: i128,
+}
+
+impl MasterClock {
+    fn heard(before: Option<Self>, now: Duration, sent: Duration) -> Self {
+        let behind = now.as_micros() as i128 - sent.as_micros() as i128;
+        let least = before.map_or(behind, |before| before.behind.min(behind));
+        Self { behind: least }
+    }
+
+    /// The master's clock at this moment, or a little earlier.
+    fn of_master(self, now: Duration) -> Duration {
+        let micros = (now.as_micros() as i128 - self.behind).max(0);
+        Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+    }
+}
+
 /// What the node has to do for the slave.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Wish {
@@ -66,6 +87,7 @@ pub(crate) struct Slave {
     /// Pauses before a hello.
     wait_until: Duration,
     marks: MasterMarks,
+    clock: Option<MasterClock>,
     partial: Partial,
     incoming: Option<Incoming>,
     files: Files,
@@ -92,6 +114,7 @@ impl Slave {
             heard: now,
             wait_until: now,
             marks: MasterMarks::default(),
+            clock: None,
             partial: Partial::default(),
             incoming: None,
             files: Files::default(),
@@ -258,8 +281,11 @@ impl Slave {
             Message::Files(set) => self.files_listed(core, set),
             Message::Part { ticket, found } => self.part(core, ticket, &found),
             Message::SnapshotPiece { .. } => self.snapshot_piece(core, frame.message),
-            Message::HandOver { end } => {
-                let ready = matches!(self.state, State::Following { .. });
+            Message::HandOver { end, until } => {
+                let ready = matches!(self.state, State::Following { .. })
+                    && self
+                        .clock
+                        .is_some_and(|clock| clock.of_master(core.now) < until);
                 if ready && core.log.written() == end && core.log.synced() == end {
                     return Some(Wish::Stand);
                 }

@@ -122,6 +122,9 @@ pub(crate) fn answer<L: MasterLog + SlaveLog>(
     skip: u32,
     max: u32,
 ) {
+    if !core.has_room(peer) {
+        return;
+    }
     let max = (max as usize).min(FRAME_DATA_MAX);
     let units = core.log.read(offset, max).unwrap_or_default();
     let skip_to = (skip as usize).min(units.len());

@@ -7,7 +7,7 @@ use qmq_store::{PRIMARY_NAME_BYTES_MAX, PrimaryFile, PrimarySet};
 
 use crate::codec::{Reader, put_epochs, put_name, put_u32, put_u64, put_u128};
 use crate::message::{FilePart, Found, Hello, Memory, Message, Range, Refused, Standing};
-use crate::options::FRAME_DATA_MAX;
+use crate::options::{FRAME_DATA_MAX, LEASE_MAX};
 
 /// Most files beside the log in one set.
 pub(crate) const FILES_MAX: usize = 4_096;
@@ -161,8 +161,8 @@ impl Message {
                 out.put_slice(bytes);
                 10
             }
-            Self::HandOver { end } => {
-                put_u64(out, *end);
+            Self::HandOver { end, until } => {
+                put_all(out, &[*end, micros(*until)]);
                 11
             }
             Self::PromiseAsk => 12,
@@ -305,7 +305,7 @@ impl Message {
                 written: r.u64()?,
                 synced: r.u64()?,
                 replicated: r.u64()?,
-                lease: Duration::from_micros(r.u64()?),
+                lease: lease(r)?,
                 files: r.u64()?,
             },
             9 => Self::SnapshotAsk {
@@ -320,13 +320,16 @@ impl Message {
                 offset: r.u64()?,
                 bytes: piece(r)?,
             },
-            11 => Self::HandOver { end: r.u64()? },
+            11 => Self::HandOver {
+                end: r.u64()?,
+                until: Duration::from_micros(r.u64()?),
+            },
             12 => Self::PromiseAsk,
             13 => Self::Promised(Standing {
                 log_id: r.u128()?,
                 start: r.u64()?,
                 end: r.u64()?,
-                lease_left: Duration::from_micros(r.u64()?),
+                lease_left: lease(r)?,
                 memory: match r.u8()? {
                     0 => Memory::Whole,
                     1 => Memory::Partial,
@@ -434,6 +437,11 @@ fn files(reader: &mut Reader) -> Option<Vec<PrimaryFile>> {
 fn piece(reader: &mut Reader) -> Option<Bytes> {
     let bytes = reader.rest();
     (bytes.len() <= FRAME_DATA_MAX).then_some(bytes)
+}
+
+fn lease(reader: &mut Reader) -> Option<Duration> {
+    let lease = Duration::from_micros(reader.u64()?);
+    (lease <= LEASE_MAX).then_some(lease)
 }
 
 fn range(reader: &mut Reader) -> Option<Range> {

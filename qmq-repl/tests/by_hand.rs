@@ -9,9 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::ModelLog;
 use common::sim::small_options;
-use qmq_repl::{
-    Epoch, Event, Frame, Group, Hello, Log, LogError, Message, Node, Options, Peer, Refused,
-};
+use qmq_repl::{Epoch, Event, Frame, Hello, Log, LogError, Message, Node, Options, Peer, Refused};
 
 const OTHER: Peer = Peer(0);
 
@@ -24,12 +22,7 @@ struct Member {
 impl Member {
     /// A member of two that has promised and has nothing in its log.
     fn new(options: Options) -> Self {
-        let group = Group {
-            name: "group".to_owned(),
-            members: vec!["node-0".to_owned(), "node-1".to_owned()],
-            me: Peer(1),
-            min_insync: 0,
-        };
+        let group = common::group(2, 1, 0);
         let (log, now) = (ModelLog::default(), Duration::from_secs(10));
         let node = Node::new(group, options, log.clone(), now, 3).unwrap();
         Self { node, log, now }
@@ -43,6 +36,7 @@ impl Member {
         let frame = Frame {
             epoch,
             session,
+            group: common::group(2, 1, 0).tag(),
             message,
         };
         self.node.handle(self.now, OTHER, &frame.encode());
@@ -165,11 +159,31 @@ fn a_slave_takes_the_role_over_only_at_the_end_of_the_log() {
         let wanted = |event: &Event| matches!(event, Event::EpochWanted { .. });
         member.events().iter().any(wanted)
     };
-    member.take(1, Message::HandOver { end: 24 });
+    let (sent, until) = (Duration::from_secs(100), Duration::from_secs(101));
+    let heartbeat = Message::Heartbeat {
+        sent,
+        written: 0,
+        synced: 0,
+        replicated: 0,
+        lease: Duration::ZERO,
+        files: 0,
+    };
+    member.take(1, Message::HandOver { end: 0, until });
+    assert!(!stands(&mut member), "the master's clock is not known");
+    member.take(1, heartbeat);
+    member.take(1, Message::HandOver { end: 24, until });
     assert!(!stands(&mut member));
-    member.take(2, Message::HandOver { end: 0 });
+    member.take(2, Message::HandOver { end: 0, until });
     assert!(!stands(&mut member), "of another session");
-    member.take(1, Message::HandOver { end: 0 });
+    member.take(
+        1,
+        Message::HandOver {
+            end: 0,
+            until: sent,
+        },
+    );
+    assert!(!stands(&mut member), "called off meanwhile");
+    member.take(1, Message::HandOver { end: 0, until });
     assert!(stands(&mut member));
 }
 

@@ -51,6 +51,10 @@ fn micros() -> impl Strategy<Value = Duration> {
     any::<u64>().prop_map(Duration::from_micros)
 }
 
+fn lease() -> impl Strategy<Value = Duration> {
+    (0..=86_400_000_000_u64).prop_map(Duration::from_micros)
+}
+
 fn range() -> impl Strategy<Value = Range> {
     any::<(u64, u64, u64)>().prop_map(|(ticket, a, b)| Range {
         ticket,
@@ -137,7 +141,7 @@ fn message() -> impl Strategy<Value = Message> {
                 gap,
             }
         }),
-        (any::<[u64; 4]>(), micros(), micros()).prop_map(|(n, sent, lease)| {
+        (any::<[u64; 4]>(), micros(), lease()).prop_map(|(n, sent, lease)| {
             Message::Heartbeat {
                 sent,
                 written: n[0],
@@ -161,7 +165,7 @@ fn message() -> impl Strategy<Value = Message> {
                 bytes,
             }
         }),
-        n().prop_map(|end| Message::HandOver { end }),
+        (n(), micros()).prop_map(|(end, until)| Message::HandOver { end, until }),
         Just(Message::FilesAsk),
         (any::<[u64; 3]>(), prop::collection::vec(file(), 0..20)).prop_map(|(n, files)| {
             Message::Files(PrimarySet {
@@ -188,7 +192,7 @@ fn message() -> impl Strategy<Value = Message> {
             }),
         (n(), part()).prop_map(|(ticket, found)| Message::Part { ticket, found }),
         Just(Message::PromiseAsk),
-        (any::<([u64; 2], u128)>(), micros(), memory, epochs()).prop_map(
+        (any::<([u64; 2], u128)>(), lease(), memory, epochs()).prop_map(
             |((n, log_id), lease_left, memory, epochs)| Message::Promised(Standing {
                 log_id,
                 start: n[0],
@@ -227,6 +231,7 @@ fn frame() -> impl Strategy<Value = Frame> {
     (0..5_u64, 0..5_u64, message()).prop_map(|(epoch, session, message)| Frame {
         epoch,
         session,
+        group: common::group(3, 0, 1).tag(),
         message,
     })
 }
@@ -312,6 +317,7 @@ fn sealed(kind: u8, body: &[u8]) -> Bytes {
     bytes.push(kind);
     bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
     bytes.extend_from_slice(&[0; 16]);
+    bytes.extend_from_slice(&common::group(3, 0, 1).tag().to_le_bytes());
     bytes.extend_from_slice(&crc32fast::hash(body).to_le_bytes());
     let crc = crc32fast::hash(&bytes);
     bytes.extend_from_slice(&crc.to_le_bytes());
@@ -323,8 +329,8 @@ fn sealed(kind: u8, body: &[u8]) -> Bytes {
 fn a_length_beyond_the_limit_is_refused_before_anything_is_made_room_for() {
     let mut bytes = sealed(6, &[0; 12]).to_vec();
     bytes[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
-    let crc = crc32fast::hash(&bytes[..28]);
-    bytes[28..32].copy_from_slice(&crc.to_le_bytes());
+    let crc = crc32fast::hash(&bytes[..32]);
+    bytes[32..36].copy_from_slice(&crc.to_le_bytes());
     let mut reader = FrameReader::default();
     reader.push(&bytes);
     let long = FrameError::TooLong { found: u32::MAX };
@@ -338,4 +344,26 @@ fn a_list_of_epochs_that_says_more_than_it_holds_is_refused() {
     body.extend_from_slice(&u32::MAX.to_le_bytes());
     let refused = Frame::decode(&sealed(2, &body));
     assert_eq!(refused, Err(FrameError::Layout { kind: 2 }));
+}
+
+#[test]
+fn a_lease_of_ages_is_no_frame() {
+    let day = Duration::from_secs(86_400);
+    for (lease, is_good) in [(day, true), (day + Duration::from_micros(1), false)] {
+        let message = Message::Heartbeat {
+            sent: Duration::ZERO,
+            written: 0,
+            synced: 0,
+            replicated: 0,
+            lease,
+            files: 0,
+        };
+        let frame = Frame {
+            epoch: 1,
+            session: 1,
+            group: 0,
+            message,
+        };
+        assert_eq!(Frame::decode(&frame.encode()).is_ok(), is_good);
+    }
 }

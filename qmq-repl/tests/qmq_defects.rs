@@ -23,6 +23,7 @@ fn ack(epoch: u64, session: u64, end: u64) -> Bytes {
     let frame = Frame {
         epoch,
         session,
+        group: common::group(2, 0, 1).tag(),
         message,
     };
     frame.encode()
@@ -149,6 +150,7 @@ fn d3_a_slave_checks_the_offset_and_the_result_of_each_append() {
             let frame = Frame {
                 epoch: 1,
                 session,
+                group: common::group(2, 0, 1).tag(),
                 message,
             };
             sim.node(1).handle(now, Peer(0), &frame.encode());

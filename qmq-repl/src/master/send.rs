@@ -55,6 +55,7 @@ impl Master {
         let frame = Frame {
             epoch: self.epoch,
             session: self.links[slave.index()].session,
+            group: self.tag,
             message,
         };
         frame.encode()

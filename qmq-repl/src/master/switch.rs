@@ -58,6 +58,13 @@ impl Master {
             core.event(Event::SwitchFailed { to });
             return;
         }
+        // The rest is for the answer's way: who begins to stand before that is heard of before the switch is called off.
+        let until = switch
+            .deadline
+            .saturating_sub(core.options.switch_timeout / 4);
+        if now >= until {
+            switch.ask_at = switch.deadline;
+        }
         if now < switch.ask_at {
             return;
         }
@@ -73,7 +80,7 @@ impl Master {
         }
         switch.ask_at = now + core.options.switch_timeout / 8;
         let session = link.session;
-        core.send(to, session, Message::HandOver { end });
+        core.send(to, session, Message::HandOver { end, until });
     }
 
     pub(super) fn switch_timeout(&self) -> Duration {

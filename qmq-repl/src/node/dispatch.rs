@@ -13,6 +13,14 @@ use crate::units;
 
 impl<L: MasterLog + SlaveLog> Node<L> {
     pub(super) fn take(&mut self, peer: Peer, frame: Frame) {
+        if frame.group != self.core.group.tag() {
+            let reason = Refused::OtherGroup;
+            self.core.event(Event::Refused { peer, reason });
+            if !matches!(frame.message, Message::Refused(_)) {
+                self.core.refuse(peer, 0, reason);
+            }
+            return;
+        }
         let promised = self.core.log.promised();
         if let Message::PromiseAsk = frame.message {
             return self.promise_asked(peer, frame.epoch);
@@ -141,6 +149,7 @@ impl<L: MasterLog + SlaveLog> Node<L> {
             let frame = Frame {
                 epoch,
                 session: 0,
+                group: self.core.group.tag(),
                 message: Message::Promised(standing),
             };
             return self.core.send_frame(peer, &frame);

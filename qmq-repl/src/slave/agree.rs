@@ -150,6 +150,7 @@ impl Slave {
         self.files = Files::default();
         core.forget_files();
         self.marks = MasterMarks::default();
+        self.clock = None;
         self.ack = true;
         self.ack_at = core.now + core.options.heartbeat;
         self.sync_soon(core);

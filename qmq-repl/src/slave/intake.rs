@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{MasterMarks, Slave, State};
+use super::{MasterClock, MasterMarks, Slave, State};
 use crate::core::Core;
 use crate::event::Event;
 use crate::log::{LogError, MasterLog, SlaveLog};
@@ -124,6 +124,7 @@ impl Slave {
             return;
         }
         self.marks = marks;
+        self.clock = Some(MasterClock::heard(self.clock, core.now, marks.sent));
         self.ack = true;
         // From here on, so later than the master counts it from. Its answer goes out after this.
         core.granted_until = core.granted_until.max(core.now + lease);

@@ -174,12 +174,7 @@ impl Sim {
 
     pub(crate) fn start(&mut self, n: usize) {
         let setup = &self.setup;
-        let group = Group {
-            name: "group".to_owned(),
-            members: (0..setup.nodes).map(|n| format!("node-{n}")).collect(),
-            me: Peer(n as u16),
-            min_insync: setup.min_insync,
-        };
+        let group = super::group(setup.nodes, n, setup.min_insync);
         let seed = self.rng.next();
         let member = &mut self.members[n];
         assert!(member.node.is_none());
