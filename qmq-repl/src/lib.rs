@@ -43,10 +43,13 @@
 //! its master's; what is derived from the log each side builds by itself. Callers wait for the log's own watermarks:
 //! [`MasterLog::advance_replicated`] moves the replicated one.
 //!
+//! Files that belong to the log and cannot be made from it ([`Log::files`]) are sent beside it.
+//!
 //! # Roles
 //!
 //! A member begins as a slave. Masters make themselves known, so a slave needs not be told whom to follow. [`Node::stand`] makes it a
-//! candidate, which asks for an epoch ([`Event::EpochWanted`]): an authority grants each number once. It becomes master when enough members
+//! candidate, which asks for an epoch ([`Event::EpochWanted`]): an authority grants each number once, and tells a member with an empty disk which was the
+//! latest ([`Event::LatestEpochWanted`]). It becomes master when enough members
 //! have promised that epoch, durably, and it has what the most advanced of them has. A master that hears of a greater epoch stops at once
 //! ([`Event::Deposed`]) and follows. [`Node::switch_to`] hands the role over without loss.
 //!
@@ -68,7 +71,7 @@
 //! # Modules
 //!
 //! `node` (the calls), `core` (what every role has), `master` and its folder (letting slaves in, sending, snapshots, switching), `link` (one
-//! slave), `lag` (who waits since when, rates), `slave` and its folder (following, intake, installing), `candidate` (promotion), `scrub` and
+//! slave), `lag` (who waits since when, rates), `slave` and its folder (following, intake, installing), `files` in both (what is beside the log), `candidate` (promotion), `scrub` and
 //! `units` (comparing, healing), `history` (where logs part), `frame`, `message`, `wire` and `codec` (what is said, and its bytes), `log`, `options`, `event`.
 
 mod candidate;
