@@ -38,6 +38,8 @@ struct State {
     flush_asked: bool,
     /// Nothing replicates any more, since the store was demoted.
     demoted: bool,
+    /// The replicator's slaves do not keep up: nobody waits for them.
+    too_few_in_sync: bool,
     stop: bool,
 }
 
@@ -46,9 +48,17 @@ impl State {
     fn not_replicated(&self) -> Error {
         if self.demoted {
             Error::Demoted
+        } else if self.too_few_in_sync {
+            Error::TooFewInSync
         } else {
             Error::NotReplicated
         }
+    }
+
+    /// Nobody is to wait for slaves from now on, until that changes: whose wait is over.
+    fn end_waits(&mut self) -> (Vec<Callback>, Error) {
+        let left = take_ready(&mut self.on_replicated, u64::MAX);
+        (left, self.not_replicated())
     }
 }
 
@@ -230,10 +240,7 @@ impl Commit {
         let (reached, possible) = match durability {
             Durability::Buffered => (self.written() >= end, true),
             Durability::Synced => (self.synced.load(Ordering::SeqCst) >= end, true),
-            Durability::Replicated => (
-                self.replicated() >= end,
-                self.has_replicator.load(Ordering::Acquire),
-            ),
+            Durability::Replicated => (self.replicated() >= end, self.may_wait_replicated(&state)),
         };
         let refusal = self
             .check()
@@ -285,11 +292,32 @@ impl Commit {
         self.has_replicator.store(false, Ordering::Release);
         let mut state = self.lock();
         state.demoted = demoted;
-        let left = take_ready(&mut state.on_replicated, u64::MAX);
-        let refusal = state.not_replicated();
+        state.too_few_in_sync = false;
+        let (left, refusal) = state.end_waits();
         self.changed.notify_all();
         drop(state);
         run(left, &Err(refusal));
+    }
+
+    /// Whether slaves keep up. While they do not, who waits for them is told so; what they get all the same counts.
+    pub(crate) fn too_few_in_sync(&self, too_few: bool) {
+        let mut state = self.lock();
+        if !self.has_replicator.load(Ordering::Acquire) || state.too_few_in_sync == too_few {
+            return;
+        }
+        state.too_few_in_sync = too_few;
+        if too_few {
+            let ready = take_ready(&mut state.on_replicated, self.replicated());
+            let (left, refusal) = state.end_waits();
+            self.changed.notify_all();
+            drop(state);
+            run(ready, &Ok(()));
+            run(left, &Err(refusal));
+        }
+    }
+
+    fn may_wait_replicated(&self, state: &State) -> bool {
+        self.has_replicator.load(Ordering::Acquire) && !state.too_few_in_sync
     }
 
     /// Returns once `end` is replicated.
@@ -297,7 +325,7 @@ impl Commit {
         let deadline = Instant::now() + timeout;
         let mut state = self.lock();
         while self.replicated() < end {
-            if !self.has_replicator.load(Ordering::Acquire) {
+            if !self.may_wait_replicated(&state) {
                 return Err(state.not_replicated());
             }
             self.check()?;
