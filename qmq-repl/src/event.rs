@@ -89,8 +89,9 @@ pub enum Event {
         /// Which member.
         slave: Peer,
     },
-    /// Something written has waited for slaves for longer than `slave_sync_timeout`. Refuse whoever waits for them, and appends that would, until
-    /// [`Event::EnoughInSync`].
+    /// Something written, the epoch's own record too, has waited for slaves for longer than `slave_sync_timeout`. Until [`Event::EnoughInSync`] the log
+    /// refuses whoever waits for them ([`crate::MasterLog::too_few_in_sync`]; a store with [`qmq_store::Error::TooFewInSync`]), so that nobody waits
+    /// longer than this for slaves that do not come. Better refuse appends that would before they are written.
     TooFewInSync {
         /// Slaves that keep up.
         in_sync: usize,

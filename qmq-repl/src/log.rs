@@ -83,7 +83,8 @@ pub trait Log {
 
 /// What a master asks beyond that.
 pub trait MasterLog: Log {
-    /// Writes the epoch's record at the end of the log and opens the log for appends. Answers the end of that record.
+    /// Writes the epoch's record at the end of the log and opens the log for appends. Answers the end of that record. Who waits for the replicated watermark
+    /// from then on waits for slaves, though none has come yet.
     ///
     /// # Errors
     /// If it could not be written.
@@ -93,6 +94,8 @@ pub trait MasterLog: Log {
     /// Lets appends in, or refuses them for a while: when a lease has run out, and while the role is handed over. When it returns, no
     /// refused append is under way.
     fn accept(&self, accepting: bool);
+    /// Too few slaves keep up, or enough do again. While they do not, whoever waits for the replicated watermark is refused.
+    fn too_few_in_sync(&self, too_few: bool);
     /// No master any more: refuses appends, and whoever waits for the replicated watermark.
     fn demote(&self);
     /// State of everything before its base, which is not before [`Log::start`]; no empty bytes. A slave that begins with it has of what stands before the base

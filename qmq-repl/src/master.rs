@@ -245,7 +245,10 @@ impl Master {
         } else if self.too_few && late.is_none() {
             core.event(Event::EnoughInSync);
         }
-        self.too_few = late.is_some();
+        if self.too_few != late.is_some() {
+            self.too_few = late.is_some();
+            core.log.too_few_in_sync(self.too_few);
+        }
         let accepting = self.may_accept(core, core.now).is_ok();
         if accepting != self.accepting {
             self.accepting = accepting;

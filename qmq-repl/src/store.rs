@@ -364,6 +364,7 @@ impl Log for StoreLog {
 impl MasterLog for StoreLog {
     fn begin_epoch(&self, epoch: u64) -> Result<u64, LogError> {
         let start = self.store.promote(epoch).map_err(told)?;
+        self.store.advance_replicated(0);
         self.accepting.store(true, Ordering::Release);
         Ok(self.store.raw(start, 1).map_err(told)?.end())
     }
@@ -374,6 +375,10 @@ impl MasterLog for StoreLog {
 
     fn accept(&self, accepting: bool) {
         self.accepting.store(accepting, Ordering::Release);
+    }
+
+    fn too_few_in_sync(&self, too_few: bool) {
+        self.store.too_few_in_sync(too_few);
     }
 
     fn demote(&self) {

@@ -182,6 +182,11 @@ pub enum Error {
     /// Replicated durability was asked of a store that nothing replicates.
     #[error("nothing replicates this store; ask for Buffered or Synced, or attach a replicator")]
     NotReplicated,
+    /// The replicator says that too few slaves keep up. What was waited for is in the log, and may be replicated later.
+    #[error(
+        "too few slaves had it within slave.sync.timeout; it is in the log and may still be replicated: start slaves, look whether it is there before sending it again, or ask for Buffered or Synced"
+    )]
+    TooFewInSync,
     /// A store that follows a master was asked to append, or to hand out or settle messages. Nothing of it is in the log.
     #[error(
         "this store is a replica and takes no appends, pulls or acks of its own; go to its master, or make it one with Store::promote"

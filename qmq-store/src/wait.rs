@@ -14,7 +14,8 @@ impl Store {
     /// Returns once everything before `end_offset` has reached `durability`.
     ///
     /// # Errors
-    /// [`Error::Poisoned`] after a failed sync; [`Error::NotReplicated`] if nothing replicates the store; [`Error::BeyondEnd`] if nothing
+    /// [`Error::Poisoned`] after a failed sync; [`Error::NotReplicated`] if nothing replicates the store; [`Error::TooFewInSync`] while the
+    /// replicator says so; [`Error::BeyondEnd`] if nothing
     /// has been appended up to there; [`Error::TimedOut`] after an hour without the replicas; [`Error::Closed`] if the store is closed meanwhile.
     pub fn wait(&self, end_offset: u64, durability: Durability) -> Result<(), Error> {
         self.inner.wait(end_offset, durability)
@@ -53,9 +54,16 @@ impl Store {
 
     /// For a replicator: slaves hold everything before `end_offset`. [`Watermarks::replicated`] follows once this store has synced it too. An offset
     /// beyond the end of the log counts for nothing: it is about another history. The mark never goes back; a store that was cut starts it anew.
+    /// From the first call on, with 0 if no slave has anything yet, [`Durability::Replicated`] waits for slaves.
     pub fn advance_replicated(&self, end_offset: u64) {
         self.inner.log.commit.advance_replicated(end_offset);
         self.inner.wake_visible();
+    }
+
+    /// For a replicator: says that too few slaves keep up, or that enough do again. While they do not, who waits for slaves is told
+    /// [`Error::TooFewInSync`] at once, whoever waits already and whoever comes; what is replicated all the same counts. No replicator, no difference.
+    pub fn too_few_in_sync(&self, too_few: bool) {
+        self.inner.log.commit.too_few_in_sync(too_few);
     }
 
     /// For a replicator that goes: nothing replicates the store from now on, until [`Store::advance_replicated`] is called again. Who waits for slaves is

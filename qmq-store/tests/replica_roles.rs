@@ -68,6 +68,67 @@ fn pulls_go_on_where_the_groups_were_and_what_was_pulled_before_settles_nothing(
     assert_eq!(appended.sequence, 20);
 }
 
+/// Each keeps its log for itself. What a consumer holds may be gone at the master and still be there at the replica.
+#[test]
+fn an_ack_of_what_retention_took_at_the_master_holds_at_a_replica_that_keeps_it() {
+    let (mut options, _) = common::small_options();
+    options.retention.max_bytes = Some(128 << 10);
+    let pair = Pair::of(qmq_store::disk::SimulatedDisk::new(), options, |replica| {
+        replica.retention.max_bytes = None;
+    });
+    let (master, replica) = (&pair.session.store, &pair.replica);
+    numbers(master, 0, 12);
+    let [acked, held, refused] = [(); 3].map(|()| master.pull(&request("c")).unwrap());
+    let filler = Message::new("s", vec![0; 1 << 10]);
+    for _ in 0..300 {
+        master.append_with(&filler, Durability::Buffered).unwrap();
+    }
+    copy(master, replica);
+    master.maintain().unwrap();
+    let stats = |store: &Store| store.subject_stats("s").unwrap();
+    let floor = stats(master).first_sequence;
+    assert!(floor > 12 && stats(replica).first_sequence == 0);
+    let new = master.pull(&request("c")).unwrap();
+    assert_eq!(new.iter().next().unwrap().sequence(), floor);
+
+    // In one ack with new ones, and twice, and what is refused is none.
+    let member = acked.member();
+    let all = |batch: &qmq_store::Batch| {
+        let pulls: Vec<u64> = batch.iter().map(|one| one.pull_sequence()).collect();
+        pulls[0]..=*pulls.last().unwrap()
+    };
+    let end = master.watermarks().written;
+    let ranges = [all(&new), all(&acked), 1 << 62..=u64::MAX];
+    for (acked, already) in [(4, 4), (0, 8)] {
+        let outcome = master.ack_ranges(member, &ranges, Durability::Synced);
+        let outcome = outcome.unwrap();
+        assert_eq!((outcome.acked, outcome.already), (acked, already));
+    }
+    assert!(master.watermarks().written > end);
+    let end = master.watermarks().written;
+    let outcome = master.nack(
+        member,
+        &[all(&refused)],
+        Duration::ZERO,
+        Durability::Buffered,
+    );
+    assert_eq!(outcome.unwrap().already, 4);
+    assert_eq!(master.watermarks().written, end);
+    copy(master, replica);
+
+    // Both count the same messages as skipped: those acked too late, and what nobody has acked.
+    assert_eq!(stats(master).groups[0].skipped, floor);
+    replica.promote(1).unwrap();
+    assert_eq!(stats(replica).groups[0].skipped, floor - 12 + 4);
+    let again = replica.pull(&request("c").max(100)).unwrap();
+    let expected: Vec<u64> = [&held, &refused]
+        .into_iter()
+        .flat_map(|batch| batch.iter().map(|one| one.sequence()))
+        .collect();
+    let sequences: Vec<u64> = again.iter().map(|one| one.sequence()).collect();
+    assert_eq!(sequences, expected);
+}
+
 #[test]
 fn no_two_masters_have_one_incarnation_however_often_they_were_opened() {
     // The master is opened again after crashes, in its epoch; its replicas know nothing of that.

@@ -214,6 +214,53 @@ fn who_waits_for_slaves_is_told_when_none_will_come() {
 }
 
 #[test]
+fn who_waits_for_slaves_that_do_not_keep_up_is_told_so() {
+    let store = Store::open_on(Arc::new(SimulatedDisk::new()), manual()).unwrap();
+    // Nothing replicates it: that is said.
+    store.too_few_in_sync(true);
+    let held = store.append(&Message::new("s", "x")).unwrap();
+    let told = store.wait(held.end_offset, Durability::Replicated);
+    assert!(matches!(told, Err(Error::NotReplicated)), "{told:?}");
+    store.advance_replicated(held.end_offset);
+    store.wait(held.end_offset, Durability::Replicated).unwrap();
+    let at = store.append(&Message::new("s", "y")).unwrap();
+    let (answer, answers) = channel();
+    let call_back = || {
+        let answer = answer.clone();
+        store.when(at.end_offset, Durability::Replicated, move |outcome| {
+            answer.send(outcome).unwrap();
+        });
+    };
+    call_back();
+    let (waiting, waiter) = (store.clone(), answer.clone());
+    std::thread::spawn(move || waiter.send(waiting.wait(at.end_offset, Durability::Replicated)));
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(answers.try_recv().is_err(), "told too early");
+    store.too_few_in_sync(true);
+    // Also who comes now, and whatever a slave says.
+    store.advance_replicated(held.end_offset);
+    call_back();
+    for _ in 0..3 {
+        let told = answers.recv_timeout(SOON).unwrap();
+        assert!(matches!(told, Err(Error::TooFewInSync)), "{told:?}");
+    }
+    let refused = store.append_with(&Message::new("s", "z"), Durability::Replicated);
+    assert!(matches!(refused, Err(Error::TooFewInSync)), "{refused:?}");
+    // What is replicated all the same is.
+    store.advance_replicated(at.end_offset);
+    store.wait(at.end_offset, Durability::Replicated).unwrap();
+
+    store.too_few_in_sync(false);
+    let at = store.append(&Message::new("s", "z")).unwrap();
+    store.when(at.end_offset, Durability::Replicated, move |outcome| {
+        answer.send(outcome).unwrap();
+    });
+    assert!(answers.try_recv().is_err(), "told too early");
+    store.advance_replicated(at.end_offset);
+    answers.recv_timeout(SOON).unwrap().unwrap();
+}
+
+#[test]
 fn a_close_or_a_drop_answers_every_wait() {
     for closed in [true, false] {
         let disk: Arc<dyn qmq_store::disk::Disk> = Arc::new(SimulatedDisk::new());

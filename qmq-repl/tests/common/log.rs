@@ -467,6 +467,8 @@ impl MasterLog for ModelLog {
         self.0.borrow_mut().accepting = accepting;
     }
 
+    fn too_few_in_sync(&self, _: bool) {}
+
     fn demote(&self) {
         let mut disk = self.0.borrow_mut();
         disk.accepting = false;

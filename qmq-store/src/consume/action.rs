@@ -6,7 +6,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 1 | version, 1 |
-//! | 1 | kind: 1 create, 2 pull, 3 ack, 4 nack, 5 gone, 6 reset, 7 drop |
+//! | 1 | kind: 1 create, 2 pull, 3 ack, 4 nack, 5 gone, 6 reset, 7 drop, 8 ack of skipped |
 //! | 2 + n | group: length, UTF-8 |
 //! | 2 + n | consumer: length, UTF-8; empty where the action has none |
 //! | rest | see below |
@@ -14,7 +14,7 @@
 //! - create: kind u8 (0 shared, 1 broadcast), cursor u64, pull floor u64, filter
 //! - pull: first pull sequence, cursor before, cursor after (u64 each), count u32 and that many u64
 //!   (redelivered), count u32 and that many u64 + u32 (runs: first message sequence, length)
-//! - ack: count u32 and that many u64 + u64 (first and last pull sequence)
+//! - ack, ack of skipped: count u32 and that many u64 + u64 (first and last pull sequence)
 //! - nack: as ack, then u64, the time in ms from which they may be handed out again
 //! - reset: cursor u64
 //! - gone, drop: nothing
@@ -77,6 +77,14 @@ pub(crate) enum Action<'a> {
         consumer: &'a str,
         ranges: Cow<'a, [(u64, u64)]>,
     },
+    /// Pull sequences, first to last inclusive, were acked after the log's retention had taken their
+    /// messages, or were settled before. Whoever keeps such messages must not hand them out again, and
+    /// counts them as skipped, as was done where they were acked.
+    AckSkipped {
+        group: &'a str,
+        consumer: &'a str,
+        ranges: Cow<'a, [(u64, u64)]>,
+    },
     /// Pull sequences, first to last inclusive, failed and may be handed out again from
     /// `available_at_ms` on.
     Nack {
@@ -104,6 +112,7 @@ impl<'a> Action<'a> {
             Self::Create { group, .. }
             | Self::Pull { group, .. }
             | Self::Ack { group, .. }
+            | Self::AckSkipped { group, .. }
             | Self::Nack { group, .. }
             | Self::Gone { group, .. }
             | Self::Reset { group, .. }
@@ -117,6 +126,7 @@ impl<'a> Action<'a> {
             Self::Create { consumer, .. }
             | Self::Pull { consumer, .. }
             | Self::Ack { consumer, .. }
+            | Self::AckSkipped { consumer, .. }
             | Self::Nack { consumer, .. }
             | Self::Gone { consumer, .. }
             | Self::Reset { consumer, .. } => consumer,
@@ -134,6 +144,7 @@ impl<'a> Action<'a> {
             Self::Gone { .. } => 5,
             Self::Reset { .. } => 6,
             Self::Drop { .. } => 7,
+            Self::AckSkipped { .. } => 8,
         };
         out.extend_from_slice(&[VERSION, kind]);
         put_str(out, self.group());
@@ -173,7 +184,7 @@ impl<'a> Action<'a> {
                     out.extend_from_slice(&len.to_le_bytes());
                 }
             }
-            Self::Ack { ranges, .. } => put_ranges(out, ranges),
+            Self::Ack { ranges, .. } | Self::AckSkipped { ranges, .. } => put_ranges(out, ranges),
             Self::Nack {
                 ranges,
                 available_at_ms,
@@ -230,6 +241,11 @@ impl<'a> Action<'a> {
             },
             7 if consumer.is_empty() => Self::Drop { group },
             7 => return Err(ActionError::Impossible("a dropped group has no consumer")),
+            8 => Self::AckSkipped {
+                group,
+                consumer,
+                ranges: ranges(&mut input)?,
+            },
             found => {
                 return Err(ActionError::Unknown {
                     what: "the kind of action",

@@ -121,7 +121,15 @@ impl Group {
             }
             Action::Ack {
                 consumer, ranges, ..
-            } => self.ack(consumer, ranges),
+            } => {
+                self.ack(consumer, ranges);
+            }
+            Action::AckSkipped {
+                consumer, ranges, ..
+            } => match self.ack(consumer, ranges) {
+                0 => {}
+                kept => self.skip(kept),
+            },
             Action::Nack {
                 consumer,
                 ranges,
@@ -217,10 +225,13 @@ impl Group {
         self.unacked += member.unacked() - before;
     }
 
-    fn ack(&mut self, consumer: &str, ranges: &[(u64, u64)]) {
-        let Ok(at) = self.find(consumer) else { return };
+    /// Returns how many messages were waiting for it.
+    fn ack(&mut self, consumer: &str, ranges: &[(u64, u64)]) -> u64 {
+        let Ok(at) = self.find(consumer) else {
+            return 0;
+        };
         let Self { members, extra, .. } = self;
-        self.unacked -= members[at].change(|log| {
+        let acked = members[at].change(|log| {
             let mut removed = 0;
             for &(first, last) in ranges {
                 removed += log.remove(first, last, |run| {
@@ -231,6 +242,8 @@ impl Group {
             }
             removed
         });
+        self.unacked -= acked;
+        acked
     }
 
     fn fail(&mut self, at: usize, first: u64, last: u64, available_at_ms: u64) {

@@ -163,11 +163,7 @@ impl Inner {
         ranges: &[(u64, u64)],
         durability: Durability,
     ) -> Result<AckOutcome, Error> {
-        let (_, outcome, end) = self.settle(member, ranges, |pending| Action::Ack {
-            group: &member.group,
-            consumer: &member.consumer,
-            ranges: Cow::Owned(pending),
-        })?;
+        let (_, outcome, end) = self.settle(member, ranges, None)?;
         if let Some(end) = end {
             self.after_append(end, durability)?;
         }
@@ -183,12 +179,7 @@ impl Inner {
     ) -> Result<AckOutcome, Error> {
         let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         let available_at_ms = self.options.clock.now_ms().saturating_add(delay);
-        let (subject, outcome, end) = self.settle(member, ranges, |pending| Action::Nack {
-            group: &member.group,
-            consumer: &member.consumer,
-            ranges: Cow::Owned(pending),
-            available_at_ms,
-        })?;
+        let (subject, outcome, end) = self.settle(member, ranges, Some(available_at_ms))?;
         if let Some(end) = end {
             // Those who wait must learn when the message is due again, also if the wait for durability fails.
             wakeup::notify(&subject);
@@ -197,12 +188,16 @@ impl Inner {
         Ok(outcome)
     }
 
-    /// Settles what of `ranges` is pending. With the subject, and the end of the action's record if there was something to write.
-    fn settle<'a>(
+    /// Settles what of `ranges` is pending: acks it, or lets it come again from a time on. With the subject, and the end of the last action's
+    /// record if there was something to write.
+    ///
+    /// Of what is acked and not pending, retention may have taken the messages. A replica that still keeps them must not hand them out again: it is
+    /// told too. What was refused may come again.
+    fn settle(
         &self,
-        member: &'a Member,
+        member: &Member,
         ranges: &[(u64, u64)],
-        action: impl FnOnce(Vec<(u64, u64)>) -> Action<'a>,
+        available_at_ms: Option<u64>,
     ) -> Result<(Arc<Subject>, AckOutcome, Option<u64>), Error> {
         self.check_incarnation(member)?;
         let subject = self.known_subject(&member.subject)?;
@@ -214,11 +209,38 @@ impl Inner {
         let group = &mut consumption.groups[at];
         group.touch(&member.consumer, self.options.clock.now_ms());
         let outcome = group.settle(&member.consumer, ranges, &mut pending);
-        let end = if pending.is_empty() {
-            None
-        } else {
-            Some(self.act(&subject, &mut consumption, &action(pending))?)
+        let skipped = match (available_at_ms, outcome.already) {
+            (Some(_), _) | (None, 0) => Vec::new(),
+            (None, _) => group.maybe_skipped(&member.consumer, ranges),
         };
+        let (group, consumer) = (&*member.group, &*member.consumer);
+        let mut end = None;
+        if !pending.is_empty() {
+            let ranges = Cow::Owned(pending);
+            let action = match available_at_ms {
+                None => Action::Ack {
+                    group,
+                    consumer,
+                    ranges,
+                },
+                Some(available_at_ms) => Action::Nack {
+                    group,
+                    consumer,
+                    ranges,
+                    available_at_ms,
+                },
+            };
+            end = Some(self.act(&subject, &mut consumption, &action)?);
+        }
+        if !skipped.is_empty() {
+            // Behind the ack of what was pending, so that it finds of these only what retention took here.
+            let action = Action::AckSkipped {
+                group,
+                consumer,
+                ranges: Cow::Owned(skipped),
+            };
+            end = Some(self.act(&subject, &mut consumption, &action)?);
+        }
         drop(consumption);
         Ok((subject, outcome, end))
     }

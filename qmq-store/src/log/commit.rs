@@ -67,6 +67,8 @@ struct State {
     flush_asked: bool,
     /// Nothing replicates any more, since the store was demoted.
     demoted: bool,
+    /// The replicator's slaves do not keep up: nobody waits for them.
+    too_few_in_sync: bool,
     stop: bool,
 }
 
@@ -86,6 +88,8 @@ impl State {
     fn not_replicated(&self) -> Error {
         if self.demoted {
             Error::Demoted
+        } else if self.too_few_in_sync {
+            Error::TooFewInSync
         } else {
             Error::NotReplicated
         }
@@ -283,10 +287,7 @@ impl Commit {
         let (reached, possible) = match durability {
             Durability::Buffered => (self.written() >= end, true),
             Durability::Synced => (synced, true),
-            Durability::Replicated => (
-                self.replicated() >= end,
-                self.has_replicator.load(Ordering::Acquire),
-            ),
+            Durability::Replicated => (self.replicated() >= end, self.may_wait_replicated(&state)),
         };
         let refusal = self
             .check()
@@ -338,6 +339,7 @@ impl Commit {
         self.has_replicator.store(false, Ordering::Release);
         let mut state = self.lock();
         state.demoted = demoted;
+        state.too_few_in_sync = false;
         let left = self.take_replicated(&mut state, self.synced(), u64::MAX);
         let refusal = state.not_replicated();
         self.changed.notify_all();
@@ -345,12 +347,34 @@ impl Commit {
         run(left, &Err(refusal));
     }
 
+    /// Whether slaves keep up. While they do not, who waits for them is told so; what they get all the same counts.
+    pub(crate) fn too_few_in_sync(&self, too_few: bool) {
+        let mut state = self.lock();
+        if !self.has_replicator.load(Ordering::Acquire) || state.too_few_in_sync == too_few {
+            return;
+        }
+        state.too_few_in_sync = too_few;
+        if too_few {
+            let ready = self.take_replicated(&mut state, self.synced(), self.replicated());
+            let left = self.take_replicated(&mut state, self.synced(), u64::MAX);
+            let refusal = state.not_replicated();
+            self.changed.notify_all();
+            drop(state);
+            run(ready, &Ok(()));
+            run(left, &Err(refusal));
+        }
+    }
+
+    fn may_wait_replicated(&self, state: &State) -> bool {
+        self.has_replicator.load(Ordering::Acquire) && !state.too_few_in_sync
+    }
+
     /// Returns once `end` is replicated.
     pub(crate) fn wait_replicated(&self, end: u64, timeout: Duration) -> Result<(), Error> {
         let deadline = Instant::now() + timeout;
         let mut state = self.lock();
         while self.replicated() < end {
-            if !self.has_replicator.load(Ordering::Acquire) {
+            if !self.may_wait_replicated(&state) {
                 return Err(state.not_replicated());
             }
             self.check()?;

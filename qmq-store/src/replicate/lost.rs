@@ -10,7 +10,7 @@ use std::io;
 use std::path::Path;
 
 use crate::disk::{Access, Disk, DiskFile, MappedDisk};
-use crate::error::Error;
+use crate::error::{Error, named};
 use crate::keep::files::read_records;
 use crate::le::{header_crc, u32_at, u64_at, u128_at};
 use crate::offline::{Dumped, dump_bytes};
@@ -116,11 +116,13 @@ pub(super) fn write(inner: &Inner, offset: u64, end: u64) -> io::Result<LostTail
                 disk.remove(&temporary)?;
                 break;
             }
-            Ok(_) => name = format!("{first}-{number}"),
-            Err(_) => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 disk.rename(&temporary, &name)?;
                 break;
             }
+            Ok(_) => name = format!("{first}-{number}"),
+            // It may be there, and another's: it stays.
+            Err(error) => return Err(named(&error, &name)),
         }
     }
     disk.sync_names()?;

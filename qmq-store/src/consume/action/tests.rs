@@ -54,6 +54,11 @@ fn one_of_each() -> Vec<Action<'static>> {
             consumer,
             ranges: vec![(0, 4), (6, u64::MAX)].into(),
         },
+        Action::AckSkipped {
+            group,
+            consumer,
+            ranges: vec![(1, 1), (3, 9)].into(),
+        },
         Action::Nack {
             group,
             consumer,
@@ -125,9 +130,9 @@ fn zeros_and_unknown_versions_and_kinds_are_refused() {
     );
     let unknown = Err(ActionError::Unknown {
         what: "the kind of action",
-        found: 8,
+        found: 9,
     });
-    assert_eq!(Action::decode(&[1, 8, 0, 0, 0, 0]), unknown);
+    assert_eq!(Action::decode(&[1, 9, 0, 0, 0, 0]), unknown);
 }
 
 #[test]

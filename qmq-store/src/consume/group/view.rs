@@ -70,6 +70,27 @@ impl Group {
         }
     }
 
+    /// Of pull sequences (first to last inclusive) those that are `consumer`'s and of which retention may have taken
+    /// messages that a replica still keeps; none while this group has skipped nothing.
+    pub(crate) fn maybe_skipped(&self, consumer: &str, ranges: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        let mut own: Vec<(u64, u64)> = Vec::new();
+        let Some(member) = self.member(consumer).filter(|_| self.skipped() > 0) else {
+            return own;
+        };
+        for &(first, last) in disjoint(ranges).iter() {
+            let (first, end) = (first.max(member.first_pull), member.next_pull);
+            let Some(last) = end.checked_sub(1).map(|end| last.min(end)) else {
+                break;
+            };
+            match own.last_mut() {
+                _ if first > last => {}
+                Some(before) if before.1 + 1 == first => before.1 = last,
+                _ => own.push((first, last)),
+            }
+        }
+        own
+    }
+
     /// The first pull sequence of `consumer`'s next pull. After an unclean open the incarnation is
     /// higher, and so are all pull sequences: those whose pulls were lost with the log's tail are
     /// not given again. The range between stands for no message.

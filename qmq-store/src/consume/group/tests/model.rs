@@ -125,7 +125,9 @@ impl World {
             Step::RaiseIncarnation => self.incarnation += 1,
             Step::Pull(who, old, new, pass) => self.pull(who, old, new, pass),
             Step::Ack(who, ranges) => {
-                let (pending, ranges) = self.settle(who, &ranges);
+                let asked: Vec<_> = ranges.iter().map(|range| self.range(range)).collect();
+                let (pending, ranges) = self.settle(who, &asked);
+                let skipped = self.group.maybe_skipped(CONSUMERS[who], &asked);
                 self.acked += pending.len() as u64;
                 for sequence in pending {
                     self.open.remove(&sequence);
@@ -137,8 +139,16 @@ impl World {
                     consumer: CONSUMERS[who],
                     ranges,
                 });
+                // What retention took is skipped already: nothing changes here, and all in a replay.
+                let ranges = skipped.into();
+                self.act(&Action::AckSkipped {
+                    group: "ticket",
+                    consumer: CONSUMERS[who],
+                    ranges,
+                });
             }
             Step::Nack(who, ranges, delay) => {
+                let ranges: Vec<_> = ranges.iter().map(|range| self.range(range)).collect();
                 let (pending, ranges) = self.settle(who, &ranges);
                 let available_at_ms = self.now_ms + delay;
                 self.fail(pending, available_at_ms);
@@ -245,19 +255,19 @@ impl World {
         });
     }
 
+    /// Also numbers of other consumers, and those around.
+    fn range(&self, (place, more): &(Index, u64)) -> (u64, u64) {
+        let given = if self.given.is_empty() {
+            0
+        } else {
+            place.get(&self.given).1
+        };
+        (given.saturating_sub(1), given + more)
+    }
+
     /// Message sequences that the ranges stand for, and the ranges to write; both as they are
     /// before, and checked against each other.
-    fn settle(&self, who: usize, places: &[(Index, u64)]) -> (Vec<u64>, Vec<(u64, u64)>) {
-        let range = |(place, more): &(Index, u64)| {
-            // Also numbers of other consumers, and those around.
-            let given = if self.given.is_empty() {
-                0
-            } else {
-                place.get(&self.given).1
-            };
-            (given.saturating_sub(1), given + more)
-        };
-        let ranges: Vec<_> = places.iter().map(range).collect();
+    fn settle(&self, who: usize, ranges: &[(u64, u64)]) -> (Vec<u64>, Vec<(u64, u64)>) {
         let numbers: BTreeSet<u64> = ranges
             .iter()
             .flat_map(|(first, last)| *first..=*last)
@@ -283,7 +293,7 @@ impl World {
         };
         let mut clipped = Vec::new();
         assert_eq!(
-            self.group.settle(CONSUMERS[who], &ranges, &mut clipped),
+            self.group.settle(CONSUMERS[who], ranges, &mut clipped),
             expected
         );
         let named: Vec<u64> = clipped
