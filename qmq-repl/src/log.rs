@@ -96,7 +96,9 @@ pub trait MasterLog: Log {
     fn accept(&self, accepting: bool);
     /// Too few slaves keep up, or enough do again. While they do not, whoever waits for the replicated watermark is refused.
     fn too_few_in_sync(&self, too_few: bool);
-    /// No master any more: refuses appends, and whoever waits for the replicated watermark.
+    /// Slaves need the log from here on: its retention takes nothing at or behind. Said with each heartbeat; a demotion lets go.
+    fn keep_from(&self, offset: u64);
+    /// No master any more: refuses appends, and whoever waits for the replicated watermark. Keeps nothing for slaves.
     fn demote(&self);
     /// State of everything before its base, which is not before [`Log::start`]; no empty bytes. A slave that begins with it has of what stands before the base
     /// only what is in it: it should hold what is still wanted of that, or have its base at the start.

@@ -54,7 +54,7 @@ impl Master {
     pub(crate) fn new<L: MasterLog + SlaveLog>(core: &Core<L>, epoch: u64, floor: u64) -> Self {
         let mut marks = Marks::default();
         marks.written(core.now, floor, core.options.slave_sync_timeout);
-        Self {
+        let master = Self {
             epoch,
             tag: core.group.tag(),
             floor,
@@ -72,7 +72,9 @@ impl Master {
             heartbeat_at: core.now,
             files: 0,
             seen: floor,
-        }
+        };
+        core.log.keep_from(master.hold(core));
+        master
     }
 
     pub(crate) fn handle<L: MasterLog + SlaveLog>(
@@ -309,6 +311,7 @@ impl Master {
         if now >= self.heartbeat_at {
             self.heartbeat_at = now + core.options.heartbeat;
             self.look_at_files(core);
+            core.log.keep_from(self.hold(core));
             for slave in core.group.others() {
                 self.heartbeat(core, slave);
             }

@@ -381,8 +381,13 @@ impl MasterLog for StoreLog {
         self.store.too_few_in_sync(too_few);
     }
 
+    fn keep_from(&self, offset: u64) {
+        self.store.keep_from(offset);
+    }
+
     fn demote(&self) {
         self.accepting.store(false, Ordering::Release);
+        self.store.keep_from(u64::MAX);
         // If the folder could not be told, the store refuses appends all the same.
         let _ = self.store.demote();
     }

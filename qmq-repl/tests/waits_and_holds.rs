@@ -1,8 +1,8 @@
-//! What a master's store does for its slaves: who waits for them is answered in time.
+//! What a master's store does for its slaves: who waits for them is answered in time, and the log is kept for who is away.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// Two members, of which the first is master.
+    /// Two members, of which the first is master; both keep two segments for themselves.
     fn new(options: Options) -> Self {
         let mut pair = Self {
             folder: tempfile::tempdir().unwrap(),
@@ -115,6 +115,31 @@ impl Pair {
         (at, answers)
     }
 
+    fn fill(&self, n: usize, bytes: u64) {
+        let store = self.store(n);
+        let message = Message::new("s", vec![b'x'; 1000]);
+        for _ in 0..bytes / 1_000 {
+            store.append_with(&message, Durability::Buffered).unwrap();
+        }
+        store.sync().unwrap();
+    }
+
+    fn keep_house(&self, n: usize) -> u64 {
+        for _ in 0..3 {
+            self.store(n).maintain().unwrap();
+        }
+        self.node_start(n)
+    }
+
+    fn node_start(&self, n: usize) -> u64 {
+        self.nodes[n].as_ref().unwrap().log().start()
+    }
+
+    fn was_installed(&self) -> bool {
+        let installed = |(_, event): &(usize, Event)| matches!(event, Event::Installed { .. });
+        self.events.iter().any(installed)
+    }
+
     fn equal(&self) -> bool {
         let [a, b] = [0, 1].map(|n| self.nodes[n].as_ref().unwrap().log());
         let (start, end) = (a.start().max(b.start()), a.written());
@@ -127,6 +152,16 @@ fn store_options() -> qmq_store::Options {
     options.background = Background::Manual;
     options.retention.max_bytes = Some(512 << 10);
     options
+}
+
+fn segments(folder: &Path) -> usize {
+    let names = std::fs::read_dir(folder).unwrap();
+    names
+        .filter(|it| {
+            let name = it.as_ref().unwrap().file_name();
+            name.to_string_lossy().starts_with("log-")
+        })
+        .count()
 }
 
 #[test]
@@ -197,4 +232,68 @@ fn who_waits_without_a_slave_is_refused_after_the_timeout_and_while_none_comes()
     let told = answers.try_recv().unwrap();
     assert!(matches!(told, Err(Error::Demoted)), "{told:?}");
     drop(store);
+}
+
+#[test]
+fn the_log_is_kept_for_a_slave_that_is_away() {
+    let mut pair = Pair::new(Options::default());
+    pair.fill(0, 300 << 10);
+    pair.run(1_000);
+    let needs = pair.store(0).watermarks().written;
+    drop(pair.nodes[1].take());
+    pair.events.clear();
+    for _ in 0..10 {
+        pair.fill(0, 300 << 10);
+        pair.run(1_000);
+        assert!(pair.keep_house(0) <= needs);
+    }
+    assert!(pair.keep_house(0) > 0, "what nobody needs goes");
+    pair.open(1);
+    pair.run(3_000);
+    assert!(pair.equal() && !pair.was_installed(), "{:?}", pair.events);
+    // It has everything: what was kept for it goes.
+    assert!(pair.keep_house(0) > needs);
+    let written = pair.store(0).watermarks().written;
+    assert!(written - pair.node_start(0) <= 768 << 10);
+    assert!(segments(&pair.folder(0)) <= 4);
+}
+
+#[test]
+fn no_more_is_kept_for_a_slave_than_the_options_say() {
+    let mut pair = Pair::new(Options {
+        hold_bytes_max: 1 << 20,
+        ..Options::default()
+    });
+    pair.fill(0, 300 << 10);
+    pair.run(1_000);
+    let needs = pair.store(0).watermarks().written;
+    drop(pair.nodes[1].take());
+    pair.events.clear();
+    for _ in 0..10 {
+        pair.fill(0, 300 << 10);
+        pair.run(1_000);
+        pair.keep_house(0);
+    }
+    let written = pair.store(0).watermarks().written;
+    let kept = written - pair.node_start(0);
+    assert!(pair.node_start(0) > needs);
+    let (least, most) = (1 << 20, (1 << 20) + (512 << 10));
+    assert!((least..=most).contains(&kept), "{kept}");
+    pair.open(1);
+    pair.run(3_000);
+    assert!(pair.equal() && pair.was_installed(), "{:?}", pair.events);
+}
+
+#[test]
+fn who_is_no_master_any_more_keeps_nothing_for_slaves() {
+    let mut pair = Pair::new(Options::default());
+    drop(pair.nodes[1].take());
+    pair.fill(0, 2 << 20);
+    pair.run(1_000);
+    assert_eq!(pair.keep_house(0), 0);
+    let log = pair.nodes[0].take().unwrap().into_log();
+    for _ in 0..3 {
+        log.store().maintain().unwrap();
+    }
+    assert!(log.start() > 1 << 20, "{}", log.start());
 }

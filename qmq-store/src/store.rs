@@ -49,6 +49,8 @@ pub(crate) struct Inner {
     pub(crate) retired: Mutex<Vec<Retired>>,
     /// How many hold retention back: verifications and backups under way.
     pub(crate) retention_held: std::sync::atomic::AtomicUsize,
+    /// See [`Store::keep_from`].
+    pub(crate) keep_from: std::sync::atomic::AtomicU64,
     pub(crate) last_checkpoint: std::sync::atomic::AtomicU64,
     pub(crate) failures: Mutex<housekeeper::Failures>,
     /// One housekeeping step at a time.

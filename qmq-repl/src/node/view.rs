@@ -83,7 +83,8 @@ impl<L: MasterLog + SlaveLog> Node<L> {
         }
     }
 
-    /// From here on the master's log is to be kept for its slaves; never more than `hold_bytes_max`. `None` if this is no master.
+    /// From here on the master's log is kept for its slaves; never more than `hold_bytes_max`. `None` if this is no master. The log is told with each
+    /// heartbeat ([`MasterLog::keep_from`]).
     #[must_use]
     pub fn retention_hold(&self) -> Option<u64> {
         match &self.part {

@@ -469,6 +469,9 @@ impl MasterLog for ModelLog {
 
     fn too_few_in_sync(&self, _: bool) {}
 
+    /// A test retires where it likes.
+    fn keep_from(&self, _: u64) {}
+
     fn demote(&self) {
         let mut disk = self.0.borrow_mut();
         disk.accepting = false;

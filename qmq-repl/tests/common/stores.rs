@@ -143,6 +143,8 @@ impl Group3 {
             silence: Duration::from_millis(300),
             retry: Duration::from_millis(50),
             promotion_timeout: Duration::from_millis(600),
+            // Less than a log keeps by itself: who is away for long begins with a snapshot.
+            hold_bytes_max: if self.retire { 64 << 10 } else { 4 << 30 },
             ..Options::default()
         };
         self.nodes[n] = Some(Node::new(group, options, log, self.now, seed).unwrap());

@@ -182,6 +182,7 @@ pub(crate) fn open(
         wake_later: Mutex::new(Later::default()),
         retired: Mutex::new(Vec::new()),
         retention_held: AtomicUsize::new(0),
+        keep_from: AtomicU64::new(u64::MAX),
         last_checkpoint,
         failures: Mutex::default(),
         housekeeping: Mutex::new(()),

@@ -70,7 +70,11 @@ pub(crate) fn retire(inner: &Inner) -> Result<(), Error> {
         return Ok(());
     }
     let hold = inner.options.retention_hold.as_ref();
-    let floor = due_floor(inner, hold.map_or(u64::MAX, RetentionHold::offset))?;
+    let held_from = hold.map_or(u64::MAX, RetentionHold::offset);
+    let floor = due_floor(
+        inner,
+        held_from.min(inner.keep_from.load(Ordering::Acquire)),
+    )?;
     if floor <= inner.log.start_offset() {
         return Ok(());
     }
@@ -135,7 +139,14 @@ impl Store {
     /// # Errors
     /// [`Error::Io`], if the disk does not say how much room it has.
     pub fn retention_due(&self) -> Result<u64, Error> {
-        due_floor(&self.inner, u64::MAX)
+        due_floor(&self.inner, self.inner.keep_from.load(Ordering::Acquire))
+    }
+
+    /// For a replicator: retention takes nothing at or behind `offset`, whatever [`Retention`](crate::Retention) says, until it is called again; a full disk
+    /// then refuses appends. With `u64::MAX`, as after each open, it holds nothing. It holds beside
+    /// [`Options::retention_hold`](crate::Options::retention_hold), and does not bring back what is gone.
+    pub fn keep_from(&self, offset: u64) {
+        self.inner.keep_from.store(offset, Ordering::Release);
     }
 }
 
