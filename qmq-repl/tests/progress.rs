@@ -351,7 +351,7 @@ impl World {
 fn what_was_acknowledged_as_replicated_is_never_handed_out_again() {
     let number = |name, default| std::env::var(name).map_or(default, |it| it.parse().unwrap());
     let (mut settled, mut stale, mut failovers) = (0, 0, 0);
-    for seed in number("FIRST", 0)..number("SEEDS", 20) {
+    for seed in number("FIRST", 0)..number("SEEDS", 80) {
         let mut world = World::new(seed);
         for step in 0..300 {
             world.step(step);

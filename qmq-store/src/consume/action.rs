@@ -6,7 +6,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 1 | version, 1 |
-//! | 1 | kind: 1 create, 2 pull, 3 ack, 4 nack, 5 gone, 6 reset, 7 drop, 8 ack of skipped |
+//! | 1 | kind: 1 create, 2 pull, 3 ack, 4 nack, 5 gone, 6 reset, 7 drop, 8 ack, also of skipped |
 //! | 2 + n | group: length, UTF-8 |
 //! | 2 + n | consumer: length, UTF-8; empty where the action has none |
 //! | rest | see below |
@@ -14,7 +14,8 @@
 //! - create: kind u8 (0 shared, 1 broadcast), cursor u64, pull floor u64, filter
 //! - pull: first pull sequence, cursor before, cursor after (u64 each), count u32 and that many u64
 //!   (redelivered), count u32 and that many u64 + u32 (runs: first message sequence, length)
-//! - ack, ack of skipped: count u32 and that many u64 + u64 (first and last pull sequence)
+//! - ack: count u32 and that many u64 + u64 (first and last pull sequence)
+//! - ack, also of skipped: as ack, twice: those that were pending, then the others
 //! - nack: as ack, then u64, the time in ms from which they may be handed out again
 //! - reset: cursor u64
 //! - gone, drop: nothing
@@ -77,13 +78,14 @@ pub(crate) enum Action<'a> {
         consumer: &'a str,
         ranges: Cow<'a, [(u64, u64)]>,
     },
-    /// Pull sequences, first to last inclusive, were acked after the log's retention had taken their
-    /// messages, or were settled before. Whoever keeps such messages must not hand them out again, and
-    /// counts them as skipped, as was done where they were acked.
+    /// As an ack. Of `skipped`, the log's retention had taken the messages when they were acked, or
+    /// they were settled before. Whoever keeps such messages must not hand them out again, and counts
+    /// them as skipped, as was done where they were acked.
     AckSkipped {
         group: &'a str,
         consumer: &'a str,
         ranges: Cow<'a, [(u64, u64)]>,
+        skipped: Cow<'a, [(u64, u64)]>,
     },
     /// Pull sequences, first to last inclusive, failed and may be handed out again from
     /// `available_at_ms` on.
@@ -184,7 +186,13 @@ impl<'a> Action<'a> {
                     out.extend_from_slice(&len.to_le_bytes());
                 }
             }
-            Self::Ack { ranges, .. } | Self::AckSkipped { ranges, .. } => put_ranges(out, ranges),
+            Self::Ack { ranges, .. } => put_ranges(out, ranges),
+            Self::AckSkipped {
+                ranges, skipped, ..
+            } => {
+                put_ranges(out, ranges);
+                put_ranges(out, skipped);
+            }
             Self::Nack {
                 ranges,
                 available_at_ms,
@@ -245,6 +253,7 @@ impl<'a> Action<'a> {
                 group,
                 consumer,
                 ranges: ranges(&mut input)?,
+                skipped: ranges(&mut input)?,
             },
             found => {
                 return Err(ActionError::Unknown {

@@ -125,11 +125,18 @@ impl Group {
                 self.ack(consumer, ranges);
             }
             Action::AckSkipped {
-                consumer, ranges, ..
-            } => match self.ack(consumer, ranges) {
-                0 => {}
-                kept => self.skip(kept),
-            },
+                consumer,
+                ranges,
+                skipped,
+                ..
+            } => {
+                self.ack(consumer, ranges);
+                // The first ones may be among the second ones, and are gone by now.
+                match self.ack(consumer, skipped) {
+                    0 => {}
+                    kept => self.skip(kept),
+                }
+            }
             Action::Nack {
                 consumer,
                 ranges,

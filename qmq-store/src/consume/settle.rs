@@ -188,7 +188,7 @@ impl Inner {
         Ok(outcome)
     }
 
-    /// Settles what of `ranges` is pending: acks it, or lets it come again from a time on. With the subject, and the end of the last action's
+    /// Settles what of `ranges` is pending: acks it, or lets it come again from a time on. With the subject, and the end of the action's
     /// record if there was something to write.
     ///
     /// Of what is acked and not pending, retention may have taken the messages. A replica that still keeps them must not hand them out again: it is
@@ -214,33 +214,31 @@ impl Inner {
             (None, _) => group.maybe_skipped(&member.consumer, ranges),
         };
         let (group, consumer) = (&*member.group, &*member.consumer);
-        let mut end = None;
-        if !pending.is_empty() {
-            let ranges = Cow::Owned(pending);
-            let action = match available_at_ms {
-                None => Action::Ack {
-                    group,
-                    consumer,
-                    ranges,
-                },
-                Some(available_at_ms) => Action::Nack {
-                    group,
-                    consumer,
-                    ranges,
-                    available_at_ms,
-                },
-            };
-            end = Some(self.act(&subject, &mut consumption, &action)?);
-        }
-        if !skipped.is_empty() {
-            // Behind the ack of what was pending, so that it finds of these only what retention took here.
-            let action = Action::AckSkipped {
+        let nothing = pending.is_empty() && skipped.is_empty();
+        let ranges = Cow::Owned(pending);
+        let action = match available_at_ms {
+            None if skipped.is_empty() => Action::Ack {
                 group,
                 consumer,
-                ranges: Cow::Owned(skipped),
-            };
-            end = Some(self.act(&subject, &mut consumption, &action)?);
-        }
+                ranges,
+            },
+            None => Action::AckSkipped {
+                group,
+                consumer,
+                ranges,
+                skipped: Cow::Owned(skipped),
+            },
+            Some(available_at_ms) => Action::Nack {
+                group,
+                consumer,
+                ranges,
+                available_at_ms,
+            },
+        };
+        let end = match nothing {
+            true => None,
+            false => Some(self.act(&subject, &mut consumption, &action)?),
+        };
         drop(consumption);
         Ok((subject, outcome, end))
     }

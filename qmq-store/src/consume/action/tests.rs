@@ -57,7 +57,8 @@ fn one_of_each() -> Vec<Action<'static>> {
         Action::AckSkipped {
             group,
             consumer,
-            ranges: vec![(1, 1), (3, 9)].into(),
+            ranges: vec![(2, 2)].into(),
+            skipped: vec![(1, 1), (3, 9)].into(),
         },
         Action::Nack {
             group,

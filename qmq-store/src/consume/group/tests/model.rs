@@ -133,18 +133,13 @@ impl World {
                     self.open.remove(&sequence);
                     self.attempts.remove(&sequence);
                 }
-                let ranges = ranges.into();
-                self.act(&Action::Ack {
-                    group: "ticket",
-                    consumer: CONSUMERS[who],
-                    ranges,
-                });
+                let (ranges, skipped) = (ranges.into(), skipped.into());
                 // What retention took is skipped already: nothing changes here, and all in a replay.
-                let ranges = skipped.into();
                 self.act(&Action::AckSkipped {
                     group: "ticket",
                     consumer: CONSUMERS[who],
                     ranges,
+                    skipped,
                 });
             }
             Step::Nack(who, ranges, delay) => {
