@@ -87,6 +87,7 @@ mod master;
 mod message;
 mod node;
 mod options;
+mod place;
 mod scrub;
 mod slave;
 mod store;
@@ -102,5 +103,6 @@ pub use node::{Node, Role};
 pub use options::{
     AckPolicy, FRAME_DATA_MAX, Group, MEMBERS_MAX, NAME_BYTES_MAX, Options, OptionsError, Peer,
 };
+pub use place::Place;
 pub use slave::MasterMarks;
-pub use store::{Place, StoreLog};
+pub use store::StoreLog;
