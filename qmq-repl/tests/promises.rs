@@ -704,6 +704,32 @@ fn a_member_of_another_kind_gets_a_clear_refusal() {
 }
 
 #[test]
+fn a_member_with_a_new_disk_never_acknowledges_for_a_master_that_was_replaced() {
+    let mut sim = running(Setup::new(3, 1));
+    sim.isolate(0);
+    sim.stand(1, false);
+    sim.run_for(20);
+    assert_eq!(sim.master(), Some(1));
+    // The disk that goes has the promise on it, and the member finds the old master first.
+    sim.crash(2, 0);
+    sim.log(2).wipe();
+    sim.cut.clear();
+    sim.isolate(1);
+    sim.start(2);
+    sim.run_for(2_000);
+    if let Some(id) = sim.produce(0, 10, true) {
+        sim.sync(0);
+        sim.run_for(500);
+        assert!(!sim.acknowledged.contains(&id));
+    }
+    assert_eq!(
+        sim.node(0).epoch(),
+        None,
+        "it has heard that it was replaced"
+    );
+}
+
+#[test]
 fn a_stranger_with_a_greater_epoch_deposes_nobody() {
     let mut sim = Sim::with_master(Setup::new(3, 1));
     sim.crash(2, 0);

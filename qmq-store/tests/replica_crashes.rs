@@ -281,3 +281,43 @@ fn an_installation_that_is_interrupted_is_done_or_begun_again() {
         assert_eq!(pair.session.store.epochs(), replica.epochs());
     }
 }
+
+#[test]
+fn an_installation_that_loses_power_at_any_operation_is_done_or_begun_again() {
+    let mut rng = Rng::new(5);
+    let mut pair = Pair::new(&mut rng);
+    pair.replica_options.identity_seed = Some(99);
+    pair.session.run(&mut rng, 200);
+    let snapshot = pair.session.store.snapshot().unwrap();
+    let options = || pair.replica_options.clone();
+    let install = |disk: &SimulatedDisk| {
+        Store::install_replica_on(Arc::new(disk.clone()), &snapshot, options())
+    };
+    let groups = |store: &Store| -> Vec<_> {
+        let subjects = store.subjects().into_iter();
+        subjects
+            .map(|name| store.subject_stats(&name).unwrap())
+            .collect()
+    };
+    let expected = groups(&install(&SimulatedDisk::new()).unwrap());
+    let (mut cut, mut done) = (0, false);
+    while !done {
+        for _ in 0..40 {
+            let disk = SimulatedDisk::new();
+            disk.power_off_after(cut);
+            done = install(&disk).is_ok();
+            let disk = crash(&disk, &mut rng);
+            let opened = Store::open_replica_on(Arc::new(disk.clone()), options());
+            let is_whole = |it: &Store| it.stats().store_id == snapshot.store_id();
+            let replica = match opened.ok().filter(is_whole) {
+                Some(replica) => replica,
+                None if done => panic!("cut {cut}: it was installed, and is not there"),
+                None => continue,
+            };
+            assert_eq!(replica.open_report().damages, [], "cut {cut}");
+            assert_eq!(groups(&replica), expected, "cut {cut}");
+        }
+        cut += 1;
+    }
+    assert!(cut > 10, "{cut} operations are not all");
+}
