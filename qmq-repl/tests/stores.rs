@@ -5,6 +5,8 @@
 
 #[path = "common/stores.rs"]
 mod group;
+#[path = "common/step.rs"]
+mod step;
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use std::time::Duration;
 use group::{Group3, Rng};
 use qmq_repl::{Event, Group, Log, Node, Options, Peer, Role, SlaveLog, Snapshot, StoreLog};
 use qmq_store::{Background, Durability, Message, Store};
+use step::step;
 
 fn store_options() -> qmq_store::Options {
     qmq_store::Options {
@@ -68,42 +71,7 @@ impl Pair {
     fn run(&mut self, ms: u64) {
         for _ in 0..ms {
             self.now += Duration::from_millis(1);
-            loop {
-                let mut idle = true;
-                for n in 0..2 {
-                    let now = self.now;
-                    let Some(node) = &mut self.nodes[n] else {
-                        continue;
-                    };
-                    if node.poll_timeout().is_some_and(|at| at <= now) {
-                        node.handle_timeout(now);
-                    }
-                    node.log_moved(now);
-                    let mut out = Vec::new();
-                    while let Some((peer, bytes)) = node.poll_transmit(now) {
-                        out.push((peer, bytes));
-                    }
-                    while let Some(event) = node.poll_event() {
-                        if event == Event::LatestEpochWanted {
-                            node.latest_epoch(now, self.epoch);
-                        }
-                        if let Event::EpochWanted { above } = event {
-                            self.epoch = self.epoch.max(above) + 1;
-                            node.epoch_granted(now, self.epoch);
-                        }
-                        self.events.push((n, event));
-                    }
-                    for (peer, bytes) in out {
-                        idle = false;
-                        if let Some(other) = &mut self.nodes[usize::from(peer.0)] {
-                            other.handle(now, Peer(n as u16), &bytes);
-                        }
-                    }
-                }
-                if idle {
-                    break;
-                }
-            }
+            while step(&mut self.nodes, self.now, &mut self.epoch, &mut self.events) {}
         }
     }
 

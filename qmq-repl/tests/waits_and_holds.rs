@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "common/step.rs"]
+mod step;
+
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use qmq_repl::{Event, Group, Log, Node, Options, Peer, StoreLog};
 use qmq_store::{Appended, Background, Durability, Error, Message, Store};
+use step::step;
 
 struct Pair {
     folder: tempfile::TempDir,
@@ -70,37 +74,7 @@ impl Pair {
 
     /// Whether a frame went over.
     fn step(&mut self) -> bool {
-        let (now, mut sent) = (self.now, false);
-        for n in 0..2 {
-            let Some(node) = &mut self.nodes[n] else {
-                continue;
-            };
-            if node.poll_timeout().is_some_and(|at| at <= now) {
-                node.handle_timeout(now);
-            }
-            node.log_moved(now);
-            let mut out = Vec::new();
-            while let Some(frame) = node.poll_transmit(now) {
-                out.push(frame);
-            }
-            while let Some(event) = node.poll_event() {
-                if event == Event::LatestEpochWanted {
-                    node.latest_epoch(now, self.epoch);
-                }
-                if let Event::EpochWanted { above } = event {
-                    self.epoch = self.epoch.max(above) + 1;
-                    node.epoch_granted(now, self.epoch);
-                }
-                self.events.push((n, event));
-            }
-            for (peer, bytes) in out {
-                sent = true;
-                if let Some(other) = &mut self.nodes[usize::from(peer.0)] {
-                    other.handle(now, Peer(n as u16), &bytes);
-                }
-            }
-        }
-        sent
+        step(&mut self.nodes, self.now, &mut self.epoch, &mut self.events)
     }
 
     /// Appends, and answers what becomes of the wait for slaves.
