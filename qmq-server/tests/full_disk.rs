@@ -166,8 +166,10 @@ fn inside_a_small_file_system() {
     );
     assert_eq!(output.status.code(), Some(1));
     let said = stderr(&output);
-    assert!(said.lines().count() <= 21, "{said}");
-    assert!(said.contains("lines more were refused"), "{said}");
+    // A little room may come back in between, and a new count begins.
+    let counted = said.matches("lines more were refused").count();
+    assert!((1..=5).contains(&counted), "{said}");
+    assert!(said.lines().count() <= 21 * (counted + 1), "{said}");
 }
 
 /// Feeds a line and gives what was printed for it, or the error.
