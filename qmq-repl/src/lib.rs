@@ -72,7 +72,8 @@
 //!
 //! `node` (the calls), `core` (what every role has), `master` and its folder (letting slaves in, sending, snapshots, switching), `link` (one
 //! slave), `lag` (who waits since when, rates), `slave` and its folder (following, intake, installing), `files` in both (what is beside the log), `candidate` (promotion), `scrub` and
-//! `units` (comparing, healing), `history` (where logs part), `frame`, `message`, `wire` and `codec` (what is said, and its bytes), `log`, `options`, `event`.
+//! `units` (comparing, healing), `history` (where logs part), `frame`, `message`, `wire` and `codec` (what is said, and its bytes), `log`, `store` and `place` (a store as a
+//! member's log, and where it lives), `options`, `event`.
 
 mod candidate;
 mod codec;

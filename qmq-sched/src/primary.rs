@@ -37,7 +37,7 @@ impl IndexFiles {
         Self { disk, hold }
     }
 
-    fn list(&self, until: u64) -> io::Result<Option<PrimarySet>> {
+    fn list(&self, hold: u64, until: u64) -> io::Result<Option<PrimarySet>> {
         let disk = &*self.disk;
         let version = self.version()?;
         let checkpoints = checkpoint::names(disk)?;
@@ -74,7 +74,7 @@ impl IndexFiles {
         }
         Ok(Some(PrimarySet {
             version,
-            hold: 0,
+            hold,
             end,
             files,
         }))
@@ -220,10 +220,10 @@ impl PrimaryFiles for IndexFiles {
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.list(until) {
+            match self.list(hold, until) {
                 // The scheduler has just removed a file that the listing named.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && tries < TRIES => {}
-                listed => return Ok(listed?.map(|set| PrimarySet { hold, ..set })),
+                listed => return listed,
             }
         }
     }
