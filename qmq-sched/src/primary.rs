@@ -342,3 +342,85 @@ impl PrimaryFiles for IndexFiles {
         Ok(first_sequence == 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use qmq_store::disk::SimulatedDisk;
+
+    use super::*;
+
+    const OLD_BODIES: &str = "bodies-00000000000000000001";
+    const NEW_BODIES: &str = "bodies-00000000000000000002";
+    const OLD_CHECKPOINT: &str = "checkpoint-00000000000000000005";
+    const NEW_CHECKPOINT: &str = "checkpoint-00000000000000000009";
+    const RUN: &str = "run-00000000000000000003";
+
+    fn bytes_of(name: &str) -> Vec<u8> {
+        name.repeat(100).into_bytes()
+    }
+
+    fn is_whole(disk: &SimulatedDisk, name: &str) -> bool {
+        let Ok(file) = disk.open(name, Access::Read) else {
+            return false;
+        };
+        let mut found = vec![0; file.len().unwrap() as usize];
+        file.read_at(&mut found, 0).unwrap();
+        found == bytes_of(name)
+    }
+
+    /// An index with the old set and a run, and all of the new set in parts.
+    fn index() -> (SimulatedDisk, IndexFiles, PrimarySet) {
+        let disk = SimulatedDisk::new();
+        for name in [OLD_BODIES, OLD_CHECKPOINT, RUN] {
+            let file = disk.create(name, 0).unwrap();
+            file.write_at(&bytes_of(name), 0).unwrap();
+            file.sync().unwrap();
+        }
+        disk.sync_names().unwrap();
+        let files = IndexFiles::new(Arc::new(disk.clone()), RetentionHold::default());
+        let listed = [OLD_BODIES, NEW_BODIES, NEW_CHECKPOINT].map(|name| PrimaryFile {
+            name: name.to_owned(),
+            len: bytes_of(name).len() as u64,
+            tag: 0,
+        });
+        for file in &listed[1..] {
+            files.put(file, 0, &bytes_of(&file.name)).unwrap();
+        }
+        let set = PrimarySet {
+            version: 1,
+            hold: 700,
+            end: 900,
+            files: listed.to_vec(),
+        };
+        (disk, files, set)
+    }
+
+    #[test]
+    fn taking_a_set_that_loses_power_at_any_operation_leaves_the_old_one_or_the_new_one() {
+        let (mut cut, mut done) = (0, false);
+        while !done {
+            for seed in 0..40 {
+                let (disk, files, set) = index();
+                disk.power_off_after(disk.operations() + cut);
+                done = files.take(&set).is_ok();
+                assert_eq!(files.hold(), if done { 700 } else { 0 }, "cut {cut}");
+                let left = disk.crash(cut * 1_000 + seed);
+                let newest = checkpoint::names(&left).unwrap();
+                if newest[0] == NEW_CHECKPOINT {
+                    let all = [OLD_BODIES, NEW_BODIES, NEW_CHECKPOINT];
+                    assert!(all.iter().all(|name| is_whole(&left, name)), "cut {cut}");
+                    let runs = run::numbers(&left).unwrap();
+                    assert!(runs.is_empty(), "cut {cut}: a run of another master");
+                } else {
+                    assert!(!done, "cut {cut}: it was taken");
+                    let all = [OLD_BODIES, OLD_CHECKPOINT];
+                    assert!(all.iter().all(|name| is_whole(&left, name)), "cut {cut}");
+                }
+            }
+            cut += 1;
+        }
+        assert!(cut > 5, "{cut} operations are not all");
+    }
+}
