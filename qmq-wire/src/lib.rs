@@ -1,0 +1,1 @@
+//! The native protocol of qmq: requests, responses and their bytes, without I/O.
