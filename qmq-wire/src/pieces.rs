@@ -145,7 +145,7 @@ impl<'a> Reader<'a> {
         }
         let mut copied = BytesMut::with_capacity(len);
         self.each(len, |piece, from, to| {
-            copied.extend_from_slice(&piece[from..to])
+            copied.extend_from_slice(&piece[from..to]);
         });
         Ok(copied.freeze())
     }
