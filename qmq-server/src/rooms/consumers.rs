@@ -1,0 +1,396 @@
+//! Who consumes, as whom, and what it holds until when.
+//!
+//! A consumer is (subject, group, name). A process takes part as a session of it; a second session of the same consumer takes over and the first is
+//! told. A lost connection leaves the session behind for a while, so that the process can come back and find what it held.
+//!
+//! One thread owns all of it: who attaches, goes, acks, nacks and renews sends it a job. Deliveries tell it what they handed out before the bytes leave,
+//! so no ack comes before that.
+
+mod held;
+mod table;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use qmq_store::Store;
+use qmq_wire::{Ack, Acked, Code, Credit, End, Flow, Nack, Refusal, Renew};
+
+use super::Outlet;
+use super::administer::Activity;
+use super::deliver::{Delivering, Taker};
+use crate::access::{Right, Rights};
+
+/// How the room works.
+#[derive(Clone, Debug)]
+pub struct ConsumerOptions {
+    /// For how long a lost session keeps what it holds.
+    pub session_timeout: Duration,
+    /// For how long a message is held without being renewed.
+    pub ack_timeout: Duration,
+    /// When a refused message comes again if the consumer does not say: in seconds, dynamic.
+    pub retry_delay_seconds: Arc<AtomicU32>,
+    /// Longest delay that a consumer may ask for.
+    pub nack_max: Duration,
+    /// Whether a subscription may create its subject.
+    pub auto_create: Arc<AtomicBool>,
+    /// Jobs that wait for the thread: 1 to 1,000,000.
+    pub queue_max: usize,
+}
+
+impl Default for ConsumerOptions {
+    fn default() -> Self {
+        Self {
+            session_timeout: Duration::from_secs(10),
+            ack_timeout: Duration::from_secs(30),
+            retry_delay_seconds: Arc::new(AtomicU32::new(5)),
+            nack_max: Duration::from_secs(600),
+            auto_create: Arc::new(AtomicBool::new(true)),
+            queue_max: 65_536,
+        }
+    }
+}
+
+/// Names a consumer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Subject.
+    pub subject: Arc<str>,
+    /// Group.
+    pub group: Arc<str>,
+    /// Consumer.
+    pub consumer: Arc<str>,
+}
+
+impl Key {
+    fn of(flow: &Flow) -> Self {
+        Self {
+            subject: flow.subject.as_str().into(),
+            group: flow.group.as_str().into(),
+            consumer: flow.consumer.as_str().into(),
+        }
+    }
+
+    /// As whom the store settles.
+    fn member(&self, incarnation: u32) -> qmq_store::Member {
+        qmq_store::Member {
+            subject: self.subject.to_string(),
+            group: self.group.to_string(),
+            consumer: self.consumer.to_string(),
+            incarnation,
+        }
+    }
+}
+
+/// What an ack or nack is answered with.
+pub type Settled = Box<dyn FnOnce(Result<Acked, Refusal>) + Send>;
+
+/// Told once why a subscription ends that the broker ends.
+pub type OnEnd = Box<dyn FnOnce(End) + Send>;
+
+pub(super) enum Job {
+    Attach {
+        key: Key,
+        session: u64,
+        taker: Arc<Taker>,
+        on_end: OnEnd,
+        reply: Box<dyn FnOnce(Result<Attached, Refusal>) + Send>,
+    },
+    Detach {
+        key: Key,
+        attachment: u64,
+        for_good: bool,
+    },
+    HandedOut {
+        key: Key,
+        incarnation: u32,
+        ranges: Vec<(u64, u64)>,
+    },
+    /// The room that delivers can go on with it no more.
+    Failed {
+        key: Key,
+        attachment: u64,
+        end: End,
+    },
+    Ack(Key, u64, Ack, Settled),
+    Nack(Key, u64, Nack, Settled),
+    Renew(Key, u64, Renew),
+    EndAll(End),
+    /// Whether anything is held, for who waits for that.
+    IsAnythingHeld(Box<dyn FnOnce(bool) + Send>),
+}
+
+/// The room. A clone is the same.
+#[derive(Clone)]
+pub struct Consumers {
+    jobs: Sender<Job>,
+    delivering: Delivering,
+    counters: Arc<Counters>,
+    accepting: Arc<AtomicBool>,
+    attachments: Arc<AtomicU64>,
+}
+
+impl std::fmt::Debug for Consumers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Consumers").finish_non_exhaustive()
+    }
+}
+
+/// What has come and gone.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Messages acknowledged.
+    pub acked: AtomicU64,
+    /// Messages refused by consumers.
+    pub nacked: AtomicU64,
+    /// Messages taken back since they were held too long.
+    pub leases_lost: AtomicU64,
+    /// Consumers declared gone.
+    pub gone: AtomicU64,
+    /// Consumers taken over by another session.
+    pub taken_over: AtomicU64,
+    /// Consumers attached now.
+    pub attached: AtomicU64,
+}
+
+impl Consumers {
+    /// Starts the room's thread, which ends when the last clone is dropped.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(
+        store: Store,
+        options: ConsumerOptions,
+        delivering: Delivering,
+        activity: Arc<Activity>,
+    ) -> std::io::Result<Self> {
+        let (jobs, queue) = crossbeam_channel::bounded(options.queue_max);
+        let counters = Arc::new(Counters::default());
+        delivering.tell(jobs.clone());
+        table::start(
+            store,
+            options,
+            delivering.clone(),
+            Arc::clone(&counters),
+            activity,
+            queue,
+        )?;
+        Ok(Self {
+            jobs,
+            delivering,
+            counters,
+            accepting: Arc::new(AtomicBool::new(true)),
+            attachments: Arc::new(AtomicU64::new(1)),
+        })
+    }
+
+    /// Attaches a consumer that gets messages while its credit lasts.
+    pub fn subscribe(
+        &self,
+        flow: &Flow,
+        credit: Credit,
+        rights: &Rights,
+        outlet: Arc<dyn Outlet>,
+        on_end: OnEnd,
+        reply: Box<dyn FnOnce(Result<Attached, Refusal>) + Send>,
+    ) {
+        self.attach(flow, rights, 0, on_end, reply, |key, attachment| {
+            Taker::subscription(key, attachment, flow, credit, outlet)
+        });
+    }
+
+    /// Attaches a consumer that asks for messages each time: see [`Attached::pull`].
+    pub fn attach_puller(
+        &self,
+        flow: &Flow,
+        rights: &Rights,
+        outlet: Arc<dyn Outlet>,
+        on_end: OnEnd,
+        reply: Box<dyn FnOnce(Result<Attached, Refusal>) + Send>,
+    ) {
+        self.attach(flow, rights, 0, on_end, reply, |key, attachment| {
+            Taker::puller(key, attachment, flow, outlet)
+        });
+    }
+
+    fn attach(
+        &self,
+        flow: &Flow,
+        rights: &Rights,
+        number: u32,
+        on_end: OnEnd,
+        reply: Box<dyn FnOnce(Result<Attached, Refusal>) + Send>,
+        taker: impl FnOnce(Key, u64) -> Taker,
+    ) {
+        if let Err((code, text)) = self.may_attach(flow, rights) {
+            return reply(Err(Refusal::new(number, code, text)));
+        }
+        let attachment = self.attachments.fetch_add(1, Ordering::Relaxed);
+        let key = Key::of(flow);
+        let taker = Arc::new(taker(key.clone(), attachment));
+        let job = Job::Attach {
+            key,
+            session: flow.session,
+            taker,
+            on_end,
+            reply,
+        };
+        if let Err(refused) = self.jobs.try_send(job)
+            && let Job::Attach { reply, .. } = refused.into_inner()
+        {
+            reply(Err(busy(number)));
+        }
+    }
+
+    fn may_attach(&self, flow: &Flow, rights: &Rights) -> Result<(), (Code, String)> {
+        if !self.accepting.load(Ordering::Acquire) {
+            let text = "the broker is shutting down; subscribe at another one, or again in a while";
+            return Err((Code::Draining, text.to_owned()));
+        }
+        let named = qmq_message::check_subject(&flow.subject)
+            .and_then(|()| qmq_message::check_group(&flow.group))
+            .and_then(|()| qmq_message::check_consumer(&flow.consumer));
+        if let Err(error) = named {
+            return Err((Code::BadMessage, error.to_string()));
+        }
+        if let Err(error) = flow.filter.check() {
+            return Err((Code::BadMessage, error.to_string()));
+        }
+        if !rights.allows(Right::Consume, &flow.subject) {
+            let subject = &flow.subject;
+            let text = format!(
+                "no right to consume {subject:?}; it takes `consume:{subject}` among the rights of the token or certificate"
+            );
+            return Err((Code::Denied, text));
+        }
+        Ok(())
+    }
+
+    /// From now on nobody is attached any more.
+    pub fn stop_accepting(&self) {
+        self.accepting.store(false, Ordering::Release);
+    }
+
+    /// Ends all subscriptions with `end`; what their consumers hold they may settle no more.
+    pub fn end_all(&self, end: End) {
+        let _ = self.jobs.send(Job::EndAll(end));
+    }
+
+    /// Calls back with whether any consumer holds messages.
+    pub fn is_anything_held(&self, reply: Box<dyn FnOnce(bool) + Send>) {
+        let _ = self.jobs.send(Job::IsAnythingHeld(reply));
+    }
+
+    /// What has come and gone.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The room that delivers.
+    #[must_use]
+    pub fn delivering(&self) -> &Delivering {
+        &self.delivering
+    }
+}
+
+fn busy(number: u32) -> Refusal {
+    Refusal::new(
+        number,
+        Code::Busy,
+        "too many requests of consumers wait; try again in a moment",
+    )
+}
+
+/// A consumer that is attached. Dropping it leaves its session behind for `session_timeout`.
+pub struct Attached {
+    jobs: Sender<Job>,
+    delivering: Delivering,
+    taker: Arc<Taker>,
+    key: Key,
+    attachment: u64,
+    /// Incarnation of the store.
+    pub incarnation: u32,
+    /// Whether the broker knew the session.
+    pub resumed: bool,
+    for_good: bool,
+}
+
+impl std::fmt::Debug for Attached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Attached")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Attached {
+    /// Grants more.
+    pub fn credit(&self, credit: Credit) {
+        self.taker.grant(credit);
+        self.delivering.offer(&self.taker);
+    }
+
+    /// The outlet has room again.
+    pub fn drained(&self) {
+        self.delivering.offer(&self.taker);
+    }
+
+    /// Asks for messages once; the answer comes through the outlet, at the latest when the wait is over.
+    pub fn pull(&self, number: u32, messages: u32, bytes: u32, wait: Duration) {
+        self.taker.ask(number, messages, bytes, wait);
+        self.delivering.offer(&self.taker);
+        self.delivering.remind(&self.taker, wait);
+    }
+
+    /// Acknowledges.
+    pub fn ack(&self, ack: Ack, reply: Settled) {
+        let number = ack.number;
+        self.send(
+            Job::Ack(self.key.clone(), self.attachment, ack, reply),
+            number,
+        );
+    }
+
+    /// Refuses.
+    pub fn nack(&self, nack: Nack, reply: Settled) {
+        let number = nack.number;
+        self.send(
+            Job::Nack(self.key.clone(), self.attachment, nack, reply),
+            number,
+        );
+    }
+
+    /// Holds on to messages. A renewal that finds no room is one of many.
+    pub fn renew(&self, renew: Renew) {
+        let _ = self
+            .jobs
+            .try_send(Job::Renew(self.key.clone(), self.attachment, renew));
+    }
+
+    fn send(&self, job: Job, number: u32) {
+        if let Err(refused) = self.jobs.try_send(job)
+            && let Job::Ack(.., reply) | Job::Nack(.., reply) = refused.into_inner()
+        {
+            reply(Err(busy(number)));
+        }
+    }
+
+    /// Goes for good: what the consumer holds is the others' at once.
+    pub fn leave(mut self) {
+        self.for_good = true;
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.delivering.withdraw(&self.taker);
+        // Blocks only while the room is far behind; a session must not be left attached for ever.
+        let _ = self.jobs.send(Job::Detach {
+            key: self.key.clone(),
+            attachment: self.attachment,
+            for_good: self.for_good,
+        });
+    }
+}

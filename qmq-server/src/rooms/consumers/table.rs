@@ -1,0 +1,453 @@
+//! The thread that owns the consumers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use qmq_store::{Durability, Error, Store};
+use qmq_wire::{Ack, Acked, Code, End, Nack, Refusal};
+
+use super::held::Held;
+use super::{Attached, ConsumerOptions, Counters, Job, Key, OnEnd, Settled};
+use crate::rooms::administer::Activity;
+use crate::rooms::deliver::{Delivering, Taker};
+use crate::rooms::refusals::code;
+
+pub(super) fn start(
+    store: Store,
+    options: ConsumerOptions,
+    delivering: Delivering,
+    counters: Arc<Counters>,
+    activity: Arc<Activity>,
+    jobs: Receiver<Job>,
+) -> std::io::Result<()> {
+    let shortest = options.session_timeout.min(options.ack_timeout);
+    let look_every = (shortest / 20).clamp(Duration::from_millis(10), Duration::from_millis(500));
+    let mut table = Table {
+        store,
+        options,
+        delivering,
+        counters,
+        activity,
+        consumers: HashMap::new(),
+    };
+    std::thread::Builder::new()
+        .name("qmq-consumers".into())
+        .spawn(move || {
+            table.remember(Instant::now());
+            let mut look_at = Instant::now() + look_every;
+            loop {
+                match jobs.recv_deadline(look_at) {
+                    Ok(job) => table.work(job),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+                let now = Instant::now();
+                if now >= look_at {
+                    table.look_at_deadlines(now);
+                    look_at = now + look_every;
+                }
+            }
+        })?;
+    Ok(())
+}
+
+struct Consumer {
+    /// 0: not known, the broker has started since.
+    session: u64,
+    current: Option<Attachment>,
+    held: Held,
+    /// When it is declared gone, unless it is attached.
+    gone_at: Option<Instant>,
+}
+
+struct Attachment {
+    number: u64,
+    taker: Arc<Taker>,
+    on_end: OnEnd,
+}
+
+struct Table {
+    store: Store,
+    options: ConsumerOptions,
+    delivering: Delivering,
+    counters: Arc<Counters>,
+    activity: Arc<Activity>,
+    consumers: HashMap<Key, Consumer>,
+}
+
+impl Table {
+    /// Who held messages when the store was opened has one session timeout to come back.
+    fn remember(&mut self, now: Instant) {
+        for unacked in self.store.consumers_with_unacked() {
+            let key = Key {
+                subject: unacked.subject.as_str().into(),
+                group: unacked.group.as_str().into(),
+                consumer: unacked.consumer.as_str().into(),
+            };
+            let consumer = Consumer {
+                session: 0,
+                current: None,
+                held: Held::default(),
+                gone_at: Some(now + self.options.session_timeout),
+            };
+            self.consumers.insert(key, consumer);
+        }
+    }
+
+    fn work(&mut self, job: Job) {
+        match job {
+            Job::Attach {
+                key,
+                session,
+                taker,
+                on_end,
+                reply,
+            } => self.attach(key, session, taker, on_end, reply),
+            Job::Detach {
+                key,
+                attachment,
+                for_good,
+            } => self.detach(&key, attachment, for_good),
+            Job::HandedOut {
+                key,
+                incarnation,
+                ranges,
+            } => self.handed_out(&key, incarnation, &ranges),
+            Job::Failed {
+                key,
+                attachment,
+                end,
+            } => self.failed(&key, attachment, end),
+            Job::Ack(key, attachment, ack, reply) => self.ack(&key, attachment, &ack, reply),
+            Job::Nack(key, attachment, nack, reply) => self.nack(&key, attachment, &nack, reply),
+            Job::Renew(key, attachment, renew) => {
+                let deadline = Instant::now() + self.options.ack_timeout;
+                if renew.incarnation == self.incarnation()
+                    && let Some(consumer) = self.current(&key, attachment)
+                {
+                    for (first, last) in renew.ranges {
+                        consumer.held.renew(first, last, deadline);
+                    }
+                }
+            }
+            Job::EndAll(end) => {
+                for consumer in self.consumers.values_mut() {
+                    if let Some(current) = consumer.current.take() {
+                        self.delivering.withdraw(&current.taker);
+                        (current.on_end)(end.clone());
+                    }
+                }
+                self.counters.attached.store(0, Ordering::Relaxed);
+            }
+            Job::IsAnythingHeld(reply) => {
+                reply(self.consumers.values().any(|consumer| !consumer.held.is_empty()));
+            }
+        }
+    }
+
+    fn incarnation(&self) -> u32 {
+        self.store.incarnation()
+    }
+
+    /// The consumer, if that attachment is its current one.
+    fn current(&mut self, key: &Key, attachment: u64) -> Option<&mut Consumer> {
+        self.consumers.get_mut(key).filter(|consumer| {
+            let current = consumer.current.as_ref();
+            current.is_some_and(|current| current.number == attachment)
+        })
+    }
+
+    fn attach(
+        &mut self,
+        key: Key,
+        session: u64,
+        taker: Arc<Taker>,
+        on_end: OnEnd,
+        reply: Box<dyn FnOnce(Result<Attached, Refusal>) + Send>,
+    ) {
+        if !self.options.auto_create.load(Ordering::Relaxed)
+            && !self.store.has_subject(&key.subject)
+        {
+            let text = format!(
+                "no subject {:?}, and subject.auto.create is off; create it first",
+                key.subject
+            );
+            return reply(Err(Refusal::new(0, Code::UnknownSubject, text)));
+        }
+        let incarnation = self.incarnation();
+        let consumer = self.consumers.entry(key.clone()).or_insert(Consumer {
+            session: 0,
+            current: None,
+            held: Held::default(),
+            gone_at: None,
+        });
+        let resumed = consumer.session == session;
+        if let Some(before) = consumer.current.take() {
+            self.delivering.withdraw(&before.taker);
+            let end = if resumed {
+                End {
+                    code: None,
+                    text: "the same session has subscribed again".to_owned(),
+                }
+            } else {
+                self.counters.taken_over.fetch_add(1, Ordering::Relaxed);
+                End {
+                    code: Some(Code::Fenced),
+                    text: format!(
+                        "another session has taken over consumer {:?}; give each process a name of its own, or none",
+                        key.consumer
+                    ),
+                }
+            };
+            (before.on_end)(end);
+        } else {
+            self.counters.attached.fetch_add(1, Ordering::Relaxed);
+        }
+        consumer.session = session;
+        consumer.gone_at = None;
+        consumer.current = Some(Attachment {
+            number: taker.attachment(),
+            taker: Arc::clone(&taker),
+            on_end,
+        });
+        let (Some(jobs), attachment) = (self.delivering.jobs(), taker.attachment()) else {
+            return;
+        };
+        // What it holds is handed out again with its first pull, and entered then.
+        reply(Ok(Attached {
+            jobs,
+            delivering: self.delivering.clone(),
+            taker: Arc::clone(&taker),
+            key,
+            attachment,
+            incarnation,
+            resumed,
+            for_good: false,
+        }));
+        self.delivering.join(taker);
+    }
+
+    fn detach(&mut self, key: &Key, attachment: u64, for_good: bool) {
+        let timeout = self.options.session_timeout;
+        let Some(consumer) = self.current(key, attachment) else {
+            return;
+        };
+        consumer.current = None;
+        consumer.gone_at = Some(Instant::now() + if for_good { Duration::ZERO } else { timeout });
+        self.counters.attached.fetch_sub(1, Ordering::Relaxed);
+        if for_good {
+            self.declare_gone(key);
+        }
+    }
+
+    fn failed(&mut self, key: &Key, attachment: u64, end: End) {
+        let timeout = self.options.session_timeout;
+        let Some(consumer) = self.current(key, attachment) else {
+            return;
+        };
+        let Some(current) = consumer.current.take() else {
+            return;
+        };
+        consumer.gone_at = Some(Instant::now() + timeout);
+        self.counters.attached.fetch_sub(1, Ordering::Relaxed);
+        self.delivering.withdraw(&current.taker);
+        (current.on_end)(end);
+    }
+
+    /// What it held goes to the others of its group.
+    fn declare_gone(&mut self, key: &Key) {
+        let gone = self
+            .store
+            .consumer_gone(&key.subject, &key.group, &key.consumer);
+        match gone {
+            Ok(messages) => {
+                self.consumers.remove(key);
+                if messages > 0 {
+                    self.counters.gone.fetch_add(1, Ordering::Relaxed);
+                    tracing::info!(subject = %key.subject, group = %key.group, consumer = %key.consumer, messages, "a consumer is gone; what it held goes to the others");
+                }
+                self.delivering.made_room(key);
+            }
+            Err(Error::UnknownSubject { .. } | Error::UnknownGroup { .. }) => {
+                self.consumers.remove(key);
+            }
+            Err(error) => {
+                tracing::warn!(subject = %key.subject, group = %key.group, consumer = %key.consumer, %error, "a consumer cannot be declared gone; it is tried again");
+                if let Some(consumer) = self.consumers.get_mut(key) {
+                    consumer.gone_at = Some(Instant::now() + Duration::from_secs(1));
+                }
+            }
+        }
+    }
+
+    fn handed_out(&mut self, key: &Key, incarnation: u32, ranges: &[(u64, u64)]) {
+        let deadline = Instant::now() + self.options.ack_timeout;
+        if incarnation == self.incarnation()
+            && let Some(consumer) = self.consumers.get_mut(key)
+        {
+            for &(first, last) in ranges {
+                consumer.held.insert(first, last, deadline);
+            }
+        }
+    }
+
+    fn ack(&mut self, key: &Key, attachment: u64, ack: &Ack, reply: Settled) {
+        let store = self.store.clone();
+        let Some(consumer) = self.current(key, attachment) else {
+            return reply(Err(fenced(ack.number)));
+        };
+        let ranges: Vec<_> = ack.ranges.iter().map(|&(a, b)| a..=b).collect();
+        let outcome = store.ack_ranges(&key.member(ack.incarnation), &ranges, Durability::Buffered);
+        match outcome {
+            Ok(outcome) => {
+                for &(first, last) in &ack.ranges {
+                    consumer.held.remove(first, last);
+                }
+                self.counters
+                    .acked
+                    .fetch_add(outcome.acked, Ordering::Relaxed);
+                self.activity.acked(&key.subject, outcome.acked);
+                self.delivering.made_room(key);
+                let acked = Acked {
+                    number: ack.number,
+                    settled: outcome.acked,
+                    already: outcome.already,
+                    not_held: outcome.not_owned,
+                };
+                self.answer(ack.durability, acked, reply);
+            }
+            Err(error) => reply(Err(refusal(ack.number, &error))),
+        }
+    }
+
+    fn nack(&mut self, key: &Key, attachment: u64, nack: &Nack, reply: Settled) {
+        let store = self.store.clone();
+        let default = AtomicU32::load(&self.options.retry_delay_seconds, Ordering::Relaxed);
+        let delay = nack.delay_ms.map_or_else(
+            || Duration::from_secs(u64::from(default)),
+            |ms| Duration::from_millis(u64::from(ms)),
+        );
+        let nack_max = self.options.nack_max;
+        let Some(consumer) = self.current(key, attachment) else {
+            return reply(Err(fenced(nack.number)));
+        };
+        if delay > nack_max {
+            let text = format!(
+                "a delay of {} ms; a broker keeps a message back for {} ms at most (consumer.nack.max.ms): ask for less",
+                delay.as_millis(),
+                nack_max.as_millis()
+            );
+            return reply(Err(Refusal::new(nack.number, Code::DelayTooLong, text)));
+        }
+        let ranges: Vec<_> = nack.ranges.iter().map(|&(a, b)| a..=b).collect();
+        let outcome = store.nack(
+            &key.member(nack.incarnation),
+            &ranges,
+            delay,
+            Durability::Buffered,
+        );
+        match outcome {
+            Ok(outcome) => {
+                for &(first, last) in &nack.ranges {
+                    consumer.held.remove(first, last);
+                }
+                self.counters
+                    .nacked
+                    .fetch_add(outcome.acked, Ordering::Relaxed);
+                self.delivering.made_room(key);
+                let acked = Acked {
+                    number: nack.number,
+                    settled: outcome.acked,
+                    already: outcome.already,
+                    not_held: outcome.not_owned,
+                };
+                self.answer(nack.durability, acked, reply);
+            }
+            Err(error) => reply(Err(refusal(nack.number, &error))),
+        }
+    }
+
+    /// Answers once what was written is as safe as was asked.
+    fn answer(&self, durability: qmq_wire::Durability, acked: Acked, reply: Settled) {
+        let durability = match durability {
+            qmq_wire::Durability::Default | qmq_wire::Durability::Buffered => {
+                return reply(Ok(acked));
+            }
+            qmq_wire::Durability::Synced => Durability::Synced,
+            qmq_wire::Durability::Replicated => Durability::Replicated,
+        };
+        let end = self.store.watermarks().written;
+        self.store.when(end, durability, move |outcome| {
+            reply(outcome.map(|()| acked).map_err(|error| refusal(acked.number, &error)));
+        });
+    }
+
+    fn look_at_deadlines(&mut self, now: Instant) {
+        let incarnation = self.incarnation();
+        let mut gone = Vec::new();
+        let mut late = Vec::new();
+        for (key, consumer) in &mut self.consumers {
+            if consumer.current.is_none() && consumer.gone_at.is_none_or(|at| at <= now) {
+                gone.push(key.clone());
+                continue;
+            }
+            // A session that is away keeps what it holds until it is back, or gone.
+            if consumer.current.is_some() {
+                let expired = consumer.held.take_expired(now);
+                if !expired.is_empty() {
+                    late.push((key.clone(), expired));
+                }
+            }
+        }
+        for key in gone {
+            self.declare_gone(&key);
+        }
+        for (key, ranges) in late {
+            self.take_back(&key, &ranges, incarnation);
+        }
+    }
+
+    /// Held too long: it comes again, to whoever of the group is next, with one more attempt counted.
+    fn take_back(&mut self, key: &Key, ranges: &[(u64, u64)], incarnation: u32) {
+        let inclusive: Vec<_> = ranges.iter().map(|&(a, b)| a..=b).collect();
+        let outcome = self.store.nack(
+            &key.member(incarnation),
+            &inclusive,
+            Duration::ZERO,
+            Durability::Buffered,
+        );
+        match outcome {
+            Ok(outcome) => {
+                self.counters
+                    .leases_lost
+                    .fetch_add(outcome.acked, Ordering::Relaxed);
+                self.delivering.made_room(key);
+                tracing::info!(subject = %key.subject, group = %key.group, consumer = %key.consumer, messages = outcome.acked, "held longer than consumer.ack.timeout.ms without renewal; handed out again");
+            }
+            Err(error) => {
+                tracing::warn!(subject = %key.subject, group = %key.group, consumer = %key.consumer, %error, "messages held too long cannot be taken back; it is tried again");
+                let again = Instant::now() + Duration::from_secs(1);
+                if let Some(consumer) = self.consumers.get_mut(key) {
+                    for &(first, last) in ranges {
+                        consumer.held.insert(first, last, again);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn fenced(number: u32) -> Refusal {
+    Refusal::new(
+        number,
+        Code::Fenced,
+        "this session is not the consumer's any more; subscribe again",
+    )
+}
+
+fn refusal(number: u32, error: &Error) -> Refusal {
+    Refusal::new(number, code(error), error.to_string())
+}

@@ -1,0 +1,259 @@
+//! A consumer as one that takes messages: its credit, its outlet, what it asks the store for.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use qmq_store::PullRequest;
+use qmq_wire::{Credit, Flow as Who, Start};
+
+use super::flow::Flow;
+use super::{FlowKey, Outlet};
+use crate::rooms::consumers::Key;
+
+/// See the module.
+pub struct Taker {
+    key: Key,
+    attachment: u64,
+    broadcast: bool,
+    pub(super) at_most_once: bool,
+    request: PullRequest,
+    pub(super) outlet: Arc<dyn Outlet>,
+    flow: OnceLock<Weak<Flow>>,
+    wants: Mutex<Wants>,
+    closed: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Wants {
+    messages: u64,
+    bytes: i64,
+    /// Whether it stands in its group's queue, or has the turn.
+    standing: bool,
+    /// Has not had its first turn.
+    new: bool,
+    /// Of one that pulls: the requests that wait, in order.
+    pulls: std::collections::VecDeque<Pull>,
+    pulls_only: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pull {
+    number: u32,
+    messages: u32,
+    bytes: u32,
+    until: Instant,
+}
+
+/// What a turn may hand out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct May {
+    pub(super) messages: usize,
+    pub(super) bytes: u64,
+    /// Number of the pull that it answers, and whether its wait is over.
+    pub(super) pull: Option<(u32, bool)>,
+    pub(super) first: bool,
+}
+
+/// Pulls of one consumer that may wait at a time.
+const PULLS_MAX: usize = 64;
+
+impl Taker {
+    pub(in crate::rooms) fn subscription(
+        key: Key,
+        attachment: u64,
+        who: &Who,
+        credit: Credit,
+        outlet: Arc<dyn Outlet>,
+    ) -> Self {
+        let taker = Self::puller(key, attachment, who, outlet);
+        {
+            let mut wants = taker.wants.lock();
+            wants.messages = u64::from(credit.messages);
+            wants.bytes = i64::try_from(credit.bytes).unwrap_or(i64::MAX);
+            wants.pulls_only = false;
+        }
+        taker
+    }
+
+    pub(in crate::rooms) fn puller(
+        key: Key,
+        attachment: u64,
+        who: &Who,
+        outlet: Arc<dyn Outlet>,
+    ) -> Self {
+        let start = match who.start {
+            Start::Latest => qmq_store::Start::Latest,
+            Start::Earliest => qmq_store::Start::Earliest,
+            Start::Sequence(sequence) => qmq_store::Start::Sequence(sequence),
+            Start::Time(time) => qmq_store::Start::Time(time),
+        };
+        let request = PullRequest::new(&*key.subject, &*key.group, &*key.consumer)
+            .filter(who.filter.clone())
+            .broadcast(who.flags.broadcast)
+            .start(start);
+        Self {
+            key,
+            attachment,
+            broadcast: who.flags.broadcast,
+            at_most_once: who.flags.at_most_once,
+            request,
+            outlet,
+            flow: OnceLock::new(),
+            wants: Mutex::new(Wants {
+                new: true,
+                pulls_only: true,
+                ..Wants::default()
+            }),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    pub(in crate::rooms) fn attachment(&self) -> u64 {
+        self.attachment
+    }
+
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    pub(super) fn is_broadcast(&self) -> bool {
+        self.broadcast
+    }
+
+    pub(super) fn flow_key(&self) -> FlowKey {
+        (
+            Arc::clone(&self.key.subject),
+            Arc::clone(&self.key.group),
+            self.broadcast.then(|| Arc::clone(&self.key.consumer)),
+        )
+    }
+
+    pub(super) fn belongs_to(&self, flow: &Arc<Flow>) {
+        let _ = self.flow.set(Arc::downgrade(flow));
+    }
+
+    pub(super) fn flow(&self) -> Option<Arc<Flow>> {
+        self.flow.get()?.upgrade()
+    }
+
+    pub(in crate::rooms) fn grant(&self, credit: Credit) {
+        let mut wants = self.wants.lock();
+        wants.messages = wants.messages.saturating_add(u64::from(credit.messages));
+        let bytes = i64::try_from(credit.bytes).unwrap_or(i64::MAX);
+        wants.bytes = wants.bytes.saturating_add(bytes);
+    }
+
+    /// One that pulls asks once more. With too many waiting the oldest is answered empty by its wait, and this one not at all... so it takes its place.
+    pub(in crate::rooms) fn ask(&self, number: u32, messages: u32, bytes: u32, wait: Duration) {
+        let mut wants = self.wants.lock();
+        if wants.pulls.len() < PULLS_MAX {
+            wants.pulls.push_back(Pull {
+                number,
+                messages,
+                bytes,
+                until: Instant::now() + wait,
+            });
+        }
+    }
+
+    /// Whether it should enter its group's queue now: it can take something and does not stand there yet.
+    pub(super) fn stand(&self, outlet_bytes_max: usize) -> bool {
+        if self.is_closed() {
+            return false;
+        }
+        let mut wants = self.wants.lock();
+        if wants.standing || !wants.can_take() || self.outlet.waiting() >= outlet_bytes_max {
+            return false;
+        }
+        wants.standing = true;
+        true
+    }
+
+    /// What it may be handed now. `None`: nothing, and it stands in no queue any more.
+    pub(super) fn may(&self, options: &super::DeliverOptions) -> Option<May> {
+        let mut wants = self.wants.lock();
+        if self.is_closed() || !wants.can_take() || self.outlet.waiting() >= options.outlet_bytes_max
+        {
+            wants.standing = false;
+            return None;
+        }
+        let first = wants.new;
+        if wants.pulls_only {
+            let pull = wants.pulls.front()?;
+            return Some(May {
+                messages: (pull.messages as usize).clamp(1, options.turn_messages),
+                bytes: u64::from(pull.bytes).clamp(1, options.turn_bytes),
+                pull: Some((pull.number, pull.until <= Instant::now())),
+                first,
+            });
+        }
+        Some(May {
+            messages: usize::try_from(wants.messages)
+                .unwrap_or(usize::MAX)
+                .min(options.turn_messages),
+            bytes: u64::try_from(wants.bytes).unwrap_or(1).clamp(1, options.turn_bytes),
+            pull: None,
+            first,
+        })
+    }
+
+    /// The request of a turn.
+    pub(super) fn request(&self, may: May) -> PullRequest {
+        self.request
+            .clone()
+            .max(may.messages)
+            .max_bytes(may.bytes)
+            .returning(may.first)
+    }
+
+    /// It has looked once.
+    pub(super) fn looked(&self) {
+        self.wants.lock().new = false;
+    }
+
+    pub(super) fn is_new(&self) -> bool {
+        self.wants.lock().new
+    }
+
+    /// It was handed so much, or its pull was answered. Whether it can take more; if not, it stands in no queue any more.
+    pub(super) fn took(&self, messages: u64, bytes: u64, outlet_bytes_max: usize) -> bool {
+        let mut wants = self.wants.lock();
+        if wants.pulls_only {
+            wants.pulls.pop_front();
+        } else {
+            wants.messages = wants.messages.saturating_sub(messages);
+            wants.bytes = wants
+                .bytes
+                .saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+        wants.standing =
+            !self.is_closed() && wants.can_take() && self.outlet.waiting() < outlet_bytes_max;
+        wants.standing
+    }
+
+    /// When the wait of its oldest pull is over.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.wants.lock().pulls.front().map(|pull| pull.until)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Takes no more. Whether it did until now.
+    pub(super) fn close(&self) -> bool {
+        !self.closed.swap(true, Ordering::AcqRel)
+    }
+}
+
+impl Wants {
+    fn can_take(&self) -> bool {
+        if self.pulls_only {
+            !self.pulls.is_empty()
+        } else {
+            self.messages > 0 && self.bytes > 0
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! One turn: a pull for one consumer of a group, and the frame that carries what came.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use qmq_message::SubjectName;
+use qmq_store::{Batch, Durability, Error, PollPull};
+use qmq_wire::{
+    DELIVERED_HEADER_LEN, DELIVERY_HEADER_LEN, End, put_delivered_header, put_delivery_header,
+};
+
+use super::flow::{Ended, Flow, Turn};
+use super::taker::May;
+use super::{Inner, Taker};
+use crate::rooms::consumers::Job;
+use crate::rooms::refusals::code;
+
+impl Inner {
+    pub(super) fn turn(&self, flow: &Arc<Flow>) {
+        let Some(mut turn) = flow.begin() else {
+            return;
+        };
+        let Some(may) = turn.taker.may(&self.options) else {
+            return flow.end(turn, Ended::Enough);
+        };
+        let request = turn.taker.request(may);
+        let mut poll = || {
+            self.store
+                .poll_pull(&request, flow.waker(), &mut turn.waiting)
+        };
+        let mut polled = poll();
+        if let Err(Error::TooManyUnacked { .. }) = polled {
+            // What was settled before this says nothing, and what is settled after it asks for another turn.
+            flow.set_full();
+            polled = poll();
+        }
+        turn.taker.looked();
+        let ended = match polled {
+            Ok(PollPull::Ready(batch)) => self.hand_out(flow, &turn.taker, may, &batch),
+            Ok(PollPull::Pending { next_due_ms }) => {
+                flow.set_behind(false);
+                self.nothing(flow, &turn, may, next_due_ms)
+            }
+            Err(Error::TooManyUnacked { .. }) => self.nothing(flow, &turn, may, None),
+            Err(error) => {
+                self.fail(&turn.taker, &error);
+                Ended::Enough
+            }
+        };
+        flow.end(turn, ended);
+    }
+
+    /// There is nothing for the group at the moment.
+    fn nothing(&self, flow: &Arc<Flow>, turn: &Turn, may: May, next_due_ms: Option<u64>) -> Ended {
+        if let Some(due) = next_due_ms {
+            let now_ms = self.store.options().clock.now_ms();
+            let wait = Duration::from_millis(due.saturating_sub(now_ms).max(1));
+            self.queue.at(Instant::now() + wait, flow);
+        }
+        match may.pull {
+            Some((number, true)) => {
+                let mut frame = BytesMut::with_capacity(DELIVERY_HEADER_LEN + 4);
+                put_delivery_header(&mut frame, Some(number), self.store.incarnation(), 0, 0);
+                turn.taker.outlet.put(&mut vec![frame.freeze()]);
+                match turn.taker.took(0, 0, self.options.outlet_bytes_max) {
+                    true => Ended::More,
+                    false => Ended::Enough,
+                }
+            }
+            Some((_, false)) => {
+                if let Some(until) = turn.taker.until() {
+                    self.queue.at(until, flow);
+                }
+                Ended::Nothing
+            }
+            None => Ended::Nothing,
+        }
+    }
+
+    fn fail(&self, taker: &Taker, error: &Error) {
+        let key = taker.key();
+        tracing::warn!(subject = %key.subject, group = %key.group, consumer = %key.consumer, %error, "a subscription ends");
+        self.tell_consumers(Job::Failed {
+            key: key.clone(),
+            attachment: taker.attachment(),
+            end: End {
+                code: Some(code(error)),
+                text: error.to_string(),
+            },
+        });
+    }
+
+    fn tell_consumers(&self, job: Job) {
+        if let Some(consumers) = self.consumers.get() {
+            // Waits while the room is behind: what is handed out must be entered before it is acknowledged.
+            let _ = consumers.send(job);
+        }
+    }
+
+    fn hand_out(&self, flow: &Arc<Flow>, taker: &Arc<Taker>, may: May, batch: &Batch) -> Ended {
+        let member = batch.member();
+        let shared = batch.shared();
+        let attempts_max = self.options.attempts_max.load(Ordering::Relaxed);
+        let dead_letter = self.dead_letter_subject(taker);
+        let mut headers = BytesMut::with_capacity(
+            DELIVERY_HEADER_LEN + 4 + batch.len() * DELIVERED_HEADER_LEN,
+        );
+        let mut payloads: Vec<Bytes> = Vec::with_capacity(batch.len());
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        let mut bytes = 0_u64;
+        let mut again = 0;
+        let mut offset = u64::MAX;
+        let header_len = DELIVERY_HEADER_LEN + if may.pull.is_some() { 4 } else { 0 };
+        headers.resize(header_len, 0);
+        for one in batch.iter() {
+            if one.attempt() >= attempts_max
+                && let Some(dead_letter) = &dead_letter
+                && self.bury(member, one.pull_sequence(), dead_letter)
+            {
+                continue;
+            }
+            again += u64::from(one.attempt() > 0);
+            let numbers = (one.sequence(), one.pull_sequence());
+            match (one.message(), shared.payload(&one)) {
+                (Ok(message), Ok(payload)) => {
+                    offset = offset.min(message.offset());
+                    let lengths = (payload.attributes_len, payload.body_len);
+                    let time = message.record_time_ms();
+                    put_delivered_header(&mut headers, numbers, time, one.attempt(), Some(lengths));
+                    bytes += payload.bytes.len() as u64;
+                    payloads.push(payload.bytes);
+                }
+                _ => {
+                    put_delivered_header(&mut headers, numbers, 0, one.attempt(), None);
+                    payloads.push(Bytes::new());
+                }
+            }
+            match ranges.last_mut() {
+                Some((_, last)) if *last + 1 == numbers.1 => *last = numbers.1,
+                _ => ranges.push((numbers.1, numbers.1)),
+            }
+        }
+        let count = payloads.len() as u32;
+        let written = self.store.watermarks().written;
+        flow.set_behind(
+            offset != u64::MAX && written.saturating_sub(offset) > self.options.behind_bytes,
+        );
+        if count == 0 && may.pull.is_none() {
+            return Ended::More;
+        }
+        let messages_bytes = u64::from(count) * DELIVERED_HEADER_LEN as u64 + bytes;
+        let mut begin = BytesMut::with_capacity(header_len);
+        let number = may.pull.map(|(number, _)| number);
+        put_delivery_header(
+            &mut begin,
+            number,
+            member.incarnation,
+            count,
+            messages_bytes as u32,
+        );
+        headers[..header_len].copy_from_slice(&begin);
+        let mut headers = headers.freeze();
+        let mut chunks: Vec<Bytes> = Vec::with_capacity(payloads.len() * 2 + 1);
+        let first = headers.split_to(header_len);
+        chunks.push(first);
+        for payload in payloads {
+            chunks.push(headers.split_to(DELIVERED_HEADER_LEN));
+            if !payload.is_empty() {
+                chunks.push(payload);
+            }
+        }
+        if taker.at_most_once {
+            if let Err(error) = self.store.ack_with(batch, Durability::Buffered) {
+                // Not acknowledged, so not handed out either: at most once.
+                self.fail(taker, &error);
+                return Ended::Enough;
+            }
+        } else {
+            self.tell_consumers(Job::HandedOut {
+                key: taker.key().clone(),
+                incarnation: member.incarnation,
+                ranges,
+            });
+        }
+        let counters = &self.counters;
+        counters.delivered.fetch_add(u64::from(count), Ordering::Relaxed);
+        counters.delivered_bytes.fetch_add(bytes, Ordering::Relaxed);
+        counters.redelivered.fetch_add(again, Ordering::Relaxed);
+        self.activity.delivered(&taker.key().subject, u64::from(count));
+        taker.outlet.put(&mut chunks);
+        match taker.took(u64::from(count), bytes, self.options.outlet_bytes_max) {
+            true => Ended::More,
+            false => Ended::Enough,
+        }
+    }
+
+    /// Where messages of the consumer's group end that failed too often; `None` if they cannot fail so: what is read there already, broadcasts.
+    fn dead_letter_subject(&self, taker: &Taker) -> Option<String> {
+        if taker.is_broadcast() {
+            return None;
+        }
+        let key = taker.key();
+        let dead_letter = match qmq_message::parse(&key.subject) {
+            SubjectName::DeadLetter { .. } => return None,
+            SubjectName::Retry { subject, group } => {
+                qmq_message::dead_letter_subject(subject, group)
+            }
+            _ => qmq_message::dead_letter_subject(&key.subject, &key.group),
+        };
+        qmq_message::check_subject(&dead_letter).is_ok().then_some(dead_letter)
+    }
+
+    /// Copies a message to the dead-letter subject and acknowledges it, both or neither.
+    fn bury(&self, member: &qmq_store::Member, pull_sequence: u64, dead_letter: &str) -> bool {
+        let buried =
+            self.store
+                .copy_and_ack(member, pull_sequence, dead_letter, Durability::Buffered);
+        match buried {
+            Ok(_) => {
+                self.counters.dead_lettered.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(subject = %member.subject, group = %member.group, to = dead_letter, "a message failed too often");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(subject = %member.subject, group = %member.group, to = dead_letter, %error, "a message that failed too often cannot be moved; it is delivered once more");
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Messages in: checked, appended once, answered when they are as safe as was asked.
+//!
+//! One thread appends. It takes what has come in the meantime in one go, so that under load many requests share an append and a sync, and it alone
+//! owns what is remembered of producers, so that a repeat that overtakes its first try cannot be appended twice.
+
+mod dedup;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, TrySendError};
+use qmq_store::{Durability, Store};
+use qmq_wire::{Code, Produce, Produced};
+
+use crate::access::{Right, Rights};
+
+/// How the room works.
+#[derive(Clone, Debug)]
+pub struct ProduceOptions {
+    /// What `Durability::Default` means.
+    pub durability: Durability,
+    /// Whether a message may create its subject.
+    pub auto_create: Arc<AtomicBool>,
+    /// Numbers remembered of each producer: 1 to 1,000,000.
+    pub dedup_window: u64,
+    /// Producers remembered: 1 to 1,000,000.
+    pub dedup_producers_max: usize,
+    /// Requests that wait for the thread: 1 to 1,000,000.
+    pub queue_max: usize,
+}
+
+impl Default for ProduceOptions {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Synced,
+            auto_create: Arc::new(AtomicBool::new(true)),
+            dedup_window: 4096,
+            dedup_producers_max: 10_000,
+            queue_max: 65_536,
+        }
+    }
+}
+
+/// How an answer goes back. Called once, on a thread of the room or of the store: it must not block.
+pub type Reply = Box<dyn FnOnce(Produced) + Send>;
+
+/// What holds a budget until the messages are in the log.
+pub type Held = Box<dyn Send>;
+
+/// The room. A clone is the same.
+#[derive(Clone, Debug)]
+pub struct Producing {
+    queue: Sender<writer::Job>,
+    counters: Arc<Counters>,
+    accepting: Arc<AtomicBool>,
+}
+
+/// What has come and gone.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Messages accepted.
+    pub accepted: AtomicU64,
+    /// Bytes of their attributes and bodies.
+    pub accepted_bytes: AtomicU64,
+    /// Messages refused.
+    pub refused: AtomicU64,
+    /// Messages that were repeats and got the first answer.
+    pub repeated: AtomicU64,
+}
+
+impl Producing {
+    /// Starts the room's thread, which ends when the last clone is dropped.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(
+        store: Store,
+        options: ProduceOptions,
+        activity: Arc<super::administer::Activity>,
+    ) -> std::io::Result<Self> {
+        let (queue, jobs) = crossbeam_channel::bounded(options.queue_max);
+        let counters = Arc::new(Counters::default());
+        writer::start(store, options, jobs, Arc::clone(&counters), activity)?;
+        Ok(Self {
+            queue,
+            counters,
+            accepting: Arc::new(AtomicBool::new(true)),
+        })
+    }
+
+    /// Takes a request. Messages without the right to their subject are refused, the others appended. `held` is dropped once they are in the log.
+    pub fn submit(&self, produce: Produce, rights: &Rights, held: Held, reply: Reply) {
+        if !self.accepting.load(Ordering::Acquire) {
+            let text = "the broker is shutting down; send to another one, or again in a while";
+            return reply(refuse_all(&produce, Code::Draining, text));
+        }
+        let mut denied = Vec::new();
+        let mut last: Option<(&[u8], bool)> = None;
+        for (index, message) in produce.messages.iter().enumerate() {
+            let allowed = match last {
+                Some((subject, allowed)) if *subject == message.subject => allowed,
+                _ => {
+                    // What is not UTF-8 is refused by its name, later.
+                    let allowed = std::str::from_utf8(&message.subject)
+                        .map_or(true, |subject| rights.allows(Right::Produce, subject));
+                    last = Some((&message.subject, allowed));
+                    allowed
+                }
+            };
+            if !allowed {
+                denied.push(index as u32);
+            }
+        }
+        let deadline = (produce.header.deadline_ms > 0).then(|| {
+            Instant::now() + Duration::from_millis(u64::from(produce.header.deadline_ms))
+        });
+        let job = writer::Job {
+            produce,
+            denied,
+            deadline,
+            held,
+            reply,
+        };
+        if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) =
+            self.queue.try_send(job)
+        {
+            let text = "too many requests wait to be appended; send again in a moment";
+            (job.reply)(refuse_all(&job.produce, Code::Busy, text));
+        }
+    }
+
+    /// From now on messages are refused with [`Code::Draining`].
+    pub fn stop_accepting(&self) {
+        self.accepting.store(false, Ordering::Release);
+    }
+
+    /// What has come and gone.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+fn refuse_all(produce: &Produce, code: Code, text: &str) -> Produced {
+    let refused = (0..produce.messages.len() as u32).map(|index| qmq_wire::Refused {
+        index,
+        code,
+        text: text.to_owned(),
+    });
+    Produced {
+        number: produce.header.number,
+        accepted: Vec::new(),
+        refused: refused.collect(),
+    }
+}
