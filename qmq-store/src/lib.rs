@@ -35,9 +35,10 @@
 //!   that survive and become visible together. [`Store::wait`] blocks until an offset has reached a [`Durability`]; [`Store::when`] calls
 //!   back instead. [`Store::submit`] is for messages that come encoded, from a network, and for who never wants to wait.
 //! * **Pull**: [`Store::pull`] returns at once, [`Store::pull_wait`] blocks, [`Store::poll_pull`] takes a waker, for async shells, and a
-//!   [`Waiting`] that gives it up when it is dropped. A group comes into being with its first pull.
+//!   [`Waiting`] that gives it up when it is dropped. A group comes into being with its first pull. [`Records::payloads`] are what a
+//!   server sends on: bytes of the log, shared.
 //! * **Settle**: [`Store::ack`], [`Store::nack`], [`Store::copy_and_ack`] (to a retry or dead-letter subject, both or neither),
-//!   [`Store::consumer_gone`], [`Store::reset`]. Nobody watches consumers behind the caller's back: [`Store::expire`], called on a timer,
+//!   [`Store::consumer_gone`], [`Store::reset`]. [`Store::holders`] says who holds messages. Nobody watches consumers behind the caller's back: [`Store::expire`], called on a timer,
 //!   declares those gone whose lease is over.
 //! * **Read** without a group: [`Store::read`], [`Store::tail`], [`Store::sequence_at_time`], [`Store::find_by_id`]; from another process,
 //!   [`Store::open_read_only`].
@@ -120,7 +121,9 @@ mod wait;
 pub use append::{Appended, AppendedBatch};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use consume::settle::{Expired, ResetTo};
-pub use consume::{AckOutcome, Batch, GroupKind, Member, PollPull, PullRequest, Start, Waiting};
+pub use consume::{
+    AckOutcome, Batch, GroupKind, Holder, Member, PollPull, PullRequest, Start, Waiting,
+};
 pub use error::{Error, OpenError};
 pub use keep::backup::BackupReport;
 pub use keep::damage::{Damage, DamageKind};
@@ -135,7 +138,7 @@ pub use options::{
 };
 pub use qmq_message::{self as message, Message, TagFilter};
 pub use read::Tail;
-pub use records::{Damaged, Delivered, MessageView, Records};
+pub use records::{Damaged, Delivered, MessageView, Payload, Records};
 pub use replicate::{
     LostTail, PRIMARY_NAME_BYTES_MAX, PrimaryFile, PrimaryFiles, PrimarySet, RawRange,
     ReplicaError, Snapshot,

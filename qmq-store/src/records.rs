@@ -1,10 +1,13 @@
 //! Messages on their way out: borrowed from the log, verified, never copied.
 
+mod payload;
+
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+pub use payload::Payload;
 use qmq_message::{Attributes, Message};
 
 use crate::disk::Region;
