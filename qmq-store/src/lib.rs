@@ -33,11 +33,12 @@
 //!
 //! * **Append**: [`Store::append`], [`Store::append_with`], and [`Store::append_batch`] for several messages, also of different subjects,
 //!   that survive and become visible together. [`Store::wait`] blocks until an offset has reached a [`Durability`]; [`Store::when`] calls
-//!   back instead.
+//!   back instead. [`Store::submit`] is for messages that come encoded, from a network, and for who never wants to wait.
 //! * **Pull**: [`Store::pull`] returns at once, [`Store::pull_wait`] blocks, [`Store::poll_pull`] takes a waker, for async shells, and a
-//!   [`Waiting`] that gives it up when it is dropped. A group comes into being with its first pull.
+//!   [`Waiting`] that gives it up when it is dropped. A group comes into being with its first pull. [`Records::payloads`] are what a
+//!   server sends on: bytes of the log, shared.
 //! * **Settle**: [`Store::ack`], [`Store::nack`], [`Store::copy_and_ack`] (to a retry or dead-letter subject, both or neither),
-//!   [`Store::consumer_gone`], [`Store::reset`]. Nobody watches consumers behind the caller's back: [`Store::expire`], called on a timer,
+//!   [`Store::consumer_gone`], [`Store::reset`]. [`Store::holders`] says who holds messages. Nobody watches consumers behind the caller's back: [`Store::expire`], called on a timer,
 //!   declares those gone whose lease is over.
 //! * **Read** without a group: [`Store::read`], [`Store::tail`], [`Store::sequence_at_time`], [`Store::find_by_id`]; from another process,
 //!   [`Store::open_read_only`].
@@ -81,7 +82,7 @@
 //!
 //! | module | what it is about |
 //! |---|---|
-//! | `store`, `wait` | the handle: open, append, close; waiting until what was appended is safe |
+//! | `store`, `append`, `submit`, `put`, `wait` | the handle: open, append, close; waiting until what was appended is safe |
 //! | `options`, `error`, `clock` | limits and choices, what can go wrong, time as a parameter |
 //! | `log` | who stores: the bytes of a record, segments, the one writer, group commit |
 //! | `index` | who finds: subject and sequence to a place in the log, in memory and sealed |
@@ -109,16 +110,20 @@ mod le;
 mod log;
 pub mod offline;
 mod options;
+mod put;
 mod read;
 mod records;
 mod replicate;
 mod store;
+mod submit;
 mod wait;
 
 pub use append::{Appended, AppendedBatch};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use consume::settle::{Expired, ResetTo};
-pub use consume::{AckOutcome, Batch, GroupKind, Member, PollPull, PullRequest, Start, Waiting};
+pub use consume::{
+    AckOutcome, Batch, GroupKind, Holder, Member, PollPull, PullRequest, Start, Waiting,
+};
 pub use error::{Error, OpenError};
 pub use keep::backup::BackupReport;
 pub use keep::damage::{Damage, DamageKind};
@@ -133,12 +138,13 @@ pub use options::{
 };
 pub use qmq_message::{self as message, Message, TagFilter};
 pub use read::Tail;
-pub use records::{Damaged, Delivered, MessageView, Records};
+pub use records::{Damaged, Delivered, MessageView, Payload, Records};
 pub use replicate::{
     LostTail, PRIMARY_NAME_BYTES_MAX, PrimaryFile, PrimaryFiles, PrimarySet, RawRange,
     ReplicaError, Snapshot,
 };
 pub use store::Store;
+pub use submit::Submission;
 
 /// The example of the README is compiled with the documentation's.
 #[cfg(doctest)]

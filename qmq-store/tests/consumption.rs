@@ -145,6 +145,70 @@ fn a_new_group_may_start_behind_the_newest_message() {
 }
 
 #[test]
+fn a_new_group_may_start_at_a_sequence_or_a_time_that_is_kept() {
+    let house = House::with(|options| {
+        options.retention.max_bytes = Some(192 << 10);
+        options.retention.max_age = None;
+    });
+    for _ in 0..300 {
+        house.send_kilobytes("s", 1);
+        house.clock.advance(10);
+    }
+    house.store().maintain().unwrap();
+    let floor = house.store().subject_stats("s").unwrap().first_sequence;
+    assert!(floor > 100, "{floor}");
+    // Message n is of noon and n times 10 ms.
+    let cases = [
+        (Start::Sequence(0), floor),
+        (Start::Sequence(floor - 1), floor),
+        (Start::Sequence(290), 290),
+        (Start::Sequence(300), 300),
+        (Start::Sequence(u64::MAX), 300),
+        (Start::Time(0), floor),
+        (Start::Time(NOON), floor),
+        (Start::Time(NOON + 2_900), 290),
+        (Start::Time(NOON + 2_901), 291),
+        (Start::Time(NOON + 2_991), 300),
+        (Start::Time(u64::MAX), 300),
+    ];
+    for (number, (start, expected)) in cases.into_iter().enumerate() {
+        for broadcast in [false, true] {
+            let group = format!("g-{number}-{broadcast}");
+            let request = PullRequest::new("s", &group, "c")
+                .broadcast(broadcast)
+                .start(start)
+                .max(1);
+            let first = house.store().pull(&request).unwrap();
+            let expected: Vec<u64> = (expected..300).take(1).collect();
+            assert_eq!(sequences(&first), expected, "{start:?}");
+            // Only where it begins: it goes on from there, whatever is said later.
+            let again = request.start(Start::Sequence(0));
+            let next: Vec<u64> = expected
+                .iter()
+                .map(|n| n + 1)
+                .filter(|n| *n < 300)
+                .collect();
+            assert_eq!(sequences(&house.store().pull(&again).unwrap()), next);
+        }
+    }
+}
+
+#[test]
+fn a_group_that_comes_before_its_subject_starts_at_its_first_message() {
+    let house = House::new();
+    for (number, start) in [Start::Sequence(5), Start::Time(NOON + 5), Start::Latest]
+        .into_iter()
+        .enumerate()
+    {
+        let subject = format!("s-{number}");
+        let request = PullRequest::new(&subject, "g", "c").start(start);
+        assert!(house.store().pull(&request).unwrap().is_empty());
+        house.send(&subject, "first");
+        assert_eq!(bodies(&house.store().pull(&request).unwrap()), ["first"]);
+    }
+}
+
+#[test]
 fn a_group_holds_a_bounded_number_of_unacknowledged_messages() {
     let house = House::with(|options| options.unacked_max = 10);
     house.send_numbers("s", 0..30);

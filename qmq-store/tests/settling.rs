@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use qmq_store::disk::CrashImage;
-use qmq_store::{AckOutcome, Durability, Error, Message, Waiting};
+use qmq_store::{AckOutcome, Durability, Error, Message, PullRequest, Waiting};
 use support::{Bell, House, NOON, attempts, pull_sequences, request, sequences};
 
 #[test]
@@ -127,6 +127,123 @@ fn a_consumer_that_stays_silent_for_its_lease_expires_and_one_that_speaks_does_n
         ("silent", 3)
     );
     assert_eq!(sequences(&house.pull("busy", 3)), sequences(&silent));
+}
+
+/// A message that kills whoever has it must reach its most attempts, also when nobody lives to refuse it.
+#[test]
+fn each_consumer_that_goes_counts_as_an_attempt_whether_declared_or_expired_and_after_every_restart()
+ {
+    let mut house = House::with(|options| options.lease = Duration::from_secs(30));
+    house.send_numbers("s", 0..3);
+    for round in 0..6_u32 {
+        let consumer = format!("c-{round}");
+        let batch = house.pull(&consumer, 2);
+        assert_eq!(
+            (sequences(&batch), attempts(&batch)),
+            (vec![0, 1], vec![round; 2])
+        );
+        if round % 2 == 0 {
+            assert_eq!(house.store().consumer_gone("s", "g", &consumer).unwrap(), 2);
+        } else {
+            house.clock.advance(30_001);
+            let now = NOON + u64::from(round / 2 + 1) * 30_001;
+            assert_eq!(house.store().expire(now).unwrap().len(), 1);
+        }
+        match round {
+            1 => house.restart(),
+            2 => house.kill(),
+            3 => house.store().checkpoint().unwrap(),
+            4 => {
+                house.store().sync().unwrap();
+                house.lose_power(5);
+            }
+            _ => {}
+        }
+    }
+    // The third was never handed out; the others begin anew once they are settled.
+    let last = house.pull("last", 10);
+    assert_eq!(attempts(&last), [6, 6, 0]);
+}
+
+#[test]
+fn a_broadcast_consumer_that_goes_counts_as_an_attempt_too() {
+    let mut house = House::new();
+    house.send_numbers("s", 0..2);
+    let all = request("host").broadcast(true);
+    for round in 0..3_u32 {
+        let batch = house.store().pull(&all).unwrap();
+        assert_eq!(attempts(&batch), [round; 2]);
+        house.store().consumer_gone("s", "g", "host").unwrap();
+        house.kill();
+    }
+}
+
+#[test]
+fn whoever_holds_messages_is_named_after_every_restart_and_nobody_else() {
+    let mut house = House::new();
+    let held = |house: &House| -> Vec<(String, String, String, u64)> {
+        let holders = house.store().holders().into_iter();
+        let mut held: Vec<_> = holders
+            .map(|one| {
+                let names = [one.subject, one.group, one.consumer].map(|name| name.to_string());
+                let [subject, group, consumer] = names;
+                (subject, group, consumer, one.unacked)
+            })
+            .collect();
+        held.sort();
+        held
+    };
+    assert_eq!(held(&house), []);
+    for subject in ["s", "t", "u"] {
+        house.send_numbers(subject, 0..10);
+    }
+    let pull = |house: &House, subject: &str, group: &str, consumer: &str, broadcast| {
+        let request = PullRequest::new(subject, group, consumer).max(3);
+        let batch = house.store().pull(&request.broadcast(broadcast));
+        assert_eq!(batch.as_ref().unwrap().len(), 3);
+        batch.unwrap()
+    };
+    pull(&house, "s", "g", "a", false);
+    let settled = pull(&house, "s", "g", "b", false);
+    house.store().ack(&settled).unwrap();
+    pull(&house, "s", "h", "a", false);
+    let some = pull(&house, "t", "all", "a", true);
+    let first = pull_sequences(&some)[0];
+    house.ack(&some, &[first..=first]);
+    pull(&house, "t", "all", "b", true);
+    let refused = pull(&house, "u", "g", "a", false);
+    let all = [0..=u64::MAX];
+    let delay = Duration::from_secs(1);
+    house
+        .store()
+        .nack(refused.member(), &all, delay, Durability::Buffered)
+        .unwrap();
+    let expected = [
+        ("s", "g", "a", 3),
+        ("s", "h", "a", 3),
+        ("t", "all", "a", 2),
+        ("t", "all", "b", 3),
+    ]
+    .map(|(subject, group, consumer, unacked)| {
+        (
+            subject.to_owned(),
+            group.to_owned(),
+            consumer.to_owned(),
+            unacked,
+        )
+    });
+    assert_eq!(held(&house), expected);
+    house.kill();
+    assert_eq!(held(&house), expected);
+    house.restart();
+    assert_eq!(held(&house), expected);
+    for one in house.store().holders() {
+        let gone = house
+            .store()
+            .consumer_gone(&one.subject, &one.group, &one.consumer);
+        assert_eq!(gone.unwrap(), one.unacked);
+    }
+    assert_eq!(held(&house), []);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use qmq_store::{Durability, Message, Options, PollPull, PullRequest, Store, Waiting};
+use qmq_store::{Durability, Message, Options, PollPull, PullRequest, Store, VisibleAt, Waiting};
 use support::{Bell, House, NOON, attempts, request, sequences, small_options};
 
 #[test]
@@ -130,6 +130,55 @@ fn a_task_is_told_when_a_refused_message_is_due_and_woken_when_one_is_left_behin
         .unwrap();
     assert_eq!(bell.rung(), 2);
     assert!(matches!(poll(), PollPull::Ready(left) if sequences(&left) == [1]));
+}
+
+/// What comes back was visible before: it waits for no sync and no slave again.
+#[test]
+fn what_others_leave_behind_wakes_at_once_whatever_messages_are_visible_at() {
+    for visible_at in [VisibleAt::Written, VisibleAt::Synced, VisibleAt::Replicated] {
+        let house = House::with(|options| {
+            options.visible_at = visible_at;
+            options.lease = Duration::from_secs(30);
+        });
+        house.send_numbers("s", 0..3);
+        house.store().sync().unwrap();
+        house
+            .store()
+            .advance_replicated(house.store().watermarks().written);
+        let (gone, silent) = (house.pull("gone", 1), house.pull("silent", 1));
+        let refusing = house.pull("refusing", 1);
+        assert_eq!([gone.len(), silent.len(), refusing.len()], [1; 3]);
+        let (bell, waker) = Bell::new();
+        let mut waiting = Waiting::default();
+        let mut rung = 0;
+        let mut woken_for = |sequence: u64, change: &dyn Fn()| {
+            assert!(house.poll("waiting", &waker, &mut waiting).is_none());
+            change();
+            rung += 1;
+            assert_eq!(bell.rung(), rung, "{visible_at:?}");
+            let again = house.poll("waiting", &waker, &mut waiting).unwrap();
+            assert_eq!(
+                (sequences(&again), attempts(&again)),
+                (vec![sequence], vec![1])
+            );
+        };
+        let store = house.store();
+        woken_for(0, &|| {
+            store.consumer_gone("s", "g", "gone").unwrap();
+        });
+        woken_for(2, &|| {
+            let all = [0..=u64::MAX];
+            let now = Duration::ZERO;
+            store
+                .nack(refusing.member(), &all, now, Durability::Buffered)
+                .unwrap();
+        });
+        house.clock.advance(30_001);
+        // Who waits pulls, and so has not gone silent.
+        woken_for(1, &|| {
+            assert_eq!(store.expire(NOON + 30_001).unwrap().len(), 1);
+        });
+    }
 }
 
 #[test]

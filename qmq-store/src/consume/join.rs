@@ -40,12 +40,13 @@ impl Inner {
         Ok(subject)
     }
 
-    /// Finds the group of a request, or creates it.
+    /// Finds the group of a request, or creates it; one that is to start at a time at `at_time`.
     pub(super) fn find_group(
         &self,
         request: &PullRequest,
         subject: &Subject,
         consumption: &mut Consumption,
+        at_time: Option<u64>,
     ) -> Result<usize, PullFailure> {
         if let Some(group) = consumption.named(&request.group) {
             if group.kind() != request.kind() {
@@ -75,10 +76,18 @@ impl Inner {
                 }
                 .into());
             }
-            let cursor = match request.start {
-                Start::Earliest => floor(subject, &self.segments())?,
-                Start::Latest => subject.index.lock().next,
+            let wanted = match request.start {
+                Start::Earliest => 0,
+                Start::Latest => u64::MAX,
+                Start::Sequence(sequence) => sequence,
+                Start::Time(time_ms) => match at_time {
+                    Some(sequence) => sequence,
+                    None => return Err(PullFailure::SequenceAt(time_ms)),
+                },
             };
+            let floor = floor(subject, &self.segments())?;
+            let next = subject.index.lock().next;
+            let cursor = wanted.clamp(floor.min(next), next);
             let action = create_action(request, cursor, consumption.pull_floor);
             self.act(subject, consumption, &action)?;
         }

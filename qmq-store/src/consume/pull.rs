@@ -3,14 +3,13 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use qmq_message::TagFilter;
+use qmq_message::{Attributes, TagFilter};
 
 use super::{Action, Batch, Consumption, Group, Member, PullRequest};
 use crate::error::Error;
 use crate::index::active::Subject;
 use crate::index::catalog::{DamagedIndex, floor, walk};
 use crate::index::tags::FingerprintFilter;
-use crate::log::record::Attributes;
 use crate::records::Records;
 use crate::store::{Inner, Store};
 
@@ -75,13 +74,14 @@ impl Inner {
         self.check_open()?;
         self.log.check_master()?;
         request.check()?;
+        let mut at_time = None;
         loop {
             let subject = match self.catalog.get(&request.subject) {
                 Some(subject) => subject,
                 None => self.create_with_group(request)?,
             };
             let mut consumption = subject.consumption.lock();
-            match self.pull_from(request, &subject, &mut consumption) {
+            match self.pull_from(request, &subject, &mut consumption, at_time) {
                 Ok(mut batch) => {
                     drop(consumption);
                     batch.records.verify_bodies();
@@ -90,6 +90,11 @@ impl Inner {
                 Err(PullFailure::Index(damaged)) => {
                     drop(consumption);
                     self.heal(&damaged)?;
+                }
+                // Messages are read for it: not with the lock.
+                Err(PullFailure::SequenceAt(time_ms)) => {
+                    drop(consumption);
+                    at_time = Some(self.sequence_at(&subject, time_ms)?);
                 }
                 Err(PullFailure::Error(error)) => return Err(error),
             }
@@ -101,8 +106,9 @@ impl Inner {
         request: &PullRequest,
         subject: &Arc<Subject>,
         consumption: &mut Consumption,
+        at_time: Option<u64>,
     ) -> Result<Batch, PullFailure> {
-        let at = self.find_group(request, subject, consumption)?;
+        let at = self.find_group(request, subject, consumption, at_time)?;
         let now = self.options.clock.now_ms();
         let floor = floor(subject, &self.segments())?;
         let group = &mut consumption.groups[at];
@@ -285,8 +291,9 @@ impl Inner {
                     // A damaged message is handed out as such: nobody can say that it would not have passed.
                     let passes = all
                         || taken.records.record(&peeked).is_none_or(|record| {
-                            Attributes::decode(record.attributes)
-                                .is_none_or(|attributes| request.filter.matches(attributes.tags()))
+                            Attributes::decode(record.attributes).map_or(true, |attributes| {
+                                request.filter.matches(attributes.tags())
+                            })
                         });
                     if passes {
                         let body = peeked.header.map_or(0, |header| u64::from(header.body_len));
@@ -307,6 +314,8 @@ impl Inner {
 
 pub(super) enum PullFailure {
     Index(DamagedIndex),
+    /// A group is to start at this time: its sequence there has to be found first.
+    SequenceAt(u64),
     Error(Error),
 }
 

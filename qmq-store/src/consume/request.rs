@@ -13,6 +13,10 @@ pub enum Start {
     Earliest,
     /// Behind the newest message, as groups do in QMQ.
     Latest,
+    /// At this sequence, or the nearest that is kept; of a subject without messages at its first.
+    Sequence(u64),
+    /// At the first message kept whose record time is not before this, in ms since the Unix epoch; behind the newest if there is none.
+    Time(u64),
 }
 
 /// Messages that a pull hands out at most, if the request does not say.
