@@ -1,5 +1,7 @@
 //! What is encoded decodes to the same, in whatever pieces it comes.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod any_frame;
 
 use any_frame::{AnyFrame, Sent, kinds};

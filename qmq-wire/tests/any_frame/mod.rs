@@ -1,6 +1,7 @@
 //! A frame of any kind as a value: what the tests of this crate and the fuzz targets encode and decode.
 
 #![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use bytes::{BufMut, Bytes, BytesMut};
 use qmq_wire::{
