@@ -1,5 +1,10 @@
 //! The servers of qmq as a library: the same types that the `qmq` binary starts.
 
 pub mod access;
+pub mod broker;
 pub mod config;
+pub mod doors;
+pub mod rooms;
 pub mod tls;
+
+pub use broker::{Broker, BrokerError, BrokerOptions};

@@ -294,6 +294,12 @@ impl<'a> Delivered<'a> {
         self.item.pull_sequence
     }
 
+    /// Offset of its record in the log, if that is known.
+    #[must_use]
+    pub fn offset(&self) -> Option<u64> {
+        Some(self.item.offset).filter(|&offset| offset != u64::MAX)
+    }
+
     /// How often it was handed out before and came back; 0 the first time.
     #[must_use]
     pub fn attempt(&self) -> u32 {

@@ -158,6 +158,28 @@ impl Store {
         &self.inner.options
     }
 
+    /// Which incarnation of the store this is, now: raised by an open that cut a tail, and by each promotion.
+    #[must_use]
+    pub fn incarnation(&self) -> u32 {
+        self.inner.log.incarnation()
+    }
+
+    /// Whether the subject exists: a message or a group has been there.
+    #[must_use]
+    pub fn has_subject(&self, subject: &str) -> bool {
+        self.inner.catalog.get(subject).is_some()
+    }
+
+    /// Whether the store takes messages, as far as it knows.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Poisoned`] after a failed write or sync, [`Error::Replica`].
+    pub fn health(&self) -> Result<(), Error> {
+        self.inner.check_open()?;
+        self.inner.log.commit.check()?;
+        self.inner.log.check_master()
+    }
+
     /// One round of housekeeping: sync, seal, retire, checkpoint as far as they are due. With `Background::Manual` this is how they happen.
     ///
     /// # Errors

@@ -15,10 +15,12 @@ use qmq_wire::{
 
 pub use activity::{Activity, SubjectActivity};
 
+use super::Caller;
 use super::consumers::Consumers;
 use super::produce::Producing;
-use crate::access::{Pattern, Right, Rights};
+use crate::access::{Pattern, Principal, Right};
 
+const RIGHTS: [Right; 3] = [Right::Produce, Right::Consume, Right::Administer];
 /// Most subjects of one answer.
 const SUBJECTS_MAX: usize = 10_000;
 
@@ -30,6 +32,8 @@ pub struct Administering {
     pub producing: Producing,
     /// Who consumes.
     pub consumers: Consumers,
+    /// What comes and goes, by subject.
+    pub activity: std::sync::Arc<Activity>,
     /// Name of the node.
     pub node: String,
     /// Its broker group.
@@ -59,13 +63,13 @@ impl Administering {
         &self,
         number: u32,
         request: &ControlRequest,
-        rights: &Rights,
+        caller: &Caller,
     ) -> Result<ControlResponse, Refusal> {
         match request {
             ControlRequest::Status => {
-                // Whoever may do anything at all may know how the node is.
-                if rights.is_empty() {
-                    return Err(denied(number, "the status of the node"));
+                // Whoever has a name may know how the node is.
+                if *caller.principal() == Principal::Anonymous {
+                    self.may_administer(number, "*", caller)?;
                 }
                 Ok(ControlResponse::Status(self.status()))
             }
@@ -74,11 +78,11 @@ impl Administering {
                 after,
                 max,
             } => Ok(ControlResponse::Subjects(
-                self.subjects(pattern, after, *max as usize, rights)
+                self.subjects(pattern, after, *max as usize, caller)
                     .map_err(|error| refused(number, &error))?,
             )),
             ControlRequest::Reset { subject, group, to } => {
-                self.may_administer(number, subject, rights)?;
+                self.may_administer(number, subject, caller)?;
                 let to = match *to {
                     ResetTo::Earliest => qmq_store::ResetTo::Earliest,
                     ResetTo::Latest => qmq_store::ResetTo::Latest,
@@ -93,7 +97,7 @@ impl Administering {
                 Ok(ControlResponse::Reset(cursor))
             }
             ControlRequest::DropGroup { subject, group } => {
-                self.may_administer(number, subject, rights)?;
+                self.may_administer(number, subject, caller)?;
                 self.store
                     .drop_group(subject, group)
                     .map_err(|error| refused(number, &error))?;
@@ -108,12 +112,10 @@ impl Administering {
         }
     }
 
-    fn may_administer(&self, number: u32, subject: &str, rights: &Rights) -> Result<(), Refusal> {
-        if rights.allows(Right::Administer, subject) {
-            Ok(())
-        } else {
-            Err(denied(number, &format!("`administer:{subject}`")))
-        }
+    fn may_administer(&self, number: u32, subject: &str, caller: &Caller) -> Result<(), Refusal> {
+        caller
+            .check(Right::Administer, subject)
+            .map_err(|refused| Refusal::new(number, Code::Denied, refused.to_string()))
     }
 
     /// How the node is.
@@ -132,7 +134,7 @@ impl Administering {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
             connections: self.connections.load(Ordering::Relaxed),
-            subscriptions: self.consumers.counters().attached.load(Ordering::Relaxed),
+            subscriptions: self.consumers.attached(),
             subjects: stats.subjects,
             log_bytes: stats.log_bytes,
             unsynced_bytes: watermarks.written.saturating_sub(watermarks.synced),
@@ -150,23 +152,18 @@ impl Administering {
         pattern: &str,
         after: &str,
         max: usize,
-        rights: &Rights,
+        caller: &Caller,
     ) -> Result<Vec<SubjectStatus>, Error> {
         let pattern = Pattern::new(if pattern.is_empty() { "*" } else { pattern });
         let mut names = self.store.subjects();
         names.retain(|name| {
             (after.is_empty() || name.as_str() > after)
                 && pattern.matches(name)
-                && [Right::Consume, Right::Produce, Right::Administer]
-                    .into_iter()
-                    .any(|right| rights.allows(right, name))
+                && RIGHTS.into_iter().any(|right| caller.may(right, name))
         });
         names.sort_unstable();
         names.truncate(max.min(SUBJECTS_MAX));
-        names
-            .iter()
-            .map(|name| self.subject(name))
-            .collect()
+        names.iter().map(|name| self.subject(name)).collect()
     }
 
     fn subject(&self, name: &str) -> Result<SubjectStatus, Error> {
@@ -176,7 +173,9 @@ impl Administering {
                 .consumers
                 .into_iter()
                 .map(|consumer| ConsumerStatus {
-                    online: self.consumers.is_attached(name, &group.group, &consumer.consumer),
+                    online: self
+                        .consumers
+                        .is_attached(name, &group.group, &consumer.consumer),
                     consumer: consumer.consumer,
                     unacked: consumer.unacked,
                 })
@@ -196,14 +195,6 @@ impl Administering {
             groups: groups.collect(),
         })
     }
-}
-
-fn denied(number: u32, what: &str) -> Refusal {
-    Refusal::new(
-        number,
-        Code::Denied,
-        format!("no right to {what}; a token or certificate with it is needed"),
-    )
 }
 
 fn refused(number: u32, error: &Error) -> Refusal {

@@ -9,18 +9,20 @@
 mod held;
 mod table;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
+use parking_lot::Mutex;
 use qmq_store::Store;
 use qmq_wire::{Ack, Acked, Code, Credit, End, Flow, Nack, Refusal, Renew};
 
-use super::Outlet;
 use super::administer::Activity;
 use super::deliver::{Delivering, Taker};
-use crate::access::{Right, Rights};
+use super::{Caller, Outlet};
+use crate::access::Right;
 
 /// How the room works.
 #[derive(Clone, Debug)]
@@ -129,6 +131,7 @@ pub struct Consumers {
     counters: Arc<Counters>,
     accepting: Arc<AtomicBool>,
     attachments: Arc<AtomicU64>,
+    online: Arc<Mutex<HashSet<Key>>>,
 }
 
 impl std::fmt::Debug for Consumers {
@@ -150,8 +153,6 @@ pub struct Counters {
     pub gone: AtomicU64,
     /// Consumers taken over by another session.
     pub taken_over: AtomicU64,
-    /// Consumers attached now.
-    pub attached: AtomicU64,
 }
 
 impl Consumers {
@@ -167,6 +168,7 @@ impl Consumers {
     ) -> std::io::Result<Self> {
         let (jobs, queue) = crossbeam_channel::bounded(options.queue_max);
         let counters = Arc::new(Counters::default());
+        let online = Arc::<Mutex<HashSet<Key>>>::default();
         delivering.tell(jobs.clone());
         table::start(
             store,
@@ -174,6 +176,7 @@ impl Consumers {
             delivering.clone(),
             Arc::clone(&counters),
             activity,
+            Arc::clone(&online),
             queue,
         )?;
         Ok(Self {
@@ -182,6 +185,7 @@ impl Consumers {
             counters,
             accepting: Arc::new(AtomicBool::new(true)),
             attachments: Arc::new(AtomicU64::new(1)),
+            online,
         })
     }
 
@@ -190,12 +194,12 @@ impl Consumers {
         &self,
         flow: &Flow,
         credit: Credit,
-        rights: &Rights,
+        caller: &Caller,
         outlet: Arc<dyn Outlet>,
         on_end: OnEnd,
         reply: Box<dyn FnOnce(Result<Attached, Refusal>) + Send>,
     ) {
-        self.attach(flow, rights, 0, on_end, reply, |key, attachment| {
+        self.attach(flow, caller, 0, on_end, reply, |key, attachment| {
             Taker::subscription(key, attachment, flow, credit, outlet)
         });
     }
@@ -204,12 +208,12 @@ impl Consumers {
     pub fn attach_puller(
         &self,
         flow: &Flow,
-        rights: &Rights,
+        caller: &Caller,
         outlet: Arc<dyn Outlet>,
         on_end: OnEnd,
         reply: Box<dyn FnOnce(Result<Attached, Refusal>) + Send>,
     ) {
-        self.attach(flow, rights, 0, on_end, reply, |key, attachment| {
+        self.attach(flow, caller, 0, on_end, reply, |key, attachment| {
             Taker::puller(key, attachment, flow, outlet)
         });
     }
@@ -217,13 +221,13 @@ impl Consumers {
     fn attach(
         &self,
         flow: &Flow,
-        rights: &Rights,
+        caller: &Caller,
         number: u32,
         on_end: OnEnd,
         reply: Box<dyn FnOnce(Result<Attached, Refusal>) + Send>,
         taker: impl FnOnce(Key, u64) -> Taker,
     ) {
-        if let Err((code, text)) = self.may_attach(flow, rights) {
+        if let Err((code, text)) = self.may_attach(flow, caller) {
             return reply(Err(Refusal::new(number, code, text)));
         }
         let attachment = self.attachments.fetch_add(1, Ordering::Relaxed);
@@ -243,7 +247,7 @@ impl Consumers {
         }
     }
 
-    fn may_attach(&self, flow: &Flow, rights: &Rights) -> Result<(), (Code, String)> {
+    fn may_attach(&self, flow: &Flow, caller: &Caller) -> Result<(), (Code, String)> {
         if !self.accepting.load(Ordering::Acquire) {
             let text = "the broker is shutting down; subscribe at another one, or again in a while";
             return Err((Code::Draining, text.to_owned()));
@@ -257,13 +261,9 @@ impl Consumers {
         if let Err(error) = flow.filter.check() {
             return Err((Code::BadMessage, error.to_string()));
         }
-        if !rights.allows(Right::Consume, &flow.subject) {
-            let subject = &flow.subject;
-            let text = format!(
-                "no right to consume {subject:?}; it takes `consume:{subject}` among the rights of the token or certificate"
-            );
-            return Err((Code::Denied, text));
-        }
+        caller
+            .check(Right::Consume, &flow.subject)
+            .map_err(|refused| (Code::Denied, refused.to_string()))?;
         Ok(())
     }
 
@@ -286,6 +286,23 @@ impl Consumers {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// How many consumers are attached.
+    #[must_use]
+    pub fn attached(&self) -> u64 {
+        self.online.lock().len() as u64
+    }
+
+    /// Whether a consumer is attached.
+    #[must_use]
+    pub fn is_attached(&self, subject: &str, group: &str, consumer: &str) -> bool {
+        let key = Key {
+            subject: subject.into(),
+            group: group.into(),
+            consumer: consumer.into(),
+        };
+        self.online.lock().contains(&key)
     }
 
     /// The room that delivers.

@@ -10,7 +10,7 @@ mod taker;
 mod turn;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -33,8 +33,11 @@ pub struct DeliverOptions {
     pub turn_bytes: u64,
     /// Messages that a turn hands out at most: 1 to 10,000.
     pub turn_messages: usize,
-    /// Bytes that may wait in a consumer's outlet before it gets no more: 4 KiB to 1 GiB.
+    /// Bytes that may wait in a consumer's outlet before it gets no more: 4 KiB to 1 GiB. With many consumers it is their share of half of
+    /// `budget_bytes`, so that a turn may go beyond it.
     pub outlet_bytes_max: usize,
+    /// Bytes that may wait in all outlets.
+    pub budget_bytes: u64,
     /// A group whose messages lie further behind the end of the log than this is one that reads what is old, in bytes.
     pub behind_bytes: u64,
     /// Deliveries of a message before it goes to the dead-letter subject: dynamic.
@@ -50,6 +53,7 @@ impl Default for DeliverOptions {
             turn_bytes: 256 << 10,
             turn_messages: 1_000,
             outlet_bytes_max: 512 << 10,
+            budget_bytes: 256 << 20,
             behind_bytes: 64 << 20,
             attempts_max: Arc::new(AtomicU32::new(32)),
             retry_delay_seconds: Arc::new(AtomicU32::new(5)),
@@ -95,6 +99,8 @@ struct Inner {
     flows: Mutex<HashMap<FlowKey, Arc<Flow>>>,
     queue: RunQueue,
     consumers: OnceLock<Sender<Job>>,
+    takers: AtomicUsize,
+    paused: AtomicBool,
 }
 
 impl Delivering {
@@ -116,6 +122,8 @@ impl Delivering {
             flows: Mutex::default(),
             queue: RunQueue::default(),
             consumers: OnceLock::new(),
+            takers: AtomicUsize::new(0),
+            paused: AtomicBool::new(false),
         });
         for number in 0..threads {
             let worker = Arc::clone(&inner);
@@ -131,6 +139,21 @@ impl Delivering {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.inner.counters
+    }
+
+    /// An outlet that has so few bytes left can take more.
+    #[must_use]
+    pub fn outlet_low(&self) -> usize {
+        self.inner.outlet_bytes_max() / 2
+    }
+
+    /// Hands out no more messages; pulls that wait are answered without any.
+    pub fn pause(&self) {
+        self.inner.paused.store(true, Ordering::SeqCst);
+        let flows: Vec<_> = self.inner.flows.lock().values().cloned().collect();
+        for flow in flows {
+            flow.enqueue();
+        }
     }
 
     /// Ends the threads; nothing is handed out any more.
@@ -156,16 +179,17 @@ impl Delivering {
                 .entry(taker.flow_key())
                 .or_insert_with(|| Flow::new(&self.inner));
             flow.count_in();
+            self.inner.takers.fetch_add(1, Ordering::Relaxed);
             Arc::clone(flow)
         };
         taker.belongs_to(&flow);
-        flow.offer(&taker, self.inner.options.outlet_bytes_max);
+        flow.offer(&taker, self.inner.outlet_bytes_max());
     }
 
     /// A consumer may be able to take more.
     pub(super) fn offer(&self, taker: &Arc<Taker>) {
         if let Some(flow) = taker.flow() {
-            flow.offer(taker, self.inner.options.outlet_bytes_max);
+            flow.offer(taker, self.inner.outlet_bytes_max());
         }
     }
 
@@ -181,9 +205,11 @@ impl Delivering {
         if !taker.close() {
             return;
         }
-        if let Some(flow) = taker.flow()
-            && flow.count_out()
-        {
+        let Some(flow) = taker.flow() else {
+            return;
+        };
+        self.inner.takers.fetch_sub(1, Ordering::Relaxed);
+        if flow.count_out() {
             let mut flows = self.inner.flows.lock();
             // Somebody may have joined since.
             if flow.is_empty() {
@@ -210,12 +236,17 @@ impl Delivering {
 }
 
 impl Inner {
+    /// Bytes that may wait in one outlet.
+    fn outlet_bytes_max(&self) -> usize {
+        let takers = self.takers.load(Ordering::Relaxed).max(1) as u64;
+        let share = usize::try_from(self.options.budget_bytes / 2 / takers).unwrap_or(usize::MAX);
+        share.clamp(1, self.options.outlet_bytes_max)
+    }
+
     fn run(self: Arc<Self>, only_new: bool) {
         while let Some(flow) = self.queue.next(only_new) {
-            let behind = flow.is_behind();
             self.turn(&flow);
             self.counters.turns.fetch_add(1, Ordering::Relaxed);
-            self.queue.done(&flow, behind);
         }
     }
 }

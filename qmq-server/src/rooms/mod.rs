@@ -11,12 +11,15 @@
 //! | [`administer`] | what operators ask | the caller's thread, which must be one that may block |
 
 pub mod administer;
+mod caller;
 pub mod consumers;
 pub mod deliver;
 pub mod produce;
 pub mod refusals;
 
 use bytes::Bytes;
+
+pub use caller::Caller;
 
 /// Where a room puts what a stream is to carry.
 pub trait Outlet: Send + Sync {

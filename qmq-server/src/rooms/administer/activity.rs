@@ -46,12 +46,16 @@ impl Activity {
 
     /// Messages were handed out.
     pub(in crate::rooms) fn delivered(&self, subject: &str, messages: u64) {
-        self.of(subject).delivered.fetch_add(messages, Ordering::Relaxed);
+        self.of(subject)
+            .delivered
+            .fetch_add(messages, Ordering::Relaxed);
     }
 
     /// Messages were acknowledged.
     pub(in crate::rooms) fn acked(&self, subject: &str, messages: u64) {
-        self.of(subject).acked.fetch_add(messages, Ordering::Relaxed);
+        self.of(subject)
+            .acked
+            .fetch_add(messages, Ordering::Relaxed);
     }
 
     /// The `max` most active subjects, and the sum of the others.

@@ -19,7 +19,8 @@ impl Held {
     pub(super) fn insert(&mut self, first: u64, last: u64, deadline: Instant) {
         self.remove(first, last);
         // What was handed out in a row at about the same time is one range.
-        if let Some((_, (before_last, before_deadline))) = self.ranges.range_mut(..first).next_back()
+        if let Some((_, (before_last, before_deadline))) =
+            self.ranges.range_mut(..first).next_back()
             && *before_last + 1 == first
             && *before_deadline == deadline
         {

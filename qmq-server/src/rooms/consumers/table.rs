@@ -1,11 +1,12 @@
 //! The thread that owns the consumers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use parking_lot::Mutex;
 use qmq_store::{Durability, Error, Store};
 use qmq_wire::{Ack, Acked, Code, End, Nack, Refusal};
 
@@ -21,6 +22,7 @@ pub(super) fn start(
     delivering: Delivering,
     counters: Arc<Counters>,
     activity: Arc<Activity>,
+    online: Arc<Mutex<HashSet<Key>>>,
     jobs: Receiver<Job>,
 ) -> std::io::Result<()> {
     let shortest = options.session_timeout.min(options.ack_timeout);
@@ -31,6 +33,7 @@ pub(super) fn start(
         delivering,
         counters,
         activity,
+        online,
         consumers: HashMap::new(),
     };
     std::thread::Builder::new()
@@ -75,17 +78,19 @@ struct Table {
     delivering: Delivering,
     counters: Arc<Counters>,
     activity: Arc<Activity>,
+    /// Keys of those that have an attachment, for who asks from outside.
+    online: Arc<Mutex<HashSet<Key>>>,
     consumers: HashMap<Key, Consumer>,
 }
 
 impl Table {
     /// Who held messages when the store was opened has one session timeout to come back.
     fn remember(&mut self, now: Instant) {
-        for unacked in self.store.consumers_with_unacked() {
+        for holder in self.store.holders() {
             let key = Key {
-                subject: unacked.subject.as_str().into(),
-                group: unacked.group.as_str().into(),
-                consumer: unacked.consumer.as_str().into(),
+                subject: holder.subject,
+                group: holder.group,
+                consumer: holder.consumer,
             };
             let consumer = Consumer {
                 session: 0,
@@ -140,10 +145,14 @@ impl Table {
                         (current.on_end)(end.clone());
                     }
                 }
-                self.counters.attached.store(0, Ordering::Relaxed);
+                self.online.lock().clear();
             }
             Job::IsAnythingHeld(reply) => {
-                reply(self.consumers.values().any(|consumer| !consumer.held.is_empty()));
+                reply(
+                    self.consumers
+                        .values()
+                        .any(|consumer| !consumer.held.is_empty()),
+                );
             }
         }
     }
@@ -204,7 +213,7 @@ impl Table {
             };
             (before.on_end)(end);
         } else {
-            self.counters.attached.fetch_add(1, Ordering::Relaxed);
+            self.online.lock().insert(key.clone());
         }
         consumer.session = session;
         consumer.gone_at = None;
@@ -237,7 +246,7 @@ impl Table {
         };
         consumer.current = None;
         consumer.gone_at = Some(Instant::now() + if for_good { Duration::ZERO } else { timeout });
-        self.counters.attached.fetch_sub(1, Ordering::Relaxed);
+        self.online.lock().remove(key);
         if for_good {
             self.declare_gone(key);
         }
@@ -252,7 +261,7 @@ impl Table {
             return;
         };
         consumer.gone_at = Some(Instant::now() + timeout);
-        self.counters.attached.fetch_sub(1, Ordering::Relaxed);
+        self.online.lock().remove(key);
         self.delivering.withdraw(&current.taker);
         (current.on_end)(end);
     }
@@ -381,7 +390,11 @@ impl Table {
         };
         let end = self.store.watermarks().written;
         self.store.when(end, durability, move |outcome| {
-            reply(outcome.map(|()| acked).map_err(|error| refusal(acked.number, &error)));
+            reply(
+                outcome
+                    .map(|()| acked)
+                    .map_err(|error| refusal(acked.number, &error)),
+            );
         });
     }
 

@@ -74,7 +74,10 @@ impl RunQueue {
     /// A group enters the queue at a time.
     pub(super) fn at(&self, at: Instant, flow: &Arc<Flow>) {
         let mut state = self.state.lock();
-        let first = state.timers.peek().is_none_or(|Reverse(timer)| at < timer.at);
+        let first = state
+            .timers
+            .peek()
+            .is_none_or(|Reverse(timer)| at < timer.at);
         state.timers.push(Reverse(Timer {
             at,
             flow: Arc::downgrade(flow),
@@ -94,7 +97,10 @@ impl RunQueue {
             }
             let next_timer = state.timers.peek().map(|Reverse(timer)| timer.at);
             if next_timer.is_some_and(|at| at <= Instant::now()) {
-                let due = state.timers.pop().and_then(|Reverse(timer)| timer.flow.upgrade());
+                let due = state
+                    .timers
+                    .pop()
+                    .and_then(|Reverse(timer)| timer.flow.upgrade());
                 if let Some(flow) = due {
                     drop(state);
                     flow.enqueue();

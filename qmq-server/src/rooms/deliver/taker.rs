@@ -8,8 +8,9 @@ use parking_lot::Mutex;
 use qmq_store::PullRequest;
 use qmq_wire::{Credit, Flow as Who, Start};
 
+use super::FlowKey;
 use super::flow::Flow;
-use super::{FlowKey, Outlet};
+use crate::rooms::Outlet;
 use crate::rooms::consumers::Key;
 
 /// See the module.
@@ -172,19 +173,23 @@ impl Taker {
     }
 
     /// What it may be handed now. `None`: nothing, and it stands in no queue any more.
-    pub(super) fn may(&self, options: &super::DeliverOptions) -> Option<May> {
+    pub(super) fn may(
+        &self,
+        options: &super::DeliverOptions,
+        outlet_bytes_max: usize,
+    ) -> Option<May> {
         let mut wants = self.wants.lock();
-        if self.is_closed() || !wants.can_take() || self.outlet.waiting() >= options.outlet_bytes_max
-        {
+        if self.is_closed() || !wants.can_take() || self.outlet.waiting() >= outlet_bytes_max {
             wants.standing = false;
             return None;
         }
         let first = wants.new;
+        let turn_bytes = options.turn_bytes.min(outlet_bytes_max as u64);
         if wants.pulls_only {
             let pull = wants.pulls.front()?;
             return Some(May {
                 messages: (pull.messages as usize).clamp(1, options.turn_messages),
-                bytes: u64::from(pull.bytes).clamp(1, options.turn_bytes),
+                bytes: u64::from(pull.bytes).clamp(1, turn_bytes),
                 pull: Some((pull.number, pull.until <= Instant::now())),
                 first,
             });
@@ -193,7 +198,7 @@ impl Taker {
             messages: usize::try_from(wants.messages)
                 .unwrap_or(usize::MAX)
                 .min(options.turn_messages),
-            bytes: u64::try_from(wants.bytes).unwrap_or(1).clamp(1, options.turn_bytes),
+            bytes: u64::try_from(wants.bytes).unwrap_or(1).clamp(1, turn_bytes),
             pull: None,
             first,
         })

@@ -22,9 +22,17 @@ impl Inner {
         let Some(mut turn) = flow.begin() else {
             return;
         };
-        let Some(may) = turn.taker.may(&self.options) else {
+        let Some(may) = turn.taker.may(&self.options, self.outlet_bytes_max()) else {
             return flow.end(turn, Ended::Enough);
         };
+        if self.paused.load(Ordering::SeqCst) {
+            let may = May {
+                pull: may.pull.map(|(number, _)| (number, true)),
+                ..may
+            };
+            let ended = self.nothing(flow, &turn, may, None);
+            return flow.end(turn, ended);
+        }
         let request = turn.taker.request(may);
         let mut poll = || {
             self.store
@@ -64,7 +72,7 @@ impl Inner {
                 let mut frame = BytesMut::with_capacity(DELIVERY_HEADER_LEN + 4);
                 put_delivery_header(&mut frame, Some(number), self.store.incarnation(), 0, 0);
                 turn.taker.outlet.put(&mut vec![frame.freeze()]);
-                match turn.taker.took(0, 0, self.options.outlet_bytes_max) {
+                match turn.taker.took(0, 0, self.outlet_bytes_max()) {
                     true => Ended::More,
                     false => Ended::Enough,
                 }
@@ -101,20 +109,17 @@ impl Inner {
 
     fn hand_out(&self, flow: &Arc<Flow>, taker: &Arc<Taker>, may: May, batch: &Batch) -> Ended {
         let member = batch.member();
-        let shared = batch.shared();
         let attempts_max = self.options.attempts_max.load(Ordering::Relaxed);
         let dead_letter = self.dead_letter_subject(taker);
-        let mut headers = BytesMut::with_capacity(
-            DELIVERY_HEADER_LEN + 4 + batch.len() * DELIVERED_HEADER_LEN,
-        );
+        let mut headers =
+            BytesMut::with_capacity(DELIVERY_HEADER_LEN + 4 + batch.len() * DELIVERED_HEADER_LEN);
         let mut payloads: Vec<Bytes> = Vec::with_capacity(batch.len());
         let mut ranges: Vec<(u64, u64)> = Vec::new();
         let mut bytes = 0_u64;
         let mut again = 0;
-        let mut offset = u64::MAX;
         let header_len = DELIVERY_HEADER_LEN + if may.pull.is_some() { 4 } else { 0 };
         headers.resize(header_len, 0);
-        for one in batch.iter() {
+        for (one, payload) in batch.payloads() {
             if one.attempt() >= attempts_max
                 && let Some(dead_letter) = &dead_letter
                 && self.bury(member, one.pull_sequence(), dead_letter)
@@ -123,16 +128,16 @@ impl Inner {
             }
             again += u64::from(one.attempt() > 0);
             let numbers = (one.sequence(), one.pull_sequence());
-            match (one.message(), shared.payload(&one)) {
-                (Ok(message), Ok(payload)) => {
-                    offset = offset.min(message.offset());
-                    let lengths = (payload.attributes_len, payload.body_len);
-                    let time = message.record_time_ms();
+            match payload {
+                Ok(payload) => {
+                    let lengths = (payload.attributes_len(), payload.body_len());
+                    let time = payload.record_time_ms();
                     put_delivered_header(&mut headers, numbers, time, one.attempt(), Some(lengths));
-                    bytes += payload.bytes.len() as u64;
-                    payloads.push(payload.bytes);
+                    let payload = payload.into_bytes();
+                    bytes += payload.len() as u64;
+                    payloads.push(payload);
                 }
-                _ => {
+                Err(_) => {
                     put_delivered_header(&mut headers, numbers, 0, one.attempt(), None);
                     payloads.push(Bytes::new());
                 }
@@ -144,8 +149,9 @@ impl Inner {
         }
         let count = payloads.len() as u32;
         let written = self.store.watermarks().written;
+        let last = batch.iter().next_back().and_then(|one| one.offset());
         flow.set_behind(
-            offset != u64::MAX && written.saturating_sub(offset) > self.options.behind_bytes,
+            last.is_some_and(|at| written.saturating_sub(at) > self.options.behind_bytes),
         );
         if count == 0 && may.pull.is_none() {
             return Ended::More;
@@ -185,12 +191,15 @@ impl Inner {
             });
         }
         let counters = &self.counters;
-        counters.delivered.fetch_add(u64::from(count), Ordering::Relaxed);
+        counters
+            .delivered
+            .fetch_add(u64::from(count), Ordering::Relaxed);
         counters.delivered_bytes.fetch_add(bytes, Ordering::Relaxed);
         counters.redelivered.fetch_add(again, Ordering::Relaxed);
-        self.activity.delivered(&taker.key().subject, u64::from(count));
+        self.activity
+            .delivered(&taker.key().subject, u64::from(count));
         taker.outlet.put(&mut chunks);
-        match taker.took(u64::from(count), bytes, self.options.outlet_bytes_max) {
+        match taker.took(u64::from(count), bytes, self.outlet_bytes_max()) {
             true => Ended::More,
             false => Ended::Enough,
         }
@@ -209,7 +218,9 @@ impl Inner {
             }
             _ => qmq_message::dead_letter_subject(&key.subject, &key.group),
         };
-        qmq_message::check_subject(&dead_letter).is_ok().then_some(dead_letter)
+        qmq_message::check_subject(&dead_letter)
+            .is_ok()
+            .then_some(dead_letter)
     }
 
     /// Copies a message to the dead-letter subject and acknowledges it, both or neither.

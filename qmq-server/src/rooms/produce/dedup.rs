@@ -188,10 +188,7 @@ mod tests {
         let next = dedup.next(7);
         assert_eq!(dedup.look(7, 7, next), Known::Expected(6));
         assert_eq!(dedup.look(7, 6, next), Known::New);
-        assert!(matches!(
-            dedup.look(7, 5, next),
-            Known::Accepted { .. }
-        ));
+        assert!(matches!(dedup.look(7, 5, next), Known::Accepted { .. }));
     }
 
     #[test]

@@ -14,7 +14,8 @@ use crossbeam_channel::{Sender, TrySendError};
 use qmq_store::{Durability, Store};
 use qmq_wire::{Code, Produce, Produced};
 
-use crate::access::{Right, Rights};
+use super::Caller;
+use crate::access::Right;
 
 /// How the room works.
 #[derive(Clone, Debug)]
@@ -91,7 +92,7 @@ impl Producing {
     }
 
     /// Takes a request. Messages without the right to their subject are refused, the others appended. `held` is dropped once they are in the log.
-    pub fn submit(&self, produce: Produce, rights: &Rights, held: Held, reply: Reply) {
+    pub fn submit(&self, produce: Produce, caller: &Caller, held: Held, reply: Reply) {
         if !self.accepting.load(Ordering::Acquire) {
             let text = "the broker is shutting down; send to another one, or again in a while";
             return reply(refuse_all(&produce, Code::Draining, text));
@@ -104,7 +105,7 @@ impl Producing {
                 _ => {
                     // What is not UTF-8 is refused by its name, later.
                     let allowed = std::str::from_utf8(&message.subject)
-                        .map_or(true, |subject| rights.allows(Right::Produce, subject));
+                        .map_or(true, |subject| caller.may(Right::Produce, subject));
                     last = Some((&message.subject, allowed));
                     allowed
                 }
@@ -113,9 +114,8 @@ impl Producing {
                 denied.push(index as u32);
             }
         }
-        let deadline = (produce.header.deadline_ms > 0).then(|| {
-            Instant::now() + Duration::from_millis(u64::from(produce.header.deadline_ms))
-        });
+        let deadline = (produce.header.deadline_ms > 0)
+            .then(|| Instant::now() + Duration::from_millis(u64::from(produce.header.deadline_ms)));
         let job = writer::Job {
             produce,
             denied,

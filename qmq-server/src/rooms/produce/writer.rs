@@ -30,7 +30,9 @@ pub(super) struct Job {
 
 impl std::fmt::Debug for Job {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Job").field("produce", &self.produce.header).finish_non_exhaustive()
+        f.debug_struct("Job")
+            .field("produce", &self.produce.header)
+            .finish_non_exhaustive()
     }
 }
 
@@ -116,9 +118,7 @@ impl Writer {
                 .iter()
                 .map(|looked| &looked.job.produce)
                 .filter(|before| before.header.producer == header.producer)
-                .all(|before| {
-                    before.header.first + before.messages.len() as u64 <= header.first
-                })
+                .all(|before| before.header.first + before.messages.len() as u64 <= header.first)
     }
 
     fn look(&self, job: Job) -> Looked {
@@ -136,7 +136,9 @@ impl Writer {
             .job
             .deadline
             .is_some_and(|deadline| Instant::now() > deadline);
-        let mut denied = std::mem::take(&mut looked.job.denied).into_iter().peekable();
+        let mut denied = std::mem::take(&mut looked.job.denied)
+            .into_iter()
+            .peekable();
         let mut next = header
             .ordered
             .then(|| self.dedup.next(header.producer))
@@ -163,11 +165,11 @@ impl Writer {
                 Known::Forgotten => Some((Code::Forgotten, FORGOTTEN.to_owned())),
                 Known::Expected(expected) => Some((
                     Code::OutOfOrder,
-                    format!("message {number} of an ordered producer came before {expected}; send {expected} first"),
+                    format!(
+                        "message {number} of an ordered producer came before {expected}; send {expected} first"
+                    ),
                 )),
-                Known::New if is_denied => {
-                    Some((Code::Denied, denial(&looked.job.produce, index)))
-                }
+                Known::New if is_denied => Some((Code::Denied, denial(&looked.job.produce, index))),
                 Known::New => self.check(&looked.job.produce, index),
             };
             match refusal {
@@ -203,7 +205,8 @@ impl Writer {
             return Some((code(&error), error.to_string()));
         }
         if !self.options.auto_create.load(Ordering::Relaxed) && !self.store.has_subject(subject) {
-            let text = format!("no subject {subject:?}, and subject.auto.create is off; create it first");
+            let text =
+                format!("no subject {subject:?}, and subject.auto.create is off; create it first");
             return Some((Code::UnknownSubject, text));
         }
         let due = qmq_message::attributes::Attributes::decode(&message.attributes)
@@ -273,7 +276,9 @@ impl Writer {
             let message = &looked.job.produce.messages[index as usize];
             let len = message.attributes.len() as u64 + u64::from(message.body_len);
             bytes += len;
-            let known = last.take().filter(|(subject, _)| *subject == message.subject);
+            let known = last
+                .take()
+                .filter(|(subject, _)| *subject == message.subject);
             let (_, activity) = last.insert(known.unwrap_or_else(|| {
                 let subject = std::str::from_utf8(&message.subject).unwrap_or_default();
                 (&message.subject, self.activity.of(subject))
@@ -283,7 +288,9 @@ impl Writer {
             push_accepted(&mut looked.answer.accepted, index, sequence);
             let number = header.first.wrapping_add(u64::from(index));
             match runs.last_mut() {
-                Some(run) if run.first + run.len == number && run.sequence + run.len == sequence => {
+                Some(run)
+                    if run.first + run.len == number && run.sequence + run.len == sequence =>
+                {
                     run.len += 1;
                 }
                 _ => runs.push(Run {
@@ -383,12 +390,15 @@ impl Writer {
 }
 
 const LATE: &str = "the deadline passed before the request was looked at; nothing was appended: send fewer at a time, or wait longer";
-const FORGOTTEN: &str = "the number is older than producer.dedup.window; whether it was appended is not known any more";
+const FORGOTTEN: &str =
+    "the number is older than producer.dedup.window; whether it was appended is not known any more";
 
 fn denial(produce: &Produce, index: u32) -> String {
     let subject = produce.messages.get(index as usize);
     let subject = String::from_utf8_lossy(subject.map_or(&[], |message| &message.subject[..]));
-    format!("no right to produce to {subject:?}; it takes `produce:{subject}` among the rights of the token or certificate")
+    format!(
+        "no right to produce to {subject:?}; it takes `produce:{subject}` among the rights of the token or certificate"
+    )
 }
 
 fn job_bytes(job: &Job) -> usize {

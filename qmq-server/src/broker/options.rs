@@ -1,0 +1,139 @@
+//! What a broker is made of.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::time::Duration;
+
+use qmq_store::{Durability, Options, Retention};
+
+use crate::access::{Access, Tokens, TokensError};
+use crate::config::{BrokerConfig, ClientAuth, FlushMode};
+use crate::doors::quic::QuicOptions;
+use crate::rooms::consumers::ConsumerOptions;
+use crate::rooms::deliver::DeliverOptions;
+use crate::rooms::produce::ProduceOptions;
+use crate::tls::{CertifiedFiles, ClientCertificates, TlsFiles};
+
+/// Everything that [`Broker::start`](super::Broker::start) needs.
+#[derive(Clone, Debug)]
+pub struct BrokerOptions {
+    /// Name of the node.
+    pub name: String,
+    /// Its broker group.
+    pub group: String,
+    /// The store's folder.
+    pub folder: PathBuf,
+    /// The store's options.
+    pub store: Options,
+    /// Messages in.
+    pub produce: ProduceOptions,
+    /// Who consumes.
+    pub consume: ConsumerOptions,
+    /// Messages out.
+    pub deliver: DeliverOptions,
+    /// The door for clients.
+    pub quic: QuicOptions,
+    /// Where HTTP listens, if it does.
+    pub http: Option<SocketAddr>,
+    /// Certificates.
+    pub tls: TlsFiles,
+    /// Who may do what.
+    pub access: Arc<Access>,
+    /// How long an ending broker waits for acks.
+    pub drain_ack: Duration,
+    /// Subjects with names in the metrics.
+    pub metrics_subjects_max: usize,
+}
+
+/// What is said on the wire besides messages: frames' and messages' headers, attributes.
+const FRAME_OVERHEAD: u64 = 1 << 20;
+
+impl BrokerOptions {
+    /// As a configuration says.
+    ///
+    /// # Errors
+    /// When the token file is no good.
+    pub fn from_config(config: &BrokerConfig) -> Result<Self, TokensError> {
+        let host = || {
+            let name = rustix::system::uname();
+            name.nodename().to_string_lossy().into_owned()
+        };
+        let tokens = Tokens::open(&config.tokens_file, config.tokens_required)?;
+        let access = Access::new(tokens, config.anonymous_rights.clone());
+        let auto_create = Arc::new(AtomicBool::new(config.dynamic.subject_auto_create));
+        let retry_delay = u32::try_from(config.dynamic.retry_delay.as_secs()).unwrap_or(u32::MAX);
+        let retry_delay_seconds = Arc::new(AtomicU32::new(retry_delay));
+        let limits = Options::with_segment_bytes(config.segment_bytes);
+        let batch_bytes_max = limits.batch_bytes_max.max(config.body_bytes_max * 2);
+        let store = Options {
+            body_bytes_max: config.body_bytes_max,
+            batch_bytes_max: batch_bytes_max.min(config.segment_bytes / 2),
+            flush_interval: config.flush_interval,
+            retention: Retention {
+                max_age: config.retention,
+                ..Retention::default()
+            },
+            ..limits
+        };
+        let frame_bytes_max = store.batch_bytes_max + FRAME_OVERHEAD;
+        Ok(Self {
+            name: config.name.clone().unwrap_or_else(host),
+            group: config.group.clone().unwrap_or_default(),
+            folder: config.store_root.clone(),
+            produce: ProduceOptions {
+                durability: match config.flush_mode {
+                    FlushMode::Sync => Durability::Synced,
+                    FlushMode::Async => Durability::Buffered,
+                },
+                auto_create: Arc::clone(&auto_create),
+                dedup_window: config.dedup.window as u64,
+                dedup_producers_max: config.dedup.producers_max,
+                ..ProduceOptions::default()
+            },
+            consume: ConsumerOptions {
+                session_timeout: config.consumer.session_timeout,
+                ack_timeout: config.consumer.ack_timeout,
+                retry_delay_seconds: Arc::clone(&retry_delay_seconds),
+                nack_max: config.consumer.nack_max,
+                auto_create,
+                ..ConsumerOptions::default()
+            },
+            deliver: DeliverOptions {
+                attempts_max: Arc::new(AtomicU32::new(config.consumer.attempts_max)),
+                budget_bytes: config.memory.deliver_bytes,
+                ..DeliverOptions::default()
+            },
+            quic: QuicOptions {
+                listen: config.listen,
+                connections_max: config.connection.connections_max,
+                idle: config.connection.idle,
+                stall: config.connection.stall,
+                handshake: config.connection.handshake,
+                streams_max: config.connection.streams_max,
+                receive_bytes: config.memory.receive_bytes,
+                send_bytes: config.memory.send_bytes,
+                produce_bytes: config.memory.produce_bytes,
+                frame_bytes_max: u32::try_from(frame_bytes_max).unwrap_or(u32::MAX),
+                ..QuicOptions::default()
+            },
+            http: config.http_address(),
+            tls: TlsFiles {
+                own: CertifiedFiles {
+                    certificate: config.tls_cert.clone(),
+                    key: config.tls_key.clone(),
+                },
+                authority: config.tls_ca.clone(),
+                clients: match config.client_auth {
+                    ClientAuth::Optional => ClientCertificates::Optional,
+                    ClientAuth::Required => ClientCertificates::Required,
+                },
+            },
+            access: Arc::new(access),
+            drain_ack: config.consumer.drain_ack,
+            metrics_subjects_max: config.metrics_subjects_max,
+            store,
+        })
+    }
+}

@@ -1,0 +1,4 @@
+//! The doors: how requests come in and answers go out. What they are about is the business of the [rooms](crate::rooms).
+
+pub mod http;
+pub mod quic;

@@ -1,0 +1,158 @@
+//! A connection: who it is, and its streams.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use qmq_wire::{ALPN, CloseCode, Hello, Kind, LEAST_FRAME_BYTES_MAX};
+use quinn::{Connection, Incoming, SendStream};
+use rustls_pki_types::CertificateDer;
+
+use super::Shared;
+use super::frames::{Frames, NoFrame};
+use super::outbox::Outbox;
+use super::requests;
+use crate::access::Principal;
+use crate::rooms::Caller;
+use crate::tls::Identity;
+
+/// Why a connection did not come about, or ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ended {
+    #[error(transparent)]
+    Connection(#[from] quinn::ConnectionError),
+    #[error(transparent)]
+    Frame(#[from] NoFrame),
+    #[error("TLS and HELLO took longer than handshake.timeout.ms")]
+    TooSlow,
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What the streams of a connection share.
+pub(super) struct Peer {
+    pub(super) connection: Connection,
+    pub(super) caller: Caller,
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) async fn serve(incoming: Incoming, shared: &Arc<Shared>) -> Result<(), Ended> {
+    let limit = shared.options.handshake;
+    let begin = tokio::time::timeout(limit, begin(incoming, shared));
+    let Some((peer, control)) = begin.await.map_err(|_| Ended::TooSlow)?? else {
+        return Ok(());
+    };
+    let peer = Arc::new(peer);
+    tracing::debug!(from = %peer.connection.remote_address(), principal = %peer.caller.principal(), "connected");
+    let (frames, send) = control;
+    tokio::spawn(requests::serve(Arc::clone(&peer), frames, send));
+    loop {
+        let (send, receive) = peer.connection.accept_bi().await?;
+        let frames = Frames::new(receive, shared.options.frame_bytes_max);
+        tokio::spawn(requests::serve(Arc::clone(&peer), frames, send));
+    }
+}
+
+type Control = (Frames, SendStream);
+
+/// TLS, then HELLO in both directions. `None`: the other end was told why not.
+async fn begin(incoming: Incoming, shared: &Arc<Shared>) -> Result<Option<(Peer, Control)>, Ended> {
+    let connection = incoming.await?;
+    let certificate = connection
+        .peer_identity()
+        .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())
+        .and_then(|chain| chain.first().and_then(Identity::of))
+        .map(Principal::from);
+    let close = |code: CloseCode, why: &str| {
+        connection.close((code as u32).into(), why.as_bytes());
+        Err(Ended::Refused(why.to_owned()))
+    };
+    let (mut send, receive) = connection.accept_bi().await?;
+    let mut frames = Frames::new(receive, LEAST_FRAME_BYTES_MAX);
+    let theirs = match frames.next().await {
+        Ok(Some(frame)) if frame.kind == Kind::Hello as u8 => {
+            match Hello::decode(&mut frame.reader()) {
+                Ok(hello) => hello,
+                Err(error) => return close(CloseCode::Malformed, &error.to_string()),
+            }
+        }
+        Ok(_) => return close(CloseCode::NoHello, "the first frame must be HELLO"),
+        Err(error) => return close(CloseCode::Malformed, &error.to_string()),
+    };
+    let ours = &shared.hello;
+    let Some(version) = ours.common_version(&theirs) else {
+        let why = format!(
+            "this node speaks versions {} to {} of {}, and you {} to {}",
+            ours.version_min,
+            ours.version_max,
+            String::from_utf8_lossy(ALPN),
+            theirs.version_min,
+            theirs.version_max
+        );
+        return close(CloseCode::NoCommonVersion, &why);
+    };
+    for (expected, is, what) in [
+        (&theirs.expected_node, &ours.node, "node"),
+        (&theirs.expected_group, &ours.group, "broker group"),
+    ] {
+        if !expected.is_empty() && expected != is {
+            let why = format!("this is {what} {is:?}, and you expected {expected:?}");
+            return close(CloseCode::WrongNode, &why);
+        }
+    }
+    let token = Some(theirs.token.0.as_str()).filter(|token| !token.is_empty());
+    let principal = match shared.access.identify(token, certificate) {
+        Ok(principal) => principal,
+        Err(refused) => return close(CloseCode::Unauthorized, &refused.to_string()),
+    };
+    let answer = Hello {
+        version_min: version,
+        version_max: version,
+        incarnation: shared.administering.store.incarnation(),
+        ..ours.clone()
+    };
+    let mut out = bytes::BytesMut::new();
+    answer.encode(&mut out);
+    if send.write_all(&out).await.is_err() {
+        return Ok(None);
+    }
+    let peer = Peer {
+        caller: Caller::new(Arc::clone(&shared.access), principal),
+        shared: Arc::clone(shared),
+        connection: connection.clone(),
+    };
+    Ok(Some((peer, (frames, send))))
+}
+
+impl Peer {
+    /// Whoever sends what is no frame is not understood any more.
+    pub(super) fn malformed(&self, error: &NoFrame) {
+        if let NoFrame::Malformed(error) = error {
+            let from = self.connection.remote_address();
+            tracing::warn!(%from, principal = %self.caller.principal(), %error, "a connection is closed: it does not follow the protocol");
+            self.connection.close(
+                (CloseCode::Malformed as u32).into(),
+                error.to_string().as_bytes(),
+            );
+        }
+    }
+
+    pub(super) fn stall(&self) -> Duration {
+        self.shared.options.stall
+    }
+}
+
+/// An outbox with a task that empties it.
+pub(super) fn outbox(
+    peer: &Arc<Peer>,
+    send: SendStream,
+    taken: impl FnMut(usize) + Send + 'static,
+) -> Arc<Outbox> {
+    let outbox = Arc::new(Outbox::default());
+    let (emptied, peer) = (Arc::clone(&outbox), Arc::clone(peer));
+    tokio::spawn(async move {
+        emptied
+            .carry(send, &peer.connection, peer.stall(), taken)
+            .await;
+    });
+    outbox
+}

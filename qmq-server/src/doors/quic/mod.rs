@@ -1,0 +1,195 @@
+//! The native door: QUIC, TLS 1.3, one connection a process, a stream a subscription. `docs/protocol.md` has the protocol.
+
+mod connection;
+mod frames;
+mod outbox;
+mod requests;
+mod subscription;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use qmq_wire::{CloseCode, Hello};
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use tokio::sync::Semaphore;
+
+use crate::access::Access;
+use crate::rooms::administer::Administering;
+use crate::rooms::consumers::Consumers;
+use crate::rooms::produce::Producing;
+
+/// Limits of the door. Every queue and window has one; [`QuicOptions::memory_max`] is their sum.
+#[derive(Clone, Debug)]
+pub struct QuicOptions {
+    /// Where it listens, on UDP.
+    pub listen: SocketAddr,
+    /// Most connections at a time.
+    pub connections_max: usize,
+    /// A connection that is silent for so long is closed.
+    pub idle: Duration,
+    /// A stream that takes nothing for so long takes its connection down.
+    pub stall: Duration,
+    /// TLS and HELLO must be done by then.
+    pub handshake: Duration,
+    /// Streams of a connection at a time.
+    pub streams_max: u32,
+    /// Bytes that a connection may send before they are read.
+    pub receive_bytes: u64,
+    /// Bytes that a connection keeps until the other end has them.
+    pub send_bytes: u64,
+    /// Bytes of requests that are not in the log yet, of all connections.
+    pub produce_bytes: u64,
+    /// Requests of one stream that wait for an answer.
+    pub unanswered_max: usize,
+    /// Longest frame taken.
+    pub frame_bytes_max: u32,
+}
+
+impl Default for QuicOptions {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 20881)),
+            connections_max: 10_000,
+            idle: Duration::from_secs(30),
+            stall: Duration::from_secs(30),
+            handshake: Duration::from_secs(5),
+            streams_max: 1024,
+            receive_bytes: 8 << 20,
+            send_bytes: 1 << 20,
+            produce_bytes: 256 << 20,
+            unanswered_max: 4096,
+            frame_bytes_max: 17 << 20,
+        }
+    }
+}
+
+/// What a connection's tasks share.
+pub(crate) struct Shared {
+    options: QuicOptions,
+    access: Arc<Access>,
+    producing: Producing,
+    consumers: Consumers,
+    administering: Arc<Administering>,
+    hello: Hello,
+    connections: Arc<AtomicU64>,
+    /// In units of [`BUDGET_UNIT`].
+    produce_budget: Arc<Semaphore>,
+}
+
+/// A permit of the produce budget is so many bytes.
+const BUDGET_UNIT: u64 = 1024;
+
+/// The rooms that the door leads to, and what it says of the node.
+pub struct Rooms {
+    /// Who may do what.
+    pub access: Arc<Access>,
+    /// Messages in.
+    pub producing: Producing,
+    /// Messages out, and what becomes of them.
+    pub consumers: Consumers,
+    /// What operators ask.
+    pub administering: Arc<Administering>,
+    /// What the node says of itself; the door adds its own limits.
+    pub hello: Hello,
+    /// Counts the connections.
+    pub connections: Arc<AtomicU64>,
+}
+
+/// The open door.
+#[derive(Debug)]
+pub struct QuicDoor {
+    endpoint: Endpoint,
+    address: SocketAddr,
+}
+
+impl QuicDoor {
+    /// Opens it: listens, and serves each connection in a task of the runtime that this is called in.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on, or the TLS settings do not suit QUIC.
+    pub fn open(options: QuicOptions, tls: rustls::ServerConfig, rooms: Rooms) -> io::Result<Self> {
+        let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
+        let mut server = ServerConfig::with_crypto(Arc::new(crypto));
+        server.transport_config(Arc::new(transport(&options)?));
+        let socket = std::net::UdpSocket::bind(options.listen)?;
+        let runtime = quinn::default_runtime()
+            .ok_or_else(|| io::Error::other("no async runtime to serve connections in"))?;
+        let endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime)?;
+        let address = endpoint.local_addr()?;
+        let mut hello = rooms.hello;
+        hello.limits.frame_bytes_max = options.frame_bytes_max;
+        hello.limits.streams_max = options.streams_max;
+        hello.limits.batch_messages_max = qmq_wire::BATCH_MESSAGES_MAX;
+        let permits = (options.produce_bytes / BUDGET_UNIT).min(Semaphore::MAX_PERMITS as u64);
+        let shared = Arc::new(Shared {
+            access: rooms.access,
+            producing: rooms.producing,
+            consumers: rooms.consumers,
+            administering: rooms.administering,
+            hello,
+            connections: rooms.connections,
+            produce_budget: Arc::new(Semaphore::new(permits as usize)),
+            options,
+        });
+        tokio::spawn(accept(endpoint.clone(), shared));
+        Ok(Self { endpoint, address })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no more connections; those that are open go on.
+    pub fn stop_accepting(&self) {
+        self.endpoint.set_server_config(None);
+    }
+
+    /// Closes all connections, and waits until they have been told, for `limit` at most.
+    pub async fn close(&self, limit: Duration) {
+        let why = b"the broker is shutting down";
+        self.endpoint
+            .close((CloseCode::ShuttingDown as u32).into(), why);
+        let _ = tokio::time::timeout(limit, self.endpoint.wait_idle()).await;
+    }
+}
+
+fn transport(options: &QuicOptions) -> io::Result<TransportConfig> {
+    let varint = |value: u64| VarInt::from_u64(value).map_err(io::Error::other);
+    let mut transport = TransportConfig::default();
+    let idle = IdleTimeout::try_from(options.idle).map_err(io::Error::other)?;
+    transport
+        .max_idle_timeout(Some(idle))
+        .max_concurrent_bidi_streams(options.streams_max.into())
+        .max_concurrent_uni_streams(0_u32.into())
+        .receive_window(varint(options.receive_bytes)?)
+        .stream_receive_window(varint(options.receive_bytes)?)
+        .send_window(options.send_bytes)
+        .datagram_receive_buffer_size(None);
+    Ok(transport)
+}
+
+async fn accept(endpoint: Endpoint, shared: Arc<Shared>) {
+    while let Some(incoming) = endpoint.accept().await {
+        let open = shared.connections.fetch_add(1, Ordering::AcqRel);
+        if open >= shared.options.connections_max as u64 {
+            shared.connections.fetch_sub(1, Ordering::AcqRel);
+            tracing::warn!(from = %incoming.remote_address(), "a connection is refused: connection.max are open");
+            incoming.refuse();
+            continue;
+        }
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            let from = incoming.remote_address();
+            if let Err(error) = connection::serve(incoming, &shared).await {
+                tracing::debug!(%from, %error, "a connection ended");
+            }
+            shared.connections.fetch_sub(1, Ordering::AcqRel);
+        });
+    }
+}

@@ -1,0 +1,125 @@
+//! What waits to go out on a stream.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use qmq_wire::CloseCode;
+use quinn::{Connection, SendStream};
+use tokio::sync::Notify;
+
+use crate::rooms::Outlet;
+
+/// Chunks that are given to the connection in one call.
+const CHUNKS_TOGETHER: usize = 256;
+
+/// See the module. Rooms fill it from their threads, one task empties it.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    state: Mutex<State>,
+    waiting: AtomicUsize,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    chunks: VecDeque<Bytes>,
+    /// Nothing comes behind what is there.
+    closed: bool,
+}
+
+impl Outlet for Outbox {
+    fn put(&self, chunks: &mut Vec<Bytes>) {
+        let bytes: usize = chunks.iter().map(Bytes::len).sum();
+        let mut state = self.state.lock();
+        if state.closed {
+            chunks.clear();
+            return;
+        }
+        self.waiting.fetch_add(bytes, Ordering::AcqRel);
+        let was_empty = state.chunks.is_empty();
+        state.chunks.extend(chunks.drain(..));
+        drop(state);
+        if was_empty {
+            self.changed.notify_one();
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Acquire)
+    }
+}
+
+impl Outbox {
+    /// Puts one frame, or several, encoded by `fill`.
+    pub(super) fn frame(&self, fill: impl FnOnce(&mut BytesMut)) {
+        let mut frame = BytesMut::new();
+        fill(&mut frame);
+        self.put(&mut vec![frame.freeze()]);
+    }
+
+    /// What is there still goes out, then the stream ends.
+    pub(super) fn close(&self) {
+        self.state.lock().closed = true;
+        self.changed.notify_one();
+    }
+
+    /// Takes what waits; `false`: nothing will come any more.
+    async fn take(&self, into: &mut Vec<Bytes>) -> bool {
+        loop {
+            {
+                let mut state = self.state.lock();
+                let count = state.chunks.len().min(CHUNKS_TOGETHER);
+                into.extend(state.chunks.drain(..count));
+                if !into.is_empty() {
+                    return true;
+                }
+                if state.closed {
+                    return false;
+                }
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    /// Carries what comes to the stream until the outbox is closed, or the stream fails. `taken` is called when some of it has left. A stream that takes
+    /// nothing for `stall` takes its connection down: what it would carry is kept in memory for nothing.
+    pub(super) async fn carry(
+        &self,
+        mut stream: SendStream,
+        connection: &Connection,
+        stall: Duration,
+        mut taken: impl FnMut(usize),
+    ) {
+        let mut chunks = Vec::with_capacity(CHUNKS_TOGETHER);
+        while self.take(&mut chunks).await {
+            let mut at = 0;
+            while at < chunks.len() {
+                let written = stream.write_chunks(&mut chunks[at..]);
+                match tokio::time::timeout(stall, written).await {
+                    Ok(Ok(written)) => {
+                        at += written.chunks;
+                        self.waiting.fetch_sub(written.bytes, Ordering::AcqRel);
+                        taken(self.waiting());
+                    }
+                    Ok(Err(_)) => return self.give_up(),
+                    Err(_) => {
+                        let why = b"nothing was taken for connection.stall.ms";
+                        connection.close((CloseCode::Stalled as u32).into(), why);
+                        return self.give_up();
+                    }
+                }
+            }
+            chunks.clear();
+        }
+        let _ = stream.finish();
+    }
+
+    fn give_up(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        state.chunks.clear();
+    }
+}
