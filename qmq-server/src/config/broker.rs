@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::{ConfigError, Problem, Warning};
-use super::key::Value;
 use super::keys;
 use super::settings::{Settings, Sources};
+use super::value::Value;
 use crate::access::Rights;
 
 /// What an answer to a producer waits for.

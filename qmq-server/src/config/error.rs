@@ -76,6 +76,9 @@ pub enum Problem {
         /// The key without `.file`.
         key: String,
     },
+    /// A `--set` of another form. What it says is not shown, since it may be a secret.
+    #[error("--set takes KEY=VALUE, such as --set broker.port=20881")]
+    NotKeyValue,
     /// A mistake of this program: code asks for a key as something that the table does not say.
     #[error("key {key} is not in the table as what it is read as; please report this")]
     Table {

@@ -1,8 +1,8 @@
 //! One key: its name, what its value may be, its default, and whether it does anything.
 
-use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
+
+use super::value::Value;
 
 /// A key of a configuration file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,52 +101,6 @@ pub enum Status {
     Dynamic,
     /// It is one of QMQ's and taken without complaint, but nothing comes of it, for the reason given.
     NoEffect(&'static str),
-}
-
-/// A value of the kind that its key has.
-#[derive(Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Value {
-    /// Of [`Kind::Bool`].
-    Bool(bool),
-    /// Of [`Kind::Integer`] and [`Kind::Bytes`].
-    Number(u64),
-    /// Of [`Kind::Duration`].
-    Duration(Duration),
-    /// Of [`Kind::Path`].
-    Path(PathBuf),
-    /// Of [`Kind::Text`], [`Kind::Word`], [`Kind::HostPorts`] and [`Kind::Rights`].
-    Text(String),
-    /// Of [`Kind::Address`].
-    Address(IpAddr),
-    /// Of [`Kind::Secret`].
-    Secret(String),
-    /// Nothing is set, and the default is none.
-    None,
-}
-
-impl std::fmt::Debug for Value {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(self, f)
-    }
-}
-
-impl std::fmt::Display for Value {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Bool(value) => write!(f, "{value}"),
-            Self::Number(value) => write!(f, "{value}"),
-            Self::Duration(value) if value.subsec_millis() == 0 => {
-                write!(f, "{} s", value.as_secs())
-            }
-            Self::Duration(value) => write!(f, "{} ms", value.as_millis()),
-            Self::Path(value) => write!(f, "{}", value.display()),
-            Self::Text(value) => f.write_str(value),
-            Self::Address(value) => write!(f, "{value}"),
-            Self::Secret(_) => f.write_str("(secret)"),
-            Self::None => f.write_str("(none)"),
-        }
-    }
 }
 
 impl Key {

@@ -24,8 +24,10 @@ pub mod keys;
 mod nearest;
 mod origin;
 pub mod properties;
+mod reader;
 mod settings;
 mod stamp;
+mod value;
 mod watched;
 
 pub use broker::{
@@ -34,8 +36,9 @@ pub use broker::{
 };
 pub use client::{ClientConfig, ClientConfigError, point_at_client, pointed_client, pointer_path};
 pub use error::{ConfigError, Problem, Warning};
-pub use key::{Fallback, Key, Kind, Status, TimeUnit, Value};
+pub use key::{Fallback, Key, Kind, Status, TimeUnit};
 pub use origin::Origin;
 pub use settings::{FILE_BYTES_MAX, Setting, Settings, Sources};
 pub use stamp::{Stamp, read_limited};
+pub use value::Value;
 pub use watched::{Change, Reload, WatchedConfig};

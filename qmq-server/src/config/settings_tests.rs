@@ -173,3 +173,46 @@ fn a_key_without_effect_is_a_warning_that_says_why() {
         "{shown}"
     );
 }
+
+#[test]
+fn variables_of_the_other_table_are_passed_over_in_silence() {
+    let sources = Sources {
+        environment: pairs(&[
+            ("QMQ_TOKEN", "x"),
+            ("QMQ_TOKEN_FILE", "x"),
+            ("QMQ_CONSUMER_ID", "x"),
+        ]),
+        ..Sources::default()
+    };
+    let settings = Settings::read(BROKER, &sources).unwrap();
+    assert_eq!(settings.warnings, []);
+}
+
+#[test]
+fn sources_are_taken_from_a_process_and_do_not_show_values() {
+    let mut sources = Sources::default();
+    let variables = [("QMQ_TOKEN", "hunter2"), ("HOME", "/root")];
+    sources.take_environment(variables.map(|(name, value)| (name.into(), value.into())));
+    assert_eq!(sources.environment, pairs(&[("QMQ_TOKEN", "hunter2")]));
+    sources.take_set("token=hunter2=hunter2").unwrap();
+    assert_eq!(sources.sets, pairs(&[("token", "hunter2=hunter2")]));
+    for bad in ["hunter2", "=hunter2", ""] {
+        let refused = sources.take_set(bad).unwrap_err();
+        assert!(!format!("{refused} {refused:?}").contains("hunter2"));
+    }
+    assert!(!format!("{sources:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_bad_secret_is_refused_without_being_shown() {
+    let sources = Sources {
+        sets: pairs(&[("token", "hunter2\u{7}")]),
+        ..Sources::default()
+    };
+    let error = Settings::read(super::super::keys::CLIENT, &sources).unwrap_err();
+    let shown = format!("{error} {error:?}");
+    assert!(
+        shown.contains("token = \"(secret)\"") && !shown.contains("hunter2"),
+        "{shown}"
+    );
+}

@@ -60,7 +60,8 @@ impl std::fmt::Debug for Issued {
 }
 
 impl Authority {
-    /// Makes an authority and writes `ca.pem` and `ca.key` into `folder`, the key for its owner alone.
+    /// Makes an authority and writes `ca.pem` and `ca.key` into `folder`, the key for its owner alone. The folder is made
+    /// if need be.
     ///
     /// # Errors
     /// [`TlsError::AuthorityExists`] if either file is there and may not be replaced; bad names and validities; what the
@@ -81,13 +82,14 @@ impl Authority {
                 }
             }
         }
-        let key = KeyPair::generate()?;
         let mut params = params(name, None, days, now)?;
+        let key = KeyPair::generate()?;
         // It signs the certificates of nodes and clients, and no other authority's.
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key)?.pem();
         let pem = key.serialize_pem();
+        std::fs::create_dir_all(folder).map_err(TlsError::io(folder))?;
         // The key goes first: a crash in between leaves a key without a certificate, which is of no use to anybody.
         let files = [
             (&key_path, &pem, Readers::Owner),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 #[non_exhaustive]
 pub enum TlsError {
     /// The file is not there.
-    #[error("{}: no such file; `qmq tls` makes certificates, and tls.cert, tls.key and tls.ca name them", path.display())]
+    #[error("{}: no such file; make certificates first, or say with tls.cert, tls.key and tls.ca where they are", path.display())]
     Missing {
         /// The file.
         path: PathBuf,

@@ -134,15 +134,25 @@ pub(super) fn client_verifier(
     })
 }
 
-/// The authorities in a file, all of which must be valid now.
+/// The authorities in a file that are valid now, at least one. While one authority takes over from another a file has both, and the
+/// end of the old one is no reason to refuse the new one. What is not valid is left out: verification itself does not look at
+/// the dates of an authority.
 fn roots(path: &Path, now: SystemTime) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
+    let mut invalid = Ok(());
     for certificate in read_certificates(path)? {
-        check_validity(&certificate, path, now)?;
+        let valid = check_validity(&certificate, path, now);
+        if valid.is_err() {
+            invalid = invalid.and(valid);
+            continue;
+        }
         let added = roots.add(certificate);
         added.map_err(|_| TlsError::Certificate {
             path: path.to_owned(),
         })?;
+    }
+    if roots.is_empty() {
+        invalid?;
     }
     Ok(roots)
 }

@@ -173,3 +173,27 @@ fn an_expired_authority_is_refused_by_name() {
         "{error}"
     );
 }
+
+#[test]
+fn an_authority_that_has_ended_does_not_stop_the_one_that_follows_it() {
+    let it = Installation::new();
+    let folder = tempfile::tempdir().unwrap();
+    let long_ago = it.now - day(9);
+    let old = Authority::create(folder.path(), "old", 1, long_ago, Overwrite::Never).unwrap();
+    let both = old.certificate_pem().to_owned() + &fs::read_to_string(it.ca()).unwrap();
+    fs::write(it.ca(), both).unwrap();
+    handshake(
+        it.client_config(None),
+        it.server(ClientCertificates::Optional),
+    )
+    .unwrap();
+    // What the old one signs is not taken, whatever its own dates.
+    let files = CertifiedFiles {
+        certificate: folder.path().join("c.pem"),
+        key: folder.path().join("c.key"),
+    };
+    let issued = old.client("billing", 90, it.now).unwrap();
+    issued.write(&files.certificate, &files.key).unwrap();
+    let server = it.server(ClientCertificates::Optional);
+    assert!(handshake(it.client_config(Some(&files)), server).is_err());
+}
