@@ -1,3 +1,4 @@
+use super::super::key::Kind;
 use super::super::keys::BROKER;
 use super::*;
 use std::fs;
@@ -215,4 +216,54 @@ fn a_bad_secret_is_refused_without_being_shown() {
         shown.contains("token = \"(secret)\"") && !shown.contains("hunter2"),
         "{shown}"
     );
+}
+
+/// Values just outside what a key takes.
+fn outside(kind: Kind) -> Vec<String> {
+    match kind {
+        Kind::Integer { low, high, .. }
+        | Kind::Duration { low, high, .. }
+        | Kind::Bytes { low, high } => {
+            let numbers = [low.checked_sub(1), high.checked_add(1)]
+                .into_iter()
+                .flatten();
+            numbers
+                .map(|number| number.to_string())
+                .chain(["-1".into(), "x".into()])
+                .collect()
+        }
+        Kind::Text { bytes_max } => vec!["x".repeat(bytes_max + 1)],
+        // A secret takes any text of its length.
+        Kind::Secret { .. } => Vec::new(),
+        Kind::Path => vec!["a\0b".into()],
+        _ => vec!["no such value".into()],
+    }
+}
+
+#[test]
+fn every_key_refuses_what_is_just_outside_its_range_and_takes_its_ends() {
+    for key in BROKER.iter().chain(super::super::keys::CLIENT) {
+        for value in outside(key.kind) {
+            assert_eq!(key.kind.read(&value), None, "{} {value}", key.name);
+        }
+        if let Kind::Integer { low, high, .. }
+        | Kind::Duration { low, high, .. }
+        | Kind::Bytes { low, high } = key.kind
+        {
+            for value in [low, high] {
+                assert!(
+                    key.kind.read(&value.to_string()).is_some(),
+                    "{} {value}",
+                    key.name
+                );
+            }
+        }
+    }
+    let bad = |key: &&Key| !outside(key.kind).is_empty();
+    let lines = BROKER
+        .iter()
+        .filter(bad)
+        .map(|key| format!("{}={}\n", key.name, outside(key.kind)[0]));
+    let error = read(&lines.collect::<String>()).unwrap_err();
+    assert_eq!(error.problems.len(), BROKER.len());
 }
