@@ -142,6 +142,21 @@ fn an_empty_value_is_the_default_with_a_warning() {
 }
 
 #[test]
+fn an_empty_value_is_the_default_also_above_a_place_that_sets_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("broker.properties");
+    fs::write(&path, "streams.max=9\n").unwrap();
+    let sources = Sources {
+        sets: pairs(&[("streams.max", "")]),
+        ..Sources::of_file(&path)
+    };
+    let settings = Settings::read(BROKER, &sources).unwrap();
+    assert_eq!(settings.number::<u64>("streams.max").unwrap(), 1024);
+    assert_eq!(settings.get("streams.max").unwrap().origin, Origin::Default);
+    assert_eq!(settings.warnings.len(), 1);
+}
+
+#[test]
 fn a_key_that_comes_twice_counts_as_its_last_line_says() {
     let settings = read("streams.max=9\nstreams.max=10\n").unwrap();
     assert_eq!(settings.number::<u64>("streams.max").unwrap(), 10);

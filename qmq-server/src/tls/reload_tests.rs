@@ -65,7 +65,8 @@ fn another_authority_counts_for_the_clients_that_come_next() {
     handshake(client.clone(), config.clone()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let other = Authority::create(folder.path(), "other", 10, it.now, Overwrite::Never).unwrap();
-    fs::write(it.ca(), other.certificate_pem()).unwrap();
+    // Longer, so that the file is another one also within a tick of its file system's clock.
+    fs::write(it.ca(), other.certificate_pem().to_owned() + "\n\n\n").unwrap();
     assert!(server.poll(it.now).unwrap());
     assert!(handshake(client, config).is_err());
 }
