@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use qmq_sched::Scheduler;
 use qmq_store::disk::{Access, Disk, FileEntry, SimulatedDisk};
+use qmq_store::message::Attributes;
 use qmq_store::{
     Background, Durability, ManualClock, Message, Options, PullRequest, ResetTo, RetentionHold,
     Store, TagFilter,
@@ -181,6 +182,14 @@ fn write_the_seeds() {
             .rev()
             .fold(0, |all, byte| all << 8 | usize::from(*byte))
     };
+    let message = Message::new("s", "")
+        .with_id("id")
+        .property("trace", "00-4bf9")
+        .property("empty", "")
+        .tag("a");
+    let mut attributes = Vec::new();
+    Attributes::encode(&message, &mut attributes).unwrap();
+    write_both("attributes", "properties", &attributes);
     write_both("segment_header", "header", &log[..64]);
     write_both("scan", "log", &log[64..64 + 2_600]);
     write_both("identity", "identity", &file(&disk, "store"));

@@ -181,6 +181,11 @@ fn a_new_group_may_start_at_a_sequence_or_a_time_that_is_kept() {
             let first = house.store().pull(&request).unwrap();
             let expected: Vec<u64> = (expected..300).take(1).collect();
             assert_eq!(sequences(&first), expected, "{start:?}");
+            let stats = house.store().subject_stats("s").unwrap();
+            assert!(
+                stats.groups.iter().all(|group| group.skipped == 0),
+                "{start:?}"
+            );
             // Only where it begins: it goes on from there, whatever is said later.
             let again = request.start(Start::Sequence(0));
             let next: Vec<u64> = expected

@@ -302,7 +302,8 @@ fn a_record_that_no_segment_holds_is_refused_beforehand() {
     let refused = house.store().check_submission(&arrived.submission());
     assert!(matches!(refused, Err(Error::RecordTooLarge { .. })));
     let short = long.with_body("short");
-    submit(house.store(), &[short.clone()], 1_000, Durability::Buffered).unwrap();
+    let one = std::slice::from_ref(&short);
+    submit(house.store(), one, 1_000, Durability::Buffered).unwrap();
     let read = house.store().read("s", 0, 1).unwrap();
     let back = read.iter().next().unwrap().message().unwrap();
     assert_eq!(back.to_message(), short);
