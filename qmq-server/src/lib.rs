@@ -3,6 +3,7 @@
 pub mod access;
 pub mod broker;
 pub mod config;
+pub mod dev;
 pub mod doors;
 pub mod rooms;
 pub mod tls;

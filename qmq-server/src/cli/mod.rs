@@ -10,6 +10,7 @@ mod lines;
 mod output;
 mod progress;
 mod repl;
+mod server;
 mod store;
 
 use std::process::ExitCode;
@@ -39,6 +40,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a broker here: loopback, its own certificates, everything in one folder
+    Dev(server::dev::Args),
+    /// Run the real-time broker
+    Broker(server::broker::Args),
+    /// Certificates for an installation
+    #[command(subcommand, after_help = server::tls::EXAMPLES)]
+    Tls(server::tls::Command),
     /// Stream real flights through the store, kill it, reopen it, and check every message
     Demo(demo::Args),
     /// Write to, read from and look after a store's folder
@@ -61,6 +69,9 @@ enum Command {
 /// Runs the command that the arguments name.
 pub(crate) fn run() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Dev(args) => server::dev::run(&args),
+        Command::Broker(args) => server::broker::run(&args),
+        Command::Tls(command) => server::tls::run(&command),
         Command::Demo(args) => demo::run(&args),
         Command::Store(command) => store::run(&command),
         Command::Delay(command) => delay::run(&command),

@@ -1,0 +1,103 @@
+//! `qmq dev`: a broker on this machine, for trying things out.
+
+use std::path::PathBuf;
+
+use qmq_server::config::{point_at_client, pointer_path};
+use qmq_server::dev::{Dev, DevOptions};
+
+use super::{Signals, end_orderly, log, runtime};
+use crate::cli::failure::{Failure, chain};
+use crate::cli::output::{Output, note};
+
+/// Run a broker here: loopback, its own certificates, everything in one folder
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Folder of its data, made if need be
+    #[arg(long, default_value = "qmq-dev")]
+    dir: PathBuf,
+    /// UDP port of the broker; 0 takes any that is free
+    #[arg(long, default_value_t = 20881)]
+    port: u16,
+    /// TCP port of /health and /metrics; 0 takes any that is free [default: port + 10000]
+    #[arg(long)]
+    http_port: Option<u16>,
+    /// A setting of the broker, as in broker.properties; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  qmq dev                        data in ./qmq-dev, until Ctrl-C
+  qmq dev --dir /tmp/try --port 0
+  qmq dev --set flush.mode=async
+
+In another window:
+  echo hello | qmq produce greetings
+  qmq consume greetings --group me --count 1";
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    log();
+    let sets = args.sets.iter().map(|set| {
+        let (key, value) = set.split_once('=').ok_or_else(|| {
+            Failure::usage(
+                format!("--set {set} has no `=`"),
+                "write it as --set KEY=VALUE",
+            )
+        })?;
+        Ok((key.trim().to_owned(), value.trim().to_owned()))
+    });
+    let http_port = args.http_port.or(match args.port {
+        0 => Some(0),
+        port => port.checked_add(10_000),
+    });
+    let options = DevOptions {
+        folder: args.dir.clone(),
+        port: args.port,
+        http_port,
+        sets: sets.collect::<Result<_, Failure>>()?,
+    };
+    runtime()?.block_on(serve(&options))
+}
+
+async fn serve(options: &DevOptions) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
+    let dev = Dev::start(options).await.map_err(|error| {
+        Failure::of(
+            "qmq dev does not start",
+            &error,
+            "try another --dir, or --port 0",
+        )
+    })?;
+    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let pointed = pointer_path(state.as_deref(), home.as_deref())
+        .ok_or_else(|| "neither HOME nor XDG_STATE_HOME is set".to_owned())
+        .and_then(|pointer| {
+            point_at_client(&pointer, dev.client_file()).map_err(|error| chain(&error))
+        });
+    let client = dev.client_file().display().to_string();
+    let hint = match pointed {
+        Ok(()) => String::new(),
+        Err(error) => {
+            note(&format!("other windows need --client {client}: {error}"));
+            format!(" --client {client}")
+        }
+    };
+    let mut out = Output::new();
+    let http = dev
+        .broker()
+        .http_address()
+        .map(|address| format!(", http://{address}/metrics"))
+        .unwrap_or_default();
+    out.line(format!("ready: {}{http}", dev.broker().address()))?;
+    out.line("type in another window:")?;
+    out.line(format!("  echo hello | qmq produce greetings{hint}"))?;
+    out.line(format!(
+        "  qmq consume greetings --group me --count 1{hint}"
+    ))?;
+    out.flush()?;
+    signals.next().await;
+    end_orderly(&mut signals, dev.drain()).await
+}

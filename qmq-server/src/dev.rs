@@ -1,0 +1,165 @@
+//! The embedded default: a broker in one process, on loopback, with certificates of its own and its data in one folder.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::access::{Access, Rights, Tokens};
+use crate::broker::{Broker, BrokerError, BrokerOptions};
+use crate::config::{BrokerConfig, ClientConfig, ClientConfigError, ConfigError, Sources};
+use crate::tls::{Authority, Overwrite, TlsError};
+
+/// For how long the certificates that it makes are good, in days.
+const DAYS: u32 = 365;
+/// With so many days left they are made anew.
+const DAYS_LEFT_MIN: u64 = 7;
+const SERVER_NAME: &str = "localhost";
+
+/// Where it runs.
+#[derive(Clone, Debug)]
+pub struct DevOptions {
+    /// The folder of everything: `store`, `tls`, `client.properties`.
+    pub folder: PathBuf,
+    /// Port of the broker, on UDP; 0: any that is free.
+    pub port: u16,
+    /// Port of HTTP, on TCP; 0: any that is free; `None`: no HTTP.
+    pub http_port: Option<u16>,
+    /// Further settings of the broker, as in `broker.properties`; they count before the defaults of `dev`.
+    pub sets: Vec<(String, String)>,
+}
+
+impl DevOptions {
+    /// In this folder, on any free ports.
+    #[must_use]
+    pub fn in_folder(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: folder.into(),
+            port: 0,
+            http_port: Some(0),
+            sets: Vec::new(),
+        }
+    }
+}
+
+/// Why it does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DevError {
+    /// The broker does not.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// A setting is no good.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A certificate cannot be made.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// `client.properties` cannot be written.
+    #[error(transparent)]
+    Client(#[from] ClientConfigError),
+    /// The token file is no good.
+    #[error(transparent)]
+    Tokens(#[from] crate::access::TokensError),
+}
+
+/// A broker for development, tests and the demo. Whoever reaches it may do everything: it listens on loopback alone.
+#[derive(Debug)]
+pub struct Dev {
+    broker: Broker,
+    client_file: PathBuf,
+}
+
+impl Dev {
+    /// Starts it, in the runtime that this is called in. What is missing in the folder is made.
+    ///
+    /// # Errors
+    /// See [`DevError`].
+    pub async fn start(options: &DevOptions) -> Result<Self, DevError> {
+        let (folder, now) = (&options.folder, SystemTime::now());
+        let tls = folder.join("tls");
+        certificates(&tls, now)?;
+        let path = |path: PathBuf| path.display().to_string();
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let mut sets = vec![
+            ("store.root".to_owned(), path(folder.join("store"))),
+            ("tls.cert".to_owned(), path(tls.join("node.pem"))),
+            ("tls.key".to_owned(), path(tls.join("node.key"))),
+            ("tls.ca".to_owned(), path(tls.join("ca.pem"))),
+            ("broker.name".to_owned(), "dev".to_owned()),
+            ("broker.group".to_owned(), "dev".to_owned()),
+        ];
+        sets.extend(options.sets.iter().cloned());
+        let config = BrokerConfig::load(&Sources {
+            sets,
+            ..Sources::default()
+        })?;
+        let mut broker = BrokerOptions::from_config(&config)?;
+        broker.quic.listen = SocketAddr::new(loopback, options.port);
+        broker.http = options
+            .http_port
+            .map(|port| SocketAddr::new(loopback, port));
+        let rights = if config.anonymous_rights.is_empty() {
+            Rights::everything()
+        } else {
+            config.anonymous_rights.clone()
+        };
+        let tokens = Tokens::open(&config.tokens_file, config.tokens_required)?;
+        broker.access = Arc::new(Access::new(tokens, rights));
+        let broker = Broker::start(broker).await?;
+        let client_file = folder.join("client.properties");
+        let client = ClientConfig {
+            addresses: vec![broker.address().to_string()],
+            tls_ca: Some(
+                std::path::absolute(tls.join("ca.pem")).unwrap_or_else(|_| tls.join("ca.pem")),
+            ),
+            server_name: Some(SERVER_NAME.to_owned()),
+            ..ClientConfig::default()
+        };
+        client.write(&client_file)?;
+        Ok(Self {
+            broker,
+            client_file,
+        })
+    }
+
+    /// The broker.
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// What clients connect with.
+    #[must_use]
+    pub fn client_file(&self) -> &Path {
+        &self.client_file
+    }
+
+    /// Ends it in order: see [`Broker::drain`].
+    ///
+    /// # Errors
+    /// As [`Broker::drain`].
+    pub async fn drain(self) -> Result<(), qmq_store::Error> {
+        self.broker.drain().await
+    }
+}
+
+/// Makes an authority and a node's certificate where there are none, or none that will be good for long.
+fn certificates(tls: &Path, now: SystemTime) -> Result<(), TlsError> {
+    let (certificate, key) = (tls.join("node.pem"), tls.join("node.key"));
+    let good_for_long = |path: &Path| {
+        let soon = now + std::time::Duration::from_secs(DAYS_LEFT_MIN * 86_400);
+        path.exists() && crate::tls::certificate_expiry(path).is_ok_and(|end| end > soon)
+    };
+    if good_for_long(&tls.join("ca.pem")) && good_for_long(&certificate) && key.exists() {
+        return Ok(());
+    }
+    let authority = match Authority::open(tls, now) {
+        Ok(authority) if good_for_long(&tls.join("ca.pem")) => authority,
+        _ => Authority::create(tls, "qmq dev", DAYS, now, Overwrite::Yes)?,
+    };
+    let hosts = [SERVER_NAME, "127.0.0.1", "::1"].map(str::to_owned);
+    authority
+        .node("dev", &hosts, DAYS, now)?
+        .write(&certificate, &key)
+}
