@@ -1,7 +1,7 @@
 //! The message of qmq, and the rules of its names.
 //!
-//! A [`Message`] has a subject, a body of bytes, and a few attributes: an id, tags, a creation time, a due time and
-//! an order key. Consumers of a group choose among the messages of a subject with a [`TagFilter`]. A delivery that
+//! A [`Message`] has a subject, a body of bytes, and a few attributes: an id, tags, properties of the
+//! application's own, a creation time, a due time and an order key. As bytes they are [`Attributes`]. Consumers of a group choose among the messages of a subject with a [`TagFilter`]. A delivery that
 //! fails goes to a subject of its own, named by [`retry_subject`], and to [`dead_letter_subject`] when it has failed
 //! too often.
 //!
@@ -27,12 +27,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod attributes;
 mod message;
 pub mod subject;
 mod tags;
 
+pub use attributes::{ATTRIBUTES_BYTES_MAX, Attributes};
 pub use message::{
-    ID_BYTES_MAX, Message, MessageError, ORDER_KEY_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX,
+    ID_BYTES_MAX, Message, MessageError, ORDER_KEY_BYTES_MAX, PROPERTIES_MAX,
+    PROPERTY_KEY_BYTES_MAX, PROPERTY_VALUE_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX,
 };
 pub use subject::{
     CONSUMER_BYTES_MAX, GROUP_BYTES_MAX, NameError, NameKind, SUBJECT_BYTES_MAX, SubjectName,

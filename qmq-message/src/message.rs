@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use thiserror::Error;
 
+use crate::attributes::{Attributes, check_total};
+
 /// Most bytes of a message's id.
 pub const ID_BYTES_MAX: usize = 255;
 
@@ -15,6 +17,15 @@ pub const TAG_BYTES_MAX: usize = 255;
 /// Most bytes of an order key.
 pub const ORDER_KEY_BYTES_MAX: usize = 255;
 
+/// Most properties of a message.
+pub const PROPERTIES_MAX: usize = 64;
+
+/// Most bytes of a property's key.
+pub const PROPERTY_KEY_BYTES_MAX: usize = 255;
+
+/// Most bytes of a property's value.
+pub const PROPERTY_VALUE_BYTES_MAX: usize = 32 << 10;
+
 /// Why the attributes of a message, or a filter, were refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -22,7 +33,7 @@ pub enum MessageError {
     /// An attribute is set but has no bytes.
     #[error("the {what} is empty; give it at least one byte or leave it out")]
     Empty {
-        /// The attribute: `message id`, `tag` or `order key`.
+        /// The attribute: `message id`, `tag`, `property key` or `order key`.
         what: &'static str,
     },
     /// An attribute is longer than allowed.
@@ -30,7 +41,7 @@ pub enum MessageError {
         "the {what} has {bytes} bytes, and at most {max} are allowed; shorten it, or put it in the body"
     )]
     TooLong {
-        /// The attribute: `message id`, `tag` or `order key`.
+        /// The attribute: `message id`, `tag`, `property key`, `property value`, `order key`, or all of them together.
         what: &'static str,
         /// Its length in bytes.
         bytes: usize,
@@ -46,6 +57,30 @@ pub enum MessageError {
         count: usize,
         /// The most that are allowed.
         max: usize,
+    },
+    /// There are more properties than allowed.
+    #[error(
+        "there are {count} properties, and at most {max} are allowed; drop some, or put them in the body"
+    )]
+    TooManyProperties {
+        /// How many there are.
+        count: usize,
+        /// The most that are allowed.
+        max: usize,
+    },
+    /// Two properties have one key.
+    #[error("there are two properties {key:?}; give each key one value")]
+    RepeatedProperty {
+        /// The key.
+        key: String,
+    },
+    /// Encoded attributes that are not what any message's would be.
+    #[error(
+        "the {what} is not as it would be written; encode attributes with Attributes::encode, or as docs/format.md says"
+    )]
+    Malformed {
+        /// The part of the encoding.
+        what: &'static str,
     },
     /// A filter by tags names none.
     #[error(
@@ -64,6 +99,7 @@ pub struct Message {
     body: Bytes,
     id: Option<String>,
     tags: Vec<String>,
+    properties: Vec<(String, String)>,
     create_time_ms: Option<u64>,
     due_time_ms: Option<u64>,
     order_key: Option<Bytes>,
@@ -78,6 +114,7 @@ impl Message {
             body: body.into(),
             id: None,
             tags: Vec::new(),
+            properties: Vec::new(),
             create_time_ms: None,
             due_time_ms: None,
             order_key: None,
@@ -95,6 +132,18 @@ impl Message {
     #[must_use]
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.tags.push(tag.into());
+        self
+    }
+
+    /// Sets a property of the application's own, such as the context of a trace, in place of one with the same key. A message takes up to
+    /// [`PROPERTIES_MAX`], with keys of 1 to [`PROPERTY_KEY_BYTES_MAX`] and values of up to [`PROPERTY_VALUE_BYTES_MAX`] bytes.
+    #[must_use]
+    pub fn property(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        let (key, value) = (key.into(), value.into());
+        match self.properties.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, before)) => *before = value,
+            None => self.properties.push((key, value)),
+        }
         self
     }
 
@@ -157,6 +206,12 @@ impl Message {
         &self.tags
     }
 
+    /// The properties, key and value, in the order in which they were first set.
+    pub fn properties(&self) -> impl ExactSizeIterator<Item = (&str, &str)> + Clone {
+        let properties = self.properties.iter();
+        properties.map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
     /// When the message was made, in milliseconds since 1970 UTC.
     #[must_use]
     pub fn create_time_ms(&self) -> Option<u64> {
@@ -175,30 +230,68 @@ impl Message {
         self.order_key.as_deref()
     }
 
-    /// Checks the limits of the attributes: those of the id, the tags and the order key, not those of the subject and
-    /// the body. Names the first attribute that breaks one.
+    /// Checks the limits of the attributes: those of the id, the tags, the properties, the order key and of all together
+    /// ([`ATTRIBUTES_BYTES_MAX`](crate::ATTRIBUTES_BYTES_MAX)), not those of the subject and the body. Names the first
+    /// attribute that breaks one.
     pub fn check(&self) -> Result<(), MessageError> {
-        if let Some(id) = &self.id {
-            check_length("message id", id.len(), ID_BYTES_MAX)?;
-        }
-        check_tags(&self.tags)?;
-        if let Some(key) = &self.order_key {
-            check_length("order key", key.len(), ORDER_KEY_BYTES_MAX)?;
-        }
-        Ok(())
+        check_limits(
+            self.id(),
+            self.tags.iter().map(String::as_str),
+            self.properties(),
+            self.order_key(),
+        )?;
+        check_total(Attributes::encoded_len(self))
     }
 }
 
-/// Checks the number and the lengths of tags; none at all is fine.
-pub(crate) fn check_tags(tags: &[String]) -> Result<(), MessageError> {
-    if tags.len() > TAGS_MAX {
-        return Err(MessageError::TooManyTags {
-            count: tags.len(),
-            max: TAGS_MAX,
-        });
+/// Checks each attribute against its limit.
+pub(crate) fn check_limits<'a>(
+    id: Option<&str>,
+    tags: impl Iterator<Item = &'a str> + Clone,
+    properties: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+    order_key: Option<&[u8]>,
+) -> Result<(), MessageError> {
+    if let Some(id) = id {
+        check_length("message id", id.len(), ID_BYTES_MAX)?;
     }
-    tags.iter()
-        .try_for_each(|tag| check_length("tag", tag.len(), TAG_BYTES_MAX))
+    check_tags(tags)?;
+    check_properties(properties)?;
+    if let Some(key) = order_key {
+        check_length("order key", key.len(), ORDER_KEY_BYTES_MAX)?;
+    }
+    Ok(())
+}
+
+/// Checks the number and the lengths of tags; none at all is fine.
+pub(crate) fn check_tags<'a>(
+    mut tags: impl Iterator<Item = &'a str> + Clone,
+) -> Result<(), MessageError> {
+    let (count, max) = (tags.clone().count(), TAGS_MAX);
+    if count > max {
+        return Err(MessageError::TooManyTags { count, max });
+    }
+    tags.try_for_each(|tag| check_length("tag", tag.len(), TAG_BYTES_MAX))
+}
+
+fn check_properties<'a>(
+    properties: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+) -> Result<(), MessageError> {
+    let all = properties.clone();
+    let (count, max) = (all.clone().count(), PROPERTIES_MAX);
+    if count > max {
+        return Err(MessageError::TooManyProperties { count, max });
+    }
+    for (at, (key, value)) in properties.enumerate() {
+        check_length("property key", key.len(), PROPERTY_KEY_BYTES_MAX)?;
+        if !value.is_empty() {
+            check_length("property value", value.len(), PROPERTY_VALUE_BYTES_MAX)?;
+        }
+        if all.clone().take(at).any(|(known, _)| known == key) {
+            let key = key.to_owned();
+            return Err(MessageError::RepeatedProperty { key });
+        }
+    }
+    Ok(())
 }
 
 fn check_length(what: &'static str, bytes: usize, max: usize) -> Result<(), MessageError> {

@@ -43,7 +43,7 @@ impl TagFilter {
         match self {
             Self::All => Ok(()),
             Self::Any(tags) | Self::Every(tags) if tags.is_empty() => Err(MessageError::NoTags),
-            Self::Any(tags) | Self::Every(tags) => check_tags(tags),
+            Self::Any(tags) | Self::Every(tags) => check_tags(tags.iter().map(String::as_str)),
         }
     }
 }

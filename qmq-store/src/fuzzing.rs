@@ -5,13 +5,15 @@
 
 use std::sync::Arc;
 
+use qmq_message::Attributes;
+
 use crate::consume::{Action, Group, Names};
 use crate::disk::{Access, Disk, Maps, SimulatedDisk};
 use crate::index::sealed::SealedIndex;
 use crate::keep::checkpoint;
 use crate::keep::identity::{IDENTITY_FILE, Identity};
 use crate::log::published::{self, PUBLISHED_FILE};
-use crate::log::record::{Attributes, HEADER_LEN, Header, Record};
+use crate::log::record::{HEADER_LEN, Header, Record};
 use crate::log::scan::{Found, Scan};
 use crate::log::segment::{SEGMENT_HEADER_LEN, SegmentHeader, index_name};
 
@@ -70,11 +72,21 @@ fn one_record(bytes: &[u8]) {
     }
 }
 
-/// The attributes of a message.
+/// The attributes of a message: what passes as from outside is read, and encodes to what it was.
 pub fn attributes(bytes: &[u8]) {
-    if let Some(attributes) = Attributes::decode(bytes) {
-        let tags = attributes.tags().map(str::len).sum::<usize>();
-        assert!(tags <= bytes.len());
+    let decoded = Attributes::decode(bytes);
+    if let Ok(attributes) = decoded {
+        let tags = attributes.tags().map(str::len);
+        let properties = attributes.properties();
+        let properties = properties.map(|(key, value)| key.len() + value.len());
+        assert!(tags.chain(properties).sum::<usize>() <= bytes.len());
+    }
+    if let Ok(attributes) = Attributes::check(bytes) {
+        assert_eq!(decoded, Ok(attributes));
+        let mut again = Vec::new();
+        Attributes::encode(&attributes.to_message("s", ""), &mut again)
+            .expect("what passes the check is a message's");
+        assert_eq!(again, bytes);
     }
 }
 

@@ -33,7 +33,7 @@
 //!
 //! * **Append**: [`Store::append`], [`Store::append_with`], and [`Store::append_batch`] for several messages, also of different subjects,
 //!   that survive and become visible together. [`Store::wait`] blocks until an offset has reached a [`Durability`]; [`Store::when`] calls
-//!   back instead.
+//!   back instead. [`Store::submit`] is for messages that come encoded, from a network, and for who never wants to wait.
 //! * **Pull**: [`Store::pull`] returns at once, [`Store::pull_wait`] blocks, [`Store::poll_pull`] takes a waker, for async shells, and a
 //!   [`Waiting`] that gives it up when it is dropped. A group comes into being with its first pull.
 //! * **Settle**: [`Store::ack`], [`Store::nack`], [`Store::copy_and_ack`] (to a retry or dead-letter subject, both or neither),
@@ -81,7 +81,7 @@
 //!
 //! | module | what it is about |
 //! |---|---|
-//! | `store`, `wait` | the handle: open, append, close; waiting until what was appended is safe |
+//! | `store`, `append`, `submit`, `put`, `wait` | the handle: open, append, close; waiting until what was appended is safe |
 //! | `options`, `error`, `clock` | limits and choices, what can go wrong, time as a parameter |
 //! | `log` | who stores: the bytes of a record, segments, the one writer, group commit |
 //! | `index` | who finds: subject and sequence to a place in the log, in memory and sealed |
@@ -109,10 +109,12 @@ mod le;
 mod log;
 pub mod offline;
 mod options;
+mod put;
 mod read;
 mod records;
 mod replicate;
 mod store;
+mod submit;
 mod wait;
 
 pub use append::{Appended, AppendedBatch};
@@ -139,6 +141,7 @@ pub use replicate::{
     ReplicaError, Snapshot,
 };
 pub use store::Store;
+pub use submit::Submission;
 
 /// The example of the README is compiled with the documentation's.
 #[cfg(doctest)]

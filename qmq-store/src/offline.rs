@@ -5,6 +5,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use qmq_message::Attributes;
+
 use crate::disk::{Access, Disk, MappedDisk};
 use crate::error::{Error, OpenError};
 use crate::keep::damage::Damage;
@@ -15,7 +17,7 @@ use crate::keep::opening::OpenAs;
 use crate::keep::recovery::OpenReport;
 use crate::keep::stats::SubjectStats;
 use crate::keep::verify::VerifyReport;
-use crate::log::record::{Attributes, Kind};
+use crate::log::record::Kind;
 use crate::log::scan::{Found, Scan};
 use crate::log::segment::{SEGMENT_HEADER_LEN, SegmentHeader, log_base, log_name};
 use crate::options::{Background, Options, Retention};
@@ -423,7 +425,7 @@ fn describe<'a>(record: &crate::log::record::Record<'a>, kind: DumpedKind) -> Du
         sequence: record.header.sequence,
         time_ms: record.header.time_ms,
         incarnation: record.header.incarnation,
-        id: attributes.id,
+        id: attributes.id(),
         tags: attributes.tags().collect(),
         body: record.body,
         action,

@@ -5,11 +5,11 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use qmq_message::Message;
+use qmq_message::{Attributes, Message};
 
 use crate::disk::Region;
 use crate::index::active::{Entry, HOLE, Subject};
-use crate::log::record::{Attributes, Header, Kind, Record};
+use crate::log::record::{Header, Kind, Record};
 use crate::log::segment::{SEGMENT_HEADER_LEN, Segment};
 
 /// A message that cannot be read back. It keeps its place: it is neither skipped nor does it stop those behind it.
@@ -342,7 +342,9 @@ pub struct MessageView<'a> {
 }
 
 impl<'a> MessageView<'a> {
-    fn attributes(&self) -> Attributes<'a> {
+    /// All its attributes. Each of the accessors below takes them apart anew.
+    #[must_use]
+    pub fn attributes(&self) -> Attributes<'a> {
         // Written by this crate and covered by the header's checksum.
         Attributes::decode(self.record.attributes).unwrap_or_default()
     }
@@ -382,12 +384,23 @@ impl<'a> MessageView<'a> {
     /// Its id, if it was given one.
     #[must_use]
     pub fn id(&self) -> Option<&'a str> {
-        self.attributes().id
+        self.attributes().id()
     }
 
     /// Its tags.
     pub fn tags(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         self.attributes().tags()
+    }
+
+    /// Its properties, key and value.
+    pub fn properties(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        self.attributes().properties()
+    }
+
+    /// The value of a property, if it has one of that key.
+    #[must_use]
+    pub fn property(&self, key: &str) -> Option<&'a str> {
+        self.attributes().property(key)
     }
 
     /// When it was appended, in ms since the Unix epoch; never less than that of the message before.
@@ -399,42 +412,26 @@ impl<'a> MessageView<'a> {
     /// When its producer made it, if it said so, in ms since the Unix epoch.
     #[must_use]
     pub fn create_time_ms(&self) -> Option<u64> {
-        self.attributes().create_time_ms
+        self.attributes().create_time_ms()
     }
 
     /// When it is due, if it is a delayed message, in ms since the Unix epoch.
     #[must_use]
     pub fn due_time_ms(&self) -> Option<u64> {
-        self.attributes().due_time_ms
+        self.attributes().due_time_ms()
     }
 
     /// Its order key, if it has one.
     #[must_use]
     pub fn order_key(&self) -> Option<&'a [u8]> {
-        self.attributes().order_key
+        self.attributes().order_key()
     }
 
     /// A copy that stands for itself.
     #[must_use]
     pub fn to_message(&self) -> Message {
-        let attributes = self.attributes();
-        let mut message = Message::new(self.subject(), Bytes::copy_from_slice(self.body()));
-        if let Some(id) = attributes.id {
-            message = message.with_id(id);
-        }
-        for tag in attributes.tags() {
-            message = message.tag(tag);
-        }
-        if let Some(time) = attributes.create_time_ms {
-            message = message.with_create_time_ms(time);
-        }
-        if let Some(time) = attributes.due_time_ms {
-            message = message.with_due_time_ms(time);
-        }
-        if let Some(key) = attributes.order_key {
-            message = message.with_order_key(key.to_vec());
-        }
-        message
+        let body = Bytes::copy_from_slice(self.body());
+        self.attributes().to_message(self.subject(), body)
     }
 
     pub(crate) fn raw_attributes(&self) -> &'a [u8] {

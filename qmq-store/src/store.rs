@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 
-pub(crate) use crate::append::{Appended, index_message};
+pub(crate) use crate::append::Appended;
 use crate::consume::later::Later;
 use crate::consume::{Names, wakeup};
 use crate::disk::{Disk, MappedDisk};

@@ -44,6 +44,15 @@ impl Store {
         self.inner.log.commit.marks()
     }
 
+    /// Bytes written that are not synced yet. With [`Store::submit`] the caller keeps them in bounds.
+    #[must_use]
+    pub fn unsynced_bytes(&self) -> u64 {
+        let commit = &self.inner.log.commit;
+        // Looked at first, so that the other is not less.
+        let synced = commit.synced();
+        commit.written().saturating_sub(synced)
+    }
+
     /// Syncs everything written so far.
     ///
     /// # Errors
@@ -94,6 +103,14 @@ impl Inner {
         match durability {
             Durability::Buffered => self.bound_unsynced(end_offset),
             Durability::Synced | Durability::Replicated => self.wait(end_offset, durability),
+        }
+    }
+
+    /// Has it synced by somebody else before too much is not. Waits for nothing.
+    pub(crate) fn flush_soon(&self, end_offset: u64) {
+        let unsynced = end_offset.saturating_sub(self.log.commit.synced());
+        if unsynced > self.options.flush_bytes / 2 {
+            self.log.commit.ask_flush();
         }
     }
 

@@ -6,11 +6,13 @@ use super::settle::unknown;
 use super::write::action_part;
 use super::{Action, Member, wakeup};
 use crate::error::Error;
+use crate::log::part::{Body, Part};
 use crate::log::record::Kind;
-use crate::log::writer::{BATCH_OVERHEAD, How, Part, Purpose};
+use crate::log::writer::{BATCH_OVERHEAD, How, Purpose};
 use crate::options::{Durability, VisibleAt};
+use crate::put::index_message;
 use crate::records::Records;
-use crate::store::{Appended, Inner, Store, index_message};
+use crate::store::{Appended, Inner, Store};
 
 impl Store {
     /// Copies a message to another subject (QMQ's retry and dead-letter subjects, for example) and acknowledges it, both or neither.
@@ -86,13 +88,9 @@ impl Inner {
         action.encode(&mut action_body);
         let ack = action_part(&subject.name, &action_body);
         let mut copy = Part {
-            kind: Kind::Message,
-            sequence: 0,
-            subject: to,
             attributes: view.raw_attributes(),
             tag_fingerprint: view.tag_fingerprint(),
-            body: view.body(),
-            body_crc: crc32fast::hash(view.body()),
+            ..Part::new(Kind::Message, to, Body::one(view.body()))
         };
         let bytes = BATCH_OVERHEAD + copy.record_len() + ack.record_len();
         let mut appender = self.log.lock(bytes, Purpose::Message)?;

@@ -3,14 +3,13 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use qmq_message::TagFilter;
+use qmq_message::{Attributes, TagFilter};
 
 use super::{Action, Batch, Consumption, Group, Member, PullRequest};
 use crate::error::Error;
 use crate::index::active::Subject;
 use crate::index::catalog::{DamagedIndex, floor, walk};
 use crate::index::tags::FingerprintFilter;
-use crate::log::record::Attributes;
 use crate::records::Records;
 use crate::store::{Inner, Store};
 
@@ -285,8 +284,9 @@ impl Inner {
                     // A damaged message is handed out as such: nobody can say that it would not have passed.
                     let passes = all
                         || taken.records.record(&peeked).is_none_or(|record| {
-                            Attributes::decode(record.attributes)
-                                .is_none_or(|attributes| request.filter.matches(attributes.tags()))
+                            Attributes::decode(record.attributes).map_or(true, |attributes| {
+                                request.filter.matches(attributes.tags())
+                            })
                         });
                     if passes {
                         let body = peeked.header.map_or(0, |header| u64::from(header.body_len));

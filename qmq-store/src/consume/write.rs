@@ -3,8 +3,9 @@
 use super::{Action, Consumption};
 use crate::error::Error;
 use crate::index::active::Subject;
+use crate::log::part::{Body, Part};
 use crate::log::record::Kind;
-use crate::log::writer::{How, Part, Purpose};
+use crate::log::writer::{How, Purpose};
 use crate::store::Inner;
 
 impl Inner {
@@ -28,13 +29,5 @@ impl Inner {
 
 /// The record of an action.
 pub(crate) fn action_part<'a>(subject: &'a str, body: &'a [u8]) -> Part<'a> {
-    Part {
-        kind: Kind::Action,
-        sequence: 0,
-        subject,
-        attributes: &[],
-        tag_fingerprint: 0,
-        body,
-        body_crc: crc32fast::hash(body),
-    }
+    Part::new(Kind::Action, subject, Body::one(body))
 }

@@ -14,7 +14,7 @@ mod maps;
 mod simulated;
 
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 pub use mapped::{MappedDisk, Region};
@@ -108,6 +108,15 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
 
     /// Writes all of `buf` at `offset`, by a call, extending the file if needed. After an error any part of `buf` may have been written.
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+
+    /// As [`DiskFile::write_at`], of what lies in several pieces, one behind the other. Without a way of its own a file writes a copy.
+    fn write_pieces_at(&self, pieces: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
+        let whole: Vec<u8> = pieces
+            .iter()
+            .flat_map(|piece| piece.iter().copied())
+            .collect();
+        self.write_at(&whole, offset)
+    }
 
     /// Sets the length; new bytes are zero.
     fn set_len(&self, len: u64) -> io::Result<()>;

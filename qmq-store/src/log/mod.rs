@@ -5,7 +5,9 @@ mod bell;
 pub(crate) mod commit;
 mod dirty;
 pub(crate) mod epochs;
+mod gather;
 mod list;
+pub(crate) mod part;
 pub(crate) mod published;
 mod raw;
 pub(crate) mod record;
@@ -147,7 +149,7 @@ impl Log {
             closed: false,
             touched: start.touched,
             subjects: start.subjects,
-            scratch: Vec::new(),
+            gather: gather::Gather::default(),
             prepare_at: 0,
             step_started_ms: 0,
             publisher,

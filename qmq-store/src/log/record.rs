@@ -16,10 +16,8 @@
 //! 54 u16 subject_len
 //! 56 u32 tag_fingerprint
 //! 60 u32 reserved, 0
-//! 64     subject, attributes, body, zeros up to a multiple of 8
+//! 64     subject, attributes (see `qmq_message::attributes`), body, zeros up to a multiple of 8
 //! ```
-
-use qmq_message::Message;
 
 use crate::le::{u16_at, u32_at, u64_at};
 
@@ -153,105 +151,6 @@ impl Header {
     }
 }
 
-/// The optional attributes of a message, as they stand in a header.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Attributes<'a> {
-    pub(crate) id: Option<&'a str>,
-    /// Tags as `u8 length, bytes` one after the other.
-    tags: &'a [u8],
-    pub(crate) create_time_ms: Option<u64>,
-    pub(crate) due_time_ms: Option<u64>,
-    pub(crate) order_key: Option<&'a [u8]>,
-}
-
-const HAS_ID: u8 = 1;
-const HAS_TAGS: u8 = 2;
-const HAS_CREATE_TIME: u8 = 4;
-const HAS_DUE_TIME: u8 = 8;
-const HAS_ORDER_KEY: u8 = 16;
-
-/// Appends the attributes of `message` to `out`; nothing at all when it has none. `Message::check` has limited the lengths.
-pub(crate) fn encode_attributes(message: &Message, out: &mut Vec<u8>) {
-    let mut present = 0;
-    let mut mark = |has: bool, bit: u8| present |= if has { bit } else { 0 };
-    mark(message.id().is_some(), HAS_ID);
-    mark(!message.tags().is_empty(), HAS_TAGS);
-    mark(message.create_time_ms().is_some(), HAS_CREATE_TIME);
-    mark(message.due_time_ms().is_some(), HAS_DUE_TIME);
-    mark(message.order_key().is_some(), HAS_ORDER_KEY);
-    if present == 0 {
-        return;
-    }
-    out.push(present);
-    let mut short = |bytes: &[u8]| {
-        out.push(u8::try_from(bytes.len()).unwrap_or(u8::MAX));
-        out.extend_from_slice(&bytes[..bytes.len().min(usize::from(u8::MAX))]);
-    };
-    if let Some(id) = message.id() {
-        short(id.as_bytes());
-    }
-    if let Some(key) = message.order_key() {
-        short(key);
-    }
-    if let Some(time) = message.create_time_ms() {
-        out.extend_from_slice(&time.to_le_bytes());
-    }
-    if let Some(time) = message.due_time_ms() {
-        out.extend_from_slice(&time.to_le_bytes());
-    }
-    for tag in message.tags() {
-        out.push(u8::try_from(tag.len()).unwrap_or(u8::MAX));
-        out.extend_from_slice(tag.as_bytes());
-    }
-}
-
-impl<'a> Attributes<'a> {
-    /// Decodes the bytes between a header's subject and its body. `None` if they do not fit their own lengths.
-    pub(crate) fn decode(bytes: &'a [u8]) -> Option<Self> {
-        let Some((&present, mut rest)) = bytes.split_first() else {
-            return Some(Self::default());
-        };
-        let mut attributes = Self::default();
-        if present & HAS_ID != 0 {
-            attributes.id = Some(std::str::from_utf8(take_short(&mut rest)?).ok()?);
-        }
-        if present & HAS_ORDER_KEY != 0 {
-            attributes.order_key = Some(take_short(&mut rest)?);
-        }
-        if present & HAS_CREATE_TIME != 0 {
-            attributes.create_time_ms = Some(take_u64(&mut rest)?);
-        }
-        if present & HAS_DUE_TIME != 0 {
-            attributes.due_time_ms = Some(take_u64(&mut rest)?);
-        }
-        attributes.tags = rest;
-        let mut check = rest;
-        while !check.is_empty() {
-            std::str::from_utf8(take_short(&mut check)?).ok()?;
-        }
-        ((present & HAS_TAGS != 0) != rest.is_empty()).then_some(attributes)
-    }
-
-    /// The tags, in the order they were given.
-    pub(crate) fn tags(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        let mut rest = self.tags;
-        std::iter::from_fn(move || std::str::from_utf8(take_short(&mut rest)?).ok())
-    }
-}
-
-fn take_short<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let (&len, tail) = rest.split_first()?;
-    let (bytes, tail) = tail.split_at_checked(usize::from(len))?;
-    *rest = tail;
-    Some(bytes)
-}
-
-fn take_u64(rest: &mut &[u8]) -> Option<u64> {
-    let (bytes, tail) = rest.split_at_checked(8)?;
-    *rest = tail;
-    Some(u64_at(bytes, 0))
-}
-
 /// A verified record: its header and its variable parts, borrowed from the log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record<'a> {
@@ -295,6 +194,8 @@ impl<'a> Record<'a> {
 
 #[cfg(test)]
 mod tests {
+    use qmq_message::{Attributes, Message};
+
     use super::*;
 
     fn header(message: &Message, attributes: &[u8]) -> Header {
@@ -323,9 +224,10 @@ mod tests {
             .tag("vip")
             .with_create_time_ms(77)
             .with_due_time_ms(78)
-            .with_order_key(vec![1, 2]);
+            .with_order_key(vec![1, 2])
+            .property("trace", "00-4bf9");
         let mut attributes = Vec::new();
-        encode_attributes(&message, &mut attributes);
+        Attributes::encode(&message, &mut attributes).unwrap();
         let mut out = Vec::new();
         header(&message, &attributes).encode(message.subject().as_bytes(), &attributes, &mut out);
         out.extend_from_slice(message.body());
@@ -339,11 +241,11 @@ mod tests {
         let attributes = Attributes::decode(record.attributes).unwrap();
         assert_eq!(record.subject, message.subject());
         assert_eq!(record.body, &message.body()[..]);
-        assert_eq!(attributes.id, message.id());
-        assert_eq!(attributes.tags().collect::<Vec<_>>(), ["pay", "vip"]);
-        assert_eq!(attributes.create_time_ms, Some(77));
-        assert_eq!(attributes.due_time_ms, Some(78));
-        assert_eq!(attributes.order_key, Some(&[1, 2][..]));
+        let subject = record.subject;
+        assert_eq!(
+            attributes.to_message(subject, record.body.to_vec()),
+            message
+        );
     }
 
     #[test]

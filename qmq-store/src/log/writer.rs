@@ -4,8 +4,9 @@ use std::io;
 use std::sync::Arc;
 
 use parking_lot::MutexGuard;
-use qmq_message::Message;
 
+use super::gather::Gather;
+use super::part::Part;
 use super::record::{HEADER_LEN, Header, Kind, align};
 use super::segment::{ActiveFile, Segment, SegmentHeader, log_name};
 use super::{Log, SealJob, ahead};
@@ -48,45 +49,15 @@ pub(crate) struct Writer {
     pub(super) touched: Vec<u32>,
     /// Subjects known.
     pub(super) subjects: u32,
-    pub(super) scratch: Vec<u8>,
+    pub(super) gather: Gather,
     /// Offset from which on pages ahead are asked for again, and when the last step began.
     pub(super) prepare_at: u64,
     pub(super) step_started_ms: u64,
     pub(super) publisher: super::published::Publisher,
 }
 
-/// A record to be put.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Part<'a> {
-    pub(crate) kind: Kind,
-    pub(crate) sequence: u64,
-    pub(crate) subject: &'a str,
-    pub(crate) attributes: &'a [u8],
-    pub(crate) tag_fingerprint: u32,
-    pub(crate) body: &'a [u8],
-    pub(crate) body_crc: u32,
-}
-
-/// Bytes that a message takes in the log, with so many bytes of attributes.
-pub(crate) fn record_len(message: &Message, attributes: usize) -> u64 {
-    align((HEADER_LEN + message.subject().len() + attributes + message.body().len()) as u64)
-}
-
-impl Part<'_> {
-    fn header_len(&self) -> usize {
-        HEADER_LEN + self.subject.len() + self.attributes.len()
-    }
-
-    /// Bytes that the record will take.
-    pub(crate) fn record_len(&self) -> u64 {
-        align((self.header_len() + self.body.len()) as u64)
-    }
-}
-
 /// A batch of at least so many bytes is written by one call, which makes no page faults. Measured on ext4 and tmpfs.
 const CALL_WORTH: usize = 8 << 10;
-/// A gathered batch's memory is kept for the next one up to this.
-const SCRATCH_KEPT: usize = 4 << 20;
 
 /// A batch that is being gathered.
 #[derive(Debug)]
@@ -272,8 +243,8 @@ impl Appender<'_> {
             checksums: Vec::new(),
         };
         self.batch = Some(mark);
-        writer.scratch.clear();
-        writer.scratch.resize(HEADER_LEN, 0);
+        writer.gather.clear();
+        writer.gather.pad(HEADER_LEN);
         writer.end += BATCH_OVERHEAD;
     }
 
@@ -307,39 +278,38 @@ impl Appender<'_> {
             header_crc: 0,
         };
         let end = offset + align((header_len + part.body.len()) as u64);
+        let gather = &mut writer.gather;
+        if self.batch.is_none() {
+            gather.clear();
+        }
+        let header_crc =
+            gather.add(|out| header.encode(part.subject.as_bytes(), part.attributes, out));
         if let Some(batch) = &mut self.batch {
-            let header_crc = header.encode(
-                part.subject.as_bytes(),
-                part.attributes,
-                &mut writer.scratch,
-            );
-            writer.scratch.extend_from_slice(part.body);
-            writer.scratch.resize((end - batch.start) as usize, 0);
+            gather.add_body(&part.body);
+            gather.pad((end - batch.start) as usize);
             batch.count += 1;
             batch.checksums.extend_from_slice(&header_crc.to_le_bytes());
             batch
                 .checksums
                 .extend_from_slice(&part.body_crc.to_le_bytes());
         } else {
-            writer.scratch.clear();
-            header.encode(
-                part.subject.as_bytes(),
-                part.attributes,
-                &mut writer.scratch,
-            );
-            let at = writer.segment.position(offset);
-            let ActiveFile { file, region } = &writer.active;
+            let mut at = writer.segment.position(offset);
             match how {
                 How::Store => {
-                    file.store(region, at, &writer.scratch);
-                    file.store(region, at + header_len as u64, part.body);
+                    gather.store(&writer.active, at);
+                    at += header_len as u64;
+                    let ActiveFile { file, region } = &writer.active;
+                    for piece in part.body.pieces() {
+                        file.store(region, at, piece);
+                        at += piece.len() as u64;
+                    }
                     if end >= writer.prepare_at {
                         self.log.prepare_ahead(writer, self.time_ms);
                     }
                 }
                 How::Call => {
-                    writer.scratch.extend_from_slice(part.body);
-                    if let Err(error) = file.write_at(&writer.scratch, at) {
+                    gather.add_body(&part.body);
+                    if let Err(error) = gather.write(&writer.active, at) {
                         return Err(self.log.commit.poison(error));
                     }
                 }
@@ -372,18 +342,14 @@ impl Appender<'_> {
         };
         let mut encoded = Vec::with_capacity(HEADER_LEN);
         header.encode(&[], &[], &mut encoded);
-        writer.scratch[..HEADER_LEN].copy_from_slice(&encoded);
+        writer.gather.head(HEADER_LEN).copy_from_slice(&encoded);
         let at = writer.segment.position(batch.start);
-        let ActiveFile { file, region } = &writer.active;
-        if writer.scratch.len() >= CALL_WORTH {
-            if let Err(error) = file.write_at(&writer.scratch, at) {
+        if writer.gather.len() >= CALL_WORTH {
+            if let Err(error) = writer.gather.write(&writer.active, at) {
                 return Err(self.log.commit.poison(error));
             }
         } else {
-            file.store(region, at, &writer.scratch);
-        }
-        if writer.scratch.capacity() > SCRATCH_KEPT {
-            writer.scratch = Vec::new();
+            writer.gather.store(&writer.active, at);
         }
         Ok(())
     }

@@ -3,8 +3,9 @@
 use super::ReplicaError;
 use crate::error::Error;
 use crate::log::epochs::Epoch;
+use crate::log::part::{Body, Part};
 use crate::log::record::Kind;
-use crate::log::writer::{How, Part, Purpose};
+use crate::log::writer::{How, Purpose};
 use crate::store::{Inner, Store};
 
 impl Store {
@@ -45,13 +46,8 @@ impl Inner {
     /// Who waits for a sync is told by the caller, when it holds no lock.
     pub(super) fn begin_epoch(&self, epoch: u64, as_master: bool) -> Result<u64, Error> {
         let part = Part {
-            kind: Kind::Epoch,
             sequence: epoch,
-            subject: "",
-            attributes: &[],
-            tag_fingerprint: 0,
-            body: &[],
-            body_crc: crc32fast::hash(&[]),
+            ..Part::new(Kind::Epoch, "", Body::one(&[]))
         };
         let len = part.record_len();
         let mut appender = if as_master {

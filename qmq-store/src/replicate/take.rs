@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use foldhash::quality::RandomState;
-use qmq_message::check_subject;
+use qmq_message::{Attributes, check_subject};
 
 use super::ReplicaError;
 use super::unit::{self, Bad};
@@ -12,7 +12,7 @@ use crate::consume::{Action, wakeup};
 use crate::error::Error;
 use crate::index::active::Subject;
 use crate::keep::recovery::Replay;
-use crate::log::record::{Attributes, Header, Kind, Record};
+use crate::log::record::{Header, Kind, Record};
 use crate::log::segment::Segment;
 use crate::log::writer::Purpose;
 use crate::options::{Durability, VisibleAt};
@@ -252,7 +252,7 @@ impl<'a> Follows<'a> {
     }
 
     fn message(&mut self, record: &Record<'a>) -> Result<(), &'static str> {
-        if Attributes::decode(record.attributes).is_none() {
+        if Attributes::decode(record.attributes).is_err() {
             return Err("attributes that cannot be decoded");
         }
         let damaged = self.damaged;

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use qmq_message::TagFilter;
+use qmq_message::{Attributes, TagFilter};
 
 use crate::consume::{Action, Names};
 use crate::index::active::{Entry, Subject};
 use crate::index::catalog::{Catalog, floor, walk};
 use crate::index::tags::FingerprintFilter;
-use crate::log::record::{Attributes, Header, Kind, Record};
+use crate::log::record::{Header, Kind, Record};
 use crate::log::segment::Segment;
 use crate::records::Records;
 
@@ -175,7 +175,7 @@ fn matching(
                 let peeked = records.peek(segment, sequence, entry);
                 let passes = records.record(&peeked).is_none_or(|record| {
                     Attributes::decode(record.attributes)
-                        .is_none_or(|attributes| filter.matches(attributes.tags()))
+                        .map_or(true, |attributes| filter.matches(attributes.tags()))
                 });
                 if passes {
                     found.push(sequence);

@@ -1,0 +1,96 @@
+//! A record to be put: what it says, and its body, which may lie in several pieces.
+
+use bytes::Bytes;
+
+use super::record::{HEADER_LEN, Kind, align};
+
+/// A body: one piece, then several.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Body<'a> {
+    len: usize,
+    first: &'a [u8],
+    then: &'a [Bytes],
+}
+
+impl<'a> Body<'a> {
+    pub(crate) fn one(bytes: &'a [u8]) -> Self {
+        Self {
+            len: bytes.len(),
+            first: bytes,
+            then: &[],
+        }
+    }
+
+    /// Of pieces that can be shared: they need not be copied to be kept for a moment.
+    pub(crate) fn shared(pieces: &'a [Bytes]) -> Self {
+        Self {
+            len: pieces.iter().map(Bytes::len).sum(),
+            first: &[],
+            then: pieces,
+        }
+    }
+
+    /// Of all pieces together.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// What cannot be shared of it, and what can.
+    pub(super) fn parts(&self) -> (&'a [u8], &'a [Bytes]) {
+        (self.first, self.then)
+    }
+
+    /// The pieces, in order.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &'a [u8]> {
+        std::iter::once(self.first).chain(self.then.iter().map(|piece| &**piece))
+    }
+
+    fn crc(&self) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        for piece in self.pieces() {
+            hasher.update(piece);
+        }
+        hasher.finalize()
+    }
+}
+
+/// A record to be put.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) sequence: u64,
+    pub(crate) subject: &'a str,
+    pub(crate) attributes: &'a [u8],
+    pub(crate) tag_fingerprint: u32,
+    pub(crate) body: Body<'a>,
+    pub(crate) body_crc: u32,
+}
+
+impl<'a> Part<'a> {
+    /// A record without attributes; of a message, its sequence is not known yet.
+    pub(crate) fn new(kind: Kind, subject: &'a str, body: Body<'a>) -> Self {
+        Self {
+            kind,
+            sequence: 0,
+            subject,
+            attributes: &[],
+            tag_fingerprint: 0,
+            body,
+            body_crc: body.crc(),
+        }
+    }
+
+    pub(super) fn header_len(&self) -> usize {
+        HEADER_LEN + self.subject.len() + self.attributes.len()
+    }
+
+    /// Bytes that the record will take.
+    pub(crate) fn record_len(&self) -> u64 {
+        record_len(self.subject, self.attributes, self.body.len())
+    }
+}
+
+/// Bytes that a record takes in the log.
+pub(crate) fn record_len(subject: &str, attributes: &[u8], body: usize) -> u64 {
+    align((HEADER_LEN + subject.len() + attributes.len() + body) as u64)
+}
