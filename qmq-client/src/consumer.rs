@@ -1,0 +1,160 @@
+//! Consumers: messages in, and what the application says of each.
+
+mod credit;
+mod error;
+mod flow;
+mod held;
+mod idempotence;
+mod listener;
+mod puller;
+mod received;
+mod subscription;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+pub use error::{ConsumeError, SettleError, Unsettled};
+pub use idempotence::{Idempotence, Recent};
+pub use listener::{HandlerError, Listening, Outcome};
+pub use puller::{PullError, Puller};
+pub use received::Received;
+pub use subscription::Subscription;
+
+use crate::client::Shared;
+use crate::error::ConfigError;
+use flow::{FlowCommand, FlowTask};
+use listener::Around;
+
+/// What flows tell the consumer.
+pub(crate) type Incoming = Result<Received, ConsumeError>;
+
+/// Receives the messages of a subscription, from all brokers. When it is dropped, it closes in the background.
+#[derive(Debug)]
+pub struct Consumer {
+    incoming: mpsc::UnboundedReceiver<Incoming>,
+    flows: Flows,
+    subscription: Arc<Subscription>,
+    stopped: Option<ConsumeError>,
+    around: Around,
+}
+
+/// The flows behind a consumer: one for each broker and subject.
+#[derive(Debug)]
+pub(crate) struct Flows {
+    commands: Vec<mpsc::UnboundedSender<FlowCommand>>,
+    close_timeout: Duration,
+}
+
+impl Drop for Flows {
+    fn drop(&mut self) {
+        let until = Instant::now() + self.close_timeout;
+        for commands in &self.commands {
+            let _ = commands.send(FlowCommand::Close { until, done: None });
+        }
+    }
+}
+
+impl Flows {
+    fn start(
+        shared: &Arc<Shared>,
+        subscription: &Arc<Subscription>,
+        incoming: Option<&mpsc::UnboundedSender<Incoming>>,
+    ) -> Self {
+        let mut all = Vec::new();
+        for subject in subscription.subjects() {
+            for broker in &shared.brokers {
+                let (commands, taken) = mpsc::unbounded_channel();
+                let task = FlowTask::new(
+                    Arc::clone(shared),
+                    Arc::clone(broker),
+                    Arc::clone(subscription),
+                    subject.clone(),
+                    commands.downgrade(),
+                    incoming.cloned(),
+                );
+                tokio::spawn(task.run(taken));
+                all.push(commands);
+            }
+        }
+        Self {
+            commands: all,
+            close_timeout: subscription.close_timeout,
+        }
+    }
+
+    /// Lets all flows finish what is in hand. Answers how many messages were not settled.
+    async fn close(&self) -> usize {
+        let until = Instant::now() + self.close_timeout;
+        let mut waits = Vec::new();
+        for commands in &self.commands {
+            let (done, closed) = oneshot::channel();
+            let close = FlowCommand::Close {
+                until,
+                done: Some(done),
+            };
+            if commands.send(close).is_ok() {
+                waits.push(closed);
+            }
+        }
+        let mut left = 0;
+        for closed in waits {
+            left += closed.await.unwrap_or(0);
+        }
+        left
+    }
+}
+
+impl Consumer {
+    pub(crate) fn start(
+        shared: &Arc<Shared>,
+        subscription: Subscription,
+    ) -> Result<Self, ConfigError> {
+        let subscription = Arc::new(subscription.checked()?);
+        let (sender, incoming) = mpsc::unbounded_channel();
+        Ok(Self {
+            flows: Flows::start(shared, &subscription, Some(&sender)),
+            incoming,
+            subscription,
+            stopped: None,
+            around: Around::default(),
+        })
+    }
+
+    /// The next message, whenever it comes. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// [`ConsumeError`]: a broker ended the subscription for a reason that will not go away, now and with every later call.
+    pub async fn next(&mut self) -> Result<Received, ConsumeError> {
+        if let Some(error) = &self.stopped {
+            return Err(error.clone());
+        }
+        match self.incoming.recv().await {
+            Some(Ok(received)) => Ok(received),
+            Some(Err(error)) => {
+                self.stopped = Some(error.clone());
+                Err(error)
+            }
+            None => Err(ConsumeError::Closed),
+        }
+    }
+
+    /// Takes no more messages, waits until those in hand are settled and the brokers know, up to the close timeout, and gives the rest back: it is
+    /// the other consumers' at once.
+    ///
+    /// # Errors
+    /// [`Unsettled`]: how many messages the application still had in hand, which somebody will get again.
+    pub async fn close(mut self) -> Result<(), Unsettled> {
+        self.incoming.close();
+        while let Ok(unseen) = self.incoming.try_recv() {
+            if let Ok(received) = unseen {
+                received.forget();
+            }
+        }
+        match self.flows.close().await {
+            0 => Ok(()),
+            messages => Err(Unsettled { messages }),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What can go wrong with consuming.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use qmq_wire::Code;
+
+/// Why a subscription ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConsumeError {
+    /// Another process, or another consumer of this one, has taken over under the same consumer id.
+    #[error(
+        "{broker}: another session has taken over this consumer ({text}); give each its own consumer id"
+    )]
+    Fenced {
+        /// The broker's address.
+        broker: Arc<str>,
+        /// What the broker says.
+        text: String,
+    },
+    /// The broker refused the subscription for good.
+    #[error("{broker} refused the subscription to {subject} ({code:?}): {text}")]
+    Refused {
+        /// The broker's address.
+        broker: Arc<str>,
+        /// The subject.
+        subject: String,
+        /// Why.
+        code: Code,
+        /// Why, for a person.
+        text: String,
+    },
+    /// The consumer is closed.
+    #[error("the consumer is closed")]
+    Closed,
+}
+
+/// Why a message was not settled as the application said.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettleError {
+    /// The consumer does not hold the message any more: somebody else has it, or had it.
+    #[error(
+        "the broker has given the message to somebody else; it may be handled twice. Renew or reconnect faster, or handle it faster"
+    )]
+    NotHeld,
+    /// The broker refused.
+    #[error("the broker refused ({code:?}): {text}")]
+    Refused {
+        /// Why.
+        code: Code,
+        /// Why, for a person.
+        text: String,
+    },
+    /// The broker has not answered in time. The client goes on trying as long as the consumer lives.
+    #[error("the broker did not confirm within {limit:?}; the client goes on trying")]
+    TimedOut {
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// The consumer closed before the broker knew.
+    #[error("the consumer closed before the broker knew; the message will come again")]
+    Closed,
+}
+
+/// How many messages were in hand when a consumer closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{messages} messages were not settled before the consumer closed; they will be handed out again"
+)]
+pub struct Unsettled {
+    /// So many.
+    pub messages: usize,
+}

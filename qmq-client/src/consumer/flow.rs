@@ -1,0 +1,619 @@
+//! The task behind a consumer's part with one broker and subject: deliveries, credit, acks, renewals, and all of it again after a reconnect.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use qmq_wire::{
+    Ack, Acked, Code, Delivery, End, Flow, Frame, Kind, Nack, Pull, Refusal, Renew, Retry,
+    Subscribe, Subscribed,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::Incoming;
+use super::credit::Window;
+use super::error::ConsumeError;
+use super::held::{Answer, Arrival, Held, How, Settlement};
+use super::puller::{PullError, PullRequest};
+use super::received::{Parts, Received, Settler};
+use super::subscription::Subscription;
+use crate::client::Shared;
+use crate::connection::backoff::Backoff;
+use crate::connection::pipe::{self, Lost, PipeReader, PipeWriter};
+use crate::connection::{Broker, Link, malformed};
+use crate::random;
+
+/// How long messages of an earlier incarnation may take to come again.
+const STALE_GRACE: Duration = Duration::from_secs(5);
+/// How often a message in hand is renewed within the broker's ack timeout.
+const RENEWALS: u32 = 3;
+/// Ack timeout if the broker does not say.
+const ACK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// How long the last words to a broker may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// What the application's side asks of a flow.
+#[derive(Debug)]
+pub(crate) enum FlowCommand {
+    Settle {
+        /// Pull sequence and sequence.
+        place: (u64, u64),
+        how: How,
+        answer: Option<Answer>,
+    },
+    /// The message was not looked at.
+    Forget(u64),
+    Pull(PullRequest),
+    /// Finish what is in hand; answers how many messages were not settled.
+    Close {
+        until: Instant,
+        done: Option<oneshot::Sender<usize>>,
+    },
+}
+
+struct Stream {
+    link: Arc<Link>,
+    writer: PipeWriter,
+    reader: PipeReader,
+    /// Of a subscription: it has been answered.
+    subscribed: bool,
+    opened: Instant,
+}
+
+type Opening = Pin<Box<dyn Future<Output = Result<Stream, Option<Lost>>> + Send>>;
+
+pub(crate) struct FlowTask {
+    shared: Arc<Shared>,
+    broker: Arc<Broker>,
+    subscription: Arc<Subscription>,
+    subject: Arc<str>,
+    flow: Flow,
+    /// For the messages' way back; weak, so that the flow ends with those who use it.
+    commands: mpsc::WeakUnboundedSender<FlowCommand>,
+    /// Where messages go; `None`: they are pulled.
+    incoming: Option<mpsc::UnboundedSender<Incoming>>,
+    held: Held,
+    window: Window,
+    pulls: BTreeMap<u32, PullRequest>,
+    stream: Option<Stream>,
+    backoff: Backoff,
+    renew_at: Option<Instant>,
+    /// When an ack must have been answered.
+    answer_by: Option<Instant>,
+    /// Nothing is told before.
+    tell_after: Option<Instant>,
+    stale_until: Option<Instant>,
+    closing: Option<(Instant, Vec<oneshot::Sender<usize>>)>,
+}
+
+impl FlowTask {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        broker: Arc<Broker>,
+        subscription: Arc<Subscription>,
+        subject: String,
+        commands: mpsc::WeakUnboundedSender<FlowCommand>,
+        incoming: Option<mpsc::UnboundedSender<Incoming>>,
+    ) -> Self {
+        let (least, most) = shared.config.reconnect_pause;
+        Self {
+            flow: subscription.flow(&subject),
+            window: Window::new(subscription.window_messages, subscription.window_bytes),
+            backoff: Backoff::new(least, most),
+            subject: subject.into(),
+            held: Held::default(),
+            pulls: BTreeMap::new(),
+            stream: None,
+            renew_at: None,
+            answer_by: None,
+            tell_after: None,
+            stale_until: None,
+            closing: None,
+            shared,
+            broker,
+            subscription,
+            commands,
+            incoming,
+        }
+    }
+
+    pub(crate) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<FlowCommand>) {
+        let mut opening = Some(self.open(Duration::ZERO));
+        let stop = loop {
+            while let Ok(command) = commands.try_recv() {
+                self.command(command);
+            }
+            let now = Instant::now();
+            self.tick(now);
+            self.tell(now);
+            if self.is_done(now) {
+                break None;
+            }
+            if self.stream.is_none() && opening.is_none() {
+                let pause = self.backoff.next(random::u64());
+                opening = Some(self.open(pause));
+            }
+            let wake = tokio::time::Instant::from_std(self.wake(now));
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.command(command),
+                    // Consumer and messages are gone.
+                    None => break None,
+                },
+                frame = next(&mut self.stream) => {
+                    match frame.map(|frame| self.frame(&frame, Instant::now())) {
+                        Ok(Ok(None)) => {}
+                        Ok(Ok(Some(error))) => break Some(error),
+                        Ok(Err(error)) => self.malformed(&error),
+                        Err(lost) => self.lost(&lost.to_string()),
+                    }
+                }
+                opened = opened(&mut opening) => {
+                    opening = None;
+                    match opened {
+                        Ok(stream) => self.begin(stream),
+                        Err(Some(lost)) => self.lost(&lost.to_string()),
+                        // The client is closed.
+                        Err(None) => break Some(ConsumeError::Closed),
+                    }
+                }
+                () = tokio::time::sleep_until(wake) => {}
+            }
+        };
+        self.end(stop).await;
+    }
+
+    /// Connects, after a pause.
+    fn open(&self, pause: Duration) -> Opening {
+        let broker = Arc::clone(&self.broker);
+        let config = Arc::clone(&self.shared.config);
+        Box::pin(async move {
+            tokio::time::sleep(pause).await;
+            let link = broker.link(false).await.map_err(|_| None)?;
+            let (writer, reader) =
+                pipe::open(&link, config.request_timeout, config.frame_bytes_max)
+                    .await
+                    .map_err(Some)?;
+            Ok(Stream {
+                link,
+                writer,
+                reader,
+                subscribed: false,
+                opened: Instant::now(),
+            })
+        })
+    }
+
+    fn begin(&mut self, stream: Stream) {
+        if self.incoming.is_some() {
+            let credit = match self.closing {
+                Some(_) => qmq_wire::Credit::default(),
+                None => self.window.open(),
+            };
+            let flow = self.flow.clone();
+            let mut bytes = BytesMut::new();
+            Subscribe { flow, credit }.encode(&mut bytes);
+            stream.writer.send(vec![bytes.freeze()]);
+        } else {
+            let incarnation = stream.link.hello().incarnation;
+            self.connected(incarnation, &stream.link.clone());
+        }
+        let now = Instant::now();
+        self.stream = Some(stream);
+        if self.incoming.is_none() {
+            for number in self.pulls.keys().copied().collect::<Vec<u32>>() {
+                self.ask_pull(number, now);
+            }
+        }
+    }
+
+    fn connected(&mut self, incarnation: u32, link: &Link) {
+        let now = Instant::now();
+        self.held.connected(incarnation);
+        self.answer_by = None;
+        self.tell_after = None;
+        self.stale_until = self.held.has_stale().then(|| now + STALE_GRACE);
+        let timeout = match link.hello().limits.ack_timeout_ms {
+            0 => ACK_TIMEOUT_DEFAULT,
+            ms => Duration::from_millis(u64::from(ms)),
+        };
+        self.renew_at = Some(now + timeout / RENEWALS);
+    }
+
+    fn lost(&mut self, reason: &str) {
+        tracing::debug!(broker = %self.broker.address(), subject = %self.subject, reason, "subscription lost");
+        self.stream = None;
+        self.answer_by = None;
+        self.renew_at = None;
+    }
+
+    fn malformed(&mut self, error: &qmq_wire::WireError) {
+        if let Some(stream) = &self.stream {
+            malformed(&stream.link);
+        }
+        self.lost(&error.to_string());
+    }
+
+    fn command(&mut self, command: FlowCommand) {
+        match command {
+            FlowCommand::Settle { place, how, answer } => {
+                let how = self.within_limits(how);
+                if let Some(bytes) = self.held.settle(place, how, answer) {
+                    self.window.give_back(bytes);
+                }
+            }
+            FlowCommand::Forget(pull_sequence) => {
+                if let Some(bytes) = self.held.forget(pull_sequence) {
+                    self.window.give_back(bytes);
+                }
+            }
+            FlowCommand::Pull(request) => {
+                let number = self.held.number();
+                self.pulls.insert(number, request);
+                self.ask_pull(number, Instant::now());
+            }
+            FlowCommand::Close { until, done } => {
+                let (at, waiting) = self.closing.get_or_insert((until, Vec::new()));
+                *at = (*at).min(until);
+                waiting.extend(done);
+                self.pulls.clear();
+            }
+        }
+    }
+
+    /// A broker refuses delays that it cannot keep.
+    fn within_limits(&self, how: How) -> How {
+        let longest = self
+            .stream
+            .as_ref()
+            .map_or(0, |stream| stream.link.hello().limits.nack_ms_max);
+        match how {
+            How::Nack(Some(delay)) if longest > 0 => How::Nack(Some(delay.min(longest))),
+            other => other,
+        }
+    }
+
+    /// Sees to a frame. An error ends the subscription for good.
+    fn frame(
+        &mut self,
+        frame: &Frame,
+        now: Instant,
+    ) -> Result<Option<ConsumeError>, qmq_wire::WireError> {
+        let reader = &mut frame.reader();
+        match Kind::from_byte(frame.kind) {
+            Some(Kind::Subscribed) => {
+                let subscribed = Subscribed::decode(reader)?;
+                self.flow.flags.fresh = false;
+                self.backoff.reset();
+                if let Some(stream) = &mut self.stream {
+                    stream.subscribed = true;
+                    let link = Arc::clone(&stream.link);
+                    self.connected(subscribed.incarnation, &link);
+                }
+            }
+            Some(Kind::Deliver) => {
+                let delivery = Delivery::decode(reader, false)?;
+                let fresh = self.take(delivery);
+                if let (Some(incoming), None) = (&self.incoming, &self.closing) {
+                    for received in fresh {
+                        // A consumer that is gone lets its messages go.
+                        let _ = incoming.send(Ok(received));
+                    }
+                } else {
+                    fresh.into_iter().for_each(Received::forget);
+                }
+            }
+            Some(Kind::Pulled) => {
+                let delivery = Delivery::decode(reader, true)?;
+                self.backoff.reset();
+                let request = delivery
+                    .number
+                    .and_then(|number| self.pulls.remove(&number));
+                let fresh = self.take(delivery);
+                if let Some(request) = request {
+                    // Whoever does not wait any more lets them come again.
+                    let _ = request.answer.send(Ok(fresh));
+                }
+            }
+            Some(Kind::Acked) => {
+                self.answer_by = None;
+                self.held.answered(&Acked::decode(reader)?);
+            }
+            Some(Kind::Refused) => {
+                let refusal = Refusal::decode(reader)?;
+                return Ok(self.refused(refusal, now));
+            }
+            Some(Kind::End) => {
+                let end = End::decode(reader)?;
+                return Ok(self.ended(end.code, end.text));
+            }
+            // What this version does not know is not for it.
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn refused(&mut self, refusal: Refusal, now: Instant) -> Option<ConsumeError> {
+        if let Some(request) = self.pulls.remove(&refusal.number) {
+            let _ = request.answer.send(Err(PullError::Refused {
+                broker: Arc::clone(self.broker.address()),
+                code: refusal.code,
+                text: refusal.text,
+            }));
+            return None;
+        }
+        let subscribed = self.stream.as_ref().is_some_and(|stream| stream.subscribed);
+        if self.incoming.is_some() && !subscribed {
+            return self.ended(Some(refusal.code), refusal.text);
+        }
+        self.answer_by = None;
+        if self
+            .held
+            .refused(refusal.number, refusal.code, &refusal.text)
+        {
+            let pause = self.backoff.next(random::u64());
+            let after = Duration::from_millis(u64::from(refusal.retry_after_ms));
+            self.tell_after = Some(now + pause.max(after));
+        } else if refusal.code == Code::StaleIncarnation {
+            self.stale_until = Some(now + STALE_GRACE);
+        }
+        None
+    }
+
+    /// The broker ended the subscription: for good, or until it is asked again.
+    fn ended(&mut self, code: Option<Code>, text: String) -> Option<ConsumeError> {
+        let broker = Arc::clone(self.broker.address());
+        match code {
+            Some(Code::Fenced) => Some(ConsumeError::Fenced { broker, text }),
+            Some(code) if code.retry() == Retry::Never => Some(ConsumeError::Refused {
+                broker,
+                subject: self.subject.to_string(),
+                code,
+                text,
+            }),
+            _ => {
+                self.lost(&text);
+                None
+            }
+        }
+    }
+
+    /// What the application gets of a delivery.
+    fn take(&mut self, delivery: Delivery) -> Vec<Received> {
+        let at_most_once = self.subscription.at_most_once;
+        let Some(commands) = self.commands.upgrade() else {
+            return Vec::new();
+        };
+        let mut fresh = Vec::new();
+        for delivered in delivery.messages {
+            let bytes = (delivered.attributes.len() + delivered.body.len()) as u64;
+            let place = (delivered.pull_sequence, delivered.sequence);
+            let arrival = self
+                .held
+                .arrived(place.0, place.1, bytes, delivery.incarnation);
+            match arrival {
+                Arrival::InHand => continue,
+                Arrival::Settled => {
+                    self.window.give_back(bytes);
+                    continue;
+                }
+                Arrival::New => {}
+            }
+            fresh.push(Received {
+                parts: Arc::new(Parts {
+                    subject: Arc::clone(&self.subject),
+                    broker: Arc::clone(self.broker.address()),
+                    delivered,
+                }),
+                settler: Some(Settler {
+                    place,
+                    commands: commands.clone(),
+                    limit: self.subscription.settle_timeout,
+                    open: true,
+                }),
+            });
+        }
+        let _ = at_most_once;
+        fresh
+    }
+
+    fn tick(&mut self, now: Instant) {
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if due(self.stale_until) {
+            self.stale_until = None;
+            self.held.drop_stale();
+        }
+        if due(self.answer_by) {
+            self.lost("the broker did not answer an ack in time");
+        }
+        let patience = self.shared.config.request_timeout;
+        if self.incoming.is_some()
+            && self
+                .stream
+                .as_ref()
+                .is_some_and(|stream| !stream.subscribed && stream.opened + patience <= now)
+        {
+            self.lost("the broker did not answer the subscription in time");
+        }
+        if due(self.renew_at) {
+            self.renew(now);
+        }
+        let late = |request: &mut PullRequest| request.until <= now;
+        for (_, request) in self.pulls.extract_if(.., |_, request| late(request)) {
+            let _ = request.answer.send(Err(PullError::TimedOut {
+                broker: Arc::clone(self.broker.address()),
+            }));
+        }
+    }
+
+    fn renew(&mut self, now: Instant) {
+        let Some(stream) = &self.stream else {
+            self.renew_at = None;
+            return;
+        };
+        let ranges = self.held.renewals();
+        if !ranges.is_empty() && !self.subscription.at_most_once {
+            let renew = Renew {
+                flow: self.of_request(),
+                incarnation: self.held.incarnation(),
+                ranges,
+            };
+            let mut bytes = BytesMut::new();
+            renew.encode(&mut bytes);
+            stream.writer.send(vec![bytes.freeze()]);
+        }
+        let timeout = match stream.link.hello().limits.ack_timeout_ms {
+            0 => ACK_TIMEOUT_DEFAULT,
+            ms => Duration::from_millis(u64::from(ms)),
+        };
+        self.renew_at = Some(now + timeout / RENEWALS);
+    }
+
+    /// In a stream of requests each says who asks.
+    fn of_request(&self) -> Option<Flow> {
+        self.incoming.is_none().then(|| self.flow.clone())
+    }
+
+    /// Tells the broker what is settled, and gives credit back.
+    fn tell(&mut self, now: Instant) {
+        let ready =
+            self.incoming.is_none() || self.stream.as_ref().is_some_and(|stream| stream.subscribed);
+        if self.stream.is_none() || !ready {
+            return;
+        }
+        let mut bytes = BytesMut::new();
+        if self.tell_after.is_none_or(|after| after <= now) {
+            self.tell_after = None;
+            if let Some(settlement) = self.held.next_settlement() {
+                self.put(&settlement, &mut bytes);
+                self.answer_by = Some(now + self.shared.config.request_timeout);
+            }
+        }
+        if self.incoming.is_some()
+            && self.closing.is_none()
+            && let Some(credit) = self.window.take()
+        {
+            credit.encode(&mut bytes);
+        }
+        if let (Some(stream), false) = (&self.stream, bytes.is_empty()) {
+            stream.writer.send(vec![bytes.freeze()]);
+        }
+    }
+
+    fn put(&self, settlement: &Settlement, bytes: &mut BytesMut) {
+        let flow = self.of_request();
+        let ranges = settlement.ranges.clone();
+        let (number, incarnation) = (settlement.number, settlement.incarnation);
+        let durability = self.subscription.durability;
+        match settlement.how {
+            How::Ack => Ack {
+                flow,
+                number,
+                durability,
+                incarnation,
+                ranges,
+            }
+            .encode(bytes),
+            How::Nack(delay_ms) => Nack {
+                flow,
+                number,
+                durability,
+                incarnation,
+                delay_ms,
+                ranges,
+            }
+            .encode(bytes),
+        }
+    }
+
+    fn ask_pull(&mut self, number: u32, now: Instant) {
+        let (Some(stream), Some(request)) = (&self.stream, self.pulls.get(&number)) else {
+            return;
+        };
+        let left = request.wait_until.saturating_duration_since(now);
+        let pull = Pull {
+            number,
+            wait_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
+            messages: request.messages,
+            bytes: request.bytes,
+            flow: self.flow.clone(),
+        };
+        self.flow.flags.fresh = false;
+        let mut bytes = BytesMut::new();
+        pull.encode(&mut bytes);
+        stream.writer.send(vec![bytes.freeze()]);
+    }
+
+    fn is_done(&self, now: Instant) -> bool {
+        match &self.closing {
+            Some((until, _)) => self.held.is_empty() || now >= *until,
+            None => false,
+        }
+    }
+
+    /// When to look again if nothing comes.
+    fn wake(&self, now: Instant) -> Instant {
+        let closing = self.closing.as_ref().map(|(until, _)| *until);
+        let patience = self.shared.config.request_timeout;
+        let answer = self.stream.as_ref().filter(|stream| !stream.subscribed);
+        let subscribed = answer
+            .filter(|_| self.incoming.is_some())
+            .map(|stream| stream.opened + patience);
+        let pulls = self.pulls.values().map(|request| request.until).min();
+        [
+            self.renew_at,
+            self.answer_by,
+            self.tell_after,
+            self.stale_until,
+            closing,
+            subscribed,
+            pulls,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(now + Duration::from_secs(3_600))
+    }
+
+    /// The last words: to the broker, to those who wait, and to the application.
+    async fn end(mut self, stop: Option<ConsumeError>) {
+        if let (Some(stream), None) = (&self.stream, &stop) {
+            let mut bytes = BytesMut::new();
+            if self.incoming.is_some() {
+                let end = End {
+                    code: None,
+                    text: String::new(),
+                };
+                end.encode(&mut bytes);
+                stream.writer.send(vec![bytes.freeze()]);
+            }
+            stream.writer.finish(GOODBYE).await;
+        }
+        self.stream = None;
+        let left = self.held.close();
+        if let (Some(error), Some(incoming)) = (stop, &self.incoming) {
+            tracing::error!(%error, "a subscription ended");
+            let _ = incoming.send(Err(error));
+        }
+        for done in self.closing.map(|(_, waiting)| waiting).unwrap_or_default() {
+            let _ = done.send(left);
+        }
+    }
+}
+
+async fn next(stream: &mut Option<Stream>) -> Result<Frame, Lost> {
+    match stream {
+        Some(stream) => stream.reader.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn opened(opening: &mut Option<Opening>) -> Result<Stream, Option<Lost>> {
+    match opening {
+        Some(opening) => opening.await,
+        None => std::future::pending().await,
+    }
+}

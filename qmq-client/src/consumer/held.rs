@@ -1,0 +1,321 @@
+//! What a consumer holds of one broker's subject: in hand, or settled and not confirmed. It knows no clock and no socket.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use qmq_wire::{AckRange, Acked, BATCH_MESSAGES_MAX, Code, Retry};
+use tokio::sync::oneshot;
+
+use super::error::SettleError;
+
+pub(crate) type Answer = oneshot::Sender<Result<(), SettleError>>;
+
+/// How a message is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum How {
+    /// It is done.
+    Ack,
+    /// It shall come again, after so many ms; `None`: when the broker thinks fit.
+    Nack(Option<u32>),
+}
+
+#[derive(Debug)]
+enum State {
+    /// The application has it.
+    InHand,
+    /// The application is done with it, and the broker has not said that it knows.
+    Settling(How, Option<Answer>),
+}
+
+#[derive(Debug)]
+struct Item {
+    sequence: u64,
+    /// Under which it was delivered last.
+    incarnation: u32,
+    bytes: u64,
+    /// Whether it used up credit of the present connection, which has not been given back.
+    charged: bool,
+    state: State,
+}
+
+/// What a delivered message is to the consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// The application gets it.
+    New,
+    /// The application has it.
+    InHand,
+    /// The application is done with it; the broker will be told.
+    Settled,
+}
+
+/// An ack or nack to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Settlement {
+    pub(crate) number: u32,
+    pub(crate) how: How,
+    pub(crate) incarnation: u32,
+    pub(crate) ranges: Vec<AckRange>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    incarnation: u32,
+    /// By pull sequence.
+    items: BTreeMap<u64, Item>,
+    /// Settled and not yet told, by what is told.
+    ready: BTreeMap<How, BTreeSet<u64>>,
+    /// Those of an ack that did not go well as a whole: each is told alone, so that each gets its own answer.
+    alone: BTreeSet<(How, u64)>,
+    /// Told and not answered.
+    flying: Option<(u32, How, Vec<u64>)>,
+    next_number: u32,
+}
+
+impl Held {
+    /// Messages that the application has.
+    pub(crate) fn in_hand(&self) -> usize {
+        let in_hand = |item: &&Item| matches!(item.state, State::InHand);
+        self.items.values().filter(in_hand).count()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// A connection begins. What was not answered is told again, if it means the same to the broker as before.
+    pub(crate) fn connected(&mut self, incarnation: u32) {
+        self.incarnation = incarnation;
+        self.flying = None;
+        self.ready.clear();
+        self.alone.clear();
+        for (pull_sequence, item) in &mut self.items {
+            item.charged = false;
+            if let (State::Settling(how, _), true) = (&item.state, item.incarnation == incarnation)
+            {
+                self.ready.entry(*how).or_default().insert(*pull_sequence);
+            }
+        }
+    }
+
+    /// Whether there are messages of another incarnation, which count for nothing until they come again.
+    pub(crate) fn has_stale(&self) -> bool {
+        let mut items = self.items.values();
+        items.any(|item| item.incarnation != self.incarnation)
+    }
+
+    /// What has not come again under the new incarnation is somebody else's. The application learns it when it settles.
+    pub(crate) fn drop_stale(&mut self) {
+        let incarnation = self.incarnation;
+        let stale = |_: &u64, item: &mut Item| item.incarnation != incarnation;
+        for (_, item) in self.items.extract_if(.., stale) {
+            if let State::Settling(_, Some(answer)) = item.state {
+                let _ = answer.send(Err(SettleError::NotHeld));
+            }
+        }
+    }
+
+    /// A message was delivered.
+    pub(crate) fn arrived(
+        &mut self,
+        pull_sequence: u64,
+        sequence: u64,
+        bytes: u64,
+        incarnation: u32,
+    ) -> Arrival {
+        if incarnation != self.incarnation {
+            self.incarnation = incarnation;
+            self.ready.clear();
+            self.alone.clear();
+            self.flying = None;
+        }
+        if let Some(item) = self.items.get_mut(&pull_sequence)
+            && item.sequence == sequence
+        {
+            item.incarnation = incarnation;
+            if let State::Settling(how, _) = &item.state {
+                let flying = self.flying.as_ref();
+                if !flying.is_some_and(|(_, _, flying)| flying.contains(&pull_sequence)) {
+                    self.ready.entry(*how).or_default().insert(pull_sequence);
+                }
+                return Arrival::Settled;
+            }
+            item.charged = true;
+            return Arrival::InHand;
+        }
+        let item = Item {
+            sequence,
+            incarnation,
+            bytes,
+            charged: true,
+            state: State::InHand,
+        };
+        if let Some(before) = self.items.insert(pull_sequence, item)
+            && let State::Settling(_, Some(answer)) = before.state
+        {
+            let _ = answer.send(Err(SettleError::NotHeld));
+        }
+        Arrival::New
+    }
+
+    /// The application is done with a message. Answers the bytes of credit that are free now.
+    pub(crate) fn settle(
+        &mut self,
+        (pull_sequence, sequence): (u64, u64),
+        how: How,
+        answer: Option<Answer>,
+    ) -> Option<u64> {
+        let known = self.items.get_mut(&pull_sequence);
+        let Some(item) = known.filter(|item| item.sequence == sequence) else {
+            if let Some(answer) = answer {
+                let _ = answer.send(Err(SettleError::NotHeld));
+            }
+            return None;
+        };
+        item.state = State::Settling(how, answer);
+        if item.incarnation == self.incarnation {
+            self.ready.entry(how).or_default().insert(pull_sequence);
+        }
+        std::mem::take(&mut item.charged).then_some(item.bytes)
+    }
+
+    /// Nothing needs to be told of a message any more.
+    pub(crate) fn forget(&mut self, pull_sequence: u64) -> Option<u64> {
+        let item = self.items.remove(&pull_sequence)?;
+        item.charged.then_some(item.bytes)
+    }
+
+    /// What to tell the broker next; `None` while an answer is awaited, or if there is nothing. Whatever is settled meanwhile goes with the next.
+    pub(crate) fn next_settlement(&mut self) -> Option<Settlement> {
+        if self.flying.is_some() {
+            return None;
+        }
+        let (how, told) = match self.alone.pop_first() {
+            Some((how, pull_sequence)) => (how, vec![pull_sequence]),
+            None => {
+                let mut entry = self.ready.first_entry()?;
+                let how = *entry.key();
+                let all = entry.get_mut();
+                let most = BATCH_MESSAGES_MAX as usize;
+                let told: Vec<u64> = match all.iter().nth(most).copied() {
+                    Some(rest) => {
+                        let rest = all.split_off(&rest);
+                        std::mem::replace(all, rest).into_iter().collect()
+                    }
+                    None => entry.remove().into_iter().collect(),
+                };
+                (how, told)
+            }
+        };
+        let settlement = Settlement {
+            number: self.number(),
+            how,
+            incarnation: self.incarnation,
+            ranges: ranges(told.iter().copied()),
+        };
+        self.flying = Some((settlement.number, how, told));
+        Some(settlement)
+    }
+
+    /// The number of the next request.
+    pub(crate) fn number(&mut self) -> u32 {
+        self.next_number = self.next_number.wrapping_add(1);
+        self.next_number
+    }
+
+    /// The broker answered.
+    pub(crate) fn answered(&mut self, acked: &Acked) {
+        let Some((_, how, told)) = self.flying.take_if(|(number, ..)| *number == acked.number)
+        else {
+            return;
+        };
+        if acked.not_held > 0 && told.len() > 1 {
+            self.alone.extend(told.into_iter().map(|told| (how, told)));
+            return;
+        }
+        for pull_sequence in told {
+            let outcome = match acked.not_held {
+                0 => Ok(()),
+                _ => Err(SettleError::NotHeld),
+            };
+            self.conclude(pull_sequence, outcome);
+        }
+    }
+
+    /// The broker refused. Answers whether the same may be told again after a pause.
+    pub(crate) fn refused(&mut self, number: u32, code: Code, text: &str) -> bool {
+        let Some((_, how, told)) = self.flying.take_if(|(flying, ..)| *flying == number) else {
+            return false;
+        };
+        if code.retry() != Retry::Never {
+            self.ready.entry(how).or_default().extend(told);
+            return true;
+        }
+        if code == Code::StaleIncarnation {
+            // They come again under the new one, or they are lost; see `drop_stale`.
+            for pull_sequence in told {
+                if let Some(item) = self.items.get_mut(&pull_sequence) {
+                    item.incarnation = item.incarnation.wrapping_sub(1);
+                }
+            }
+            return false;
+        }
+        for pull_sequence in told {
+            let text = text.to_owned();
+            self.conclude(pull_sequence, Err(SettleError::Refused { code, text }));
+        }
+        false
+    }
+
+    fn conclude(&mut self, pull_sequence: u64, outcome: Result<(), SettleError>) {
+        if let Some(item) = self.items.remove(&pull_sequence)
+            && let State::Settling(_, answer) = item.state
+        {
+            match (answer, outcome) {
+                (Some(answer), outcome) => drop(answer.send(outcome)),
+                (None, Err(error)) => {
+                    tracing::warn!(pull_sequence, %error, "a message could not be settled");
+                }
+                (None, Ok(())) => {}
+            }
+        }
+    }
+
+    /// What is still being worked on, under the present incarnation.
+    pub(crate) fn renewals(&self) -> Vec<AckRange> {
+        let mine = self
+            .items
+            .iter()
+            .filter(|(_, item)| item.incarnation == self.incarnation);
+        let mut ranges = ranges(mine.map(|(pull_sequence, _)| *pull_sequence));
+        ranges.truncate(BATCH_MESSAGES_MAX as usize);
+        ranges
+    }
+
+    pub(crate) fn incarnation(&self) -> u32 {
+        self.incarnation
+    }
+
+    /// The consumer ends. Answers how many messages were not settled, as far as is known.
+    pub(crate) fn close(self) -> usize {
+        let left = self.items.len();
+        for item in self.items.into_values() {
+            if let State::Settling(_, Some(answer)) = item.state {
+                let _ = answer.send(Err(SettleError::Closed));
+            }
+        }
+        left
+    }
+}
+
+/// Ranges of ascending numbers.
+fn ranges(numbers: impl Iterator<Item = u64>) -> Vec<AckRange> {
+    let mut ranges: Vec<AckRange> = Vec::new();
+    for number in numbers {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => ranges.push((number, number)),
+        }
+    }
+    ranges
+}

@@ -1,0 +1,184 @@
+//! What a consumer subscribes to, and how.
+
+use std::time::Duration;
+
+use qmq_message::{TagFilter, check_consumer, check_group, check_subject, retry_subject};
+use qmq_wire::{BATCH_MESSAGES_MAX, Durability, Flow, FlowFlags, Start};
+
+use crate::config::check_number;
+use crate::error::ConfigError;
+use crate::random;
+
+/// A subject, a group, and how this consumer takes part.
+#[derive(Clone, Debug)]
+#[must_use = "nothing happens before it is given to a client"]
+pub struct Subscription {
+    subject: String,
+    group: String,
+    consumer: String,
+    session: u64,
+    filter: TagFilter,
+    start: Start,
+    broadcast: bool,
+    retry_subject: bool,
+    pub(crate) at_most_once: bool,
+    pub(crate) durability: Durability,
+    pub(crate) window_messages: u32,
+    pub(crate) window_bytes: u64,
+    pub(crate) concurrency: usize,
+    pub(crate) settle_timeout: Duration,
+    pub(crate) close_timeout: Duration,
+}
+
+impl Subscription {
+    /// The messages of `subject` for `group`: each goes to one consumer of it.
+    pub fn new(subject: impl Into<String>, group: impl Into<String>) -> Self {
+        Self {
+            subject: subject.into(),
+            group: group.into(),
+            consumer: format!("{:032x}", random::u128()),
+            session: random::u64(),
+            filter: TagFilter::All,
+            start: Start::Latest,
+            broadcast: false,
+            retry_subject: false,
+            at_most_once: false,
+            durability: Durability::Default,
+            window_messages: 1_000,
+            window_bytes: 16 << 20,
+            concurrency: 16,
+            settle_timeout: Duration::from_secs(30),
+            close_timeout: Duration::from_secs(30),
+        }
+    }
+
+    /// Which messages the group gets. All its consumers must say the same. Default: all.
+    pub fn tags(mut self, filter: TagFilter) -> Self {
+        self.filter = filter;
+        self
+    }
+
+    /// Every consumer of the group gets every message. A consumer that wants to go on where it was needs a lasting [`Subscription::consumer_id`].
+    /// Default: off.
+    pub fn broadcast(mut self, broadcast: bool) -> Self {
+        self.broadcast = broadcast;
+        self
+    }
+
+    /// Messages count as acknowledged when they are handed out: none comes twice, and some may never be handled. Default: off.
+    pub fn at_most_once(mut self, at_most_once: bool) -> Self {
+        self.at_most_once = at_most_once;
+        self
+    }
+
+    /// Where a group begins that has never been on the subject. Default: behind the newest message.
+    pub fn start(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// A lasting name of this consumer, unique in its group. After a restart the broker gives what it held to the same name at once. Default:
+    /// random, new with each subscription.
+    pub fn consumer_id(mut self, name: impl Into<String>) -> Self {
+        self.consumer = name.into();
+        self
+    }
+
+    /// Most messages (1 to 10,000, default 1,000) and bytes (1 to 1 GiB, default 16 MiB; one message comes whatever its size) from each broker that
+    /// are under way or in hand.
+    pub fn window(mut self, messages: u32, bytes: u64) -> Self {
+        self.window_messages = messages;
+        self.window_bytes = bytes;
+        self
+    }
+
+    /// How many messages a listener handles at a time: 1 to 10,000, default 16.
+    pub fn concurrency(mut self, handlers: usize) -> Self {
+        self.concurrency = handlers;
+        self
+    }
+
+    /// Also consumes the subject to which QMQ's own clients send what they could not handle (`%RETRY%subject%group`). qmq's brokers hand such
+    /// messages out again in place. Default: off.
+    pub fn with_retry_subject(mut self, retry: bool) -> Self {
+        self.retry_subject = retry;
+        self
+    }
+
+    /// What acks and nacks must survive before they are answered. Default: the death of the broker's process.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// How long [`Received::ack`](crate::Received::ack) waits for the broker: 10 ms to 10 min, default 30 s.
+    pub fn settle_timeout(mut self, limit: Duration) -> Self {
+        self.settle_timeout = limit;
+        self
+    }
+
+    /// How long closing waits for what is in hand: up to 1 h, default 30 s.
+    pub fn close_timeout(mut self, limit: Duration) -> Self {
+        self.close_timeout = limit;
+        self
+    }
+
+    pub(crate) fn checked(self) -> Result<Self, ConfigError> {
+        check_subject(&self.subject)?;
+        check_group(&self.group)?;
+        check_consumer(&self.consumer)?;
+        self.filter.check()?;
+        if self.retry_subject {
+            check_subject(&retry_subject(&self.subject, &self.group))?;
+        }
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let messages_max = u64::from(BATCH_MESSAGES_MAX);
+        let numbers = [
+            (
+                "window messages",
+                u64::from(self.window_messages),
+                (1, messages_max),
+            ),
+            ("window bytes", self.window_bytes, (1, 1 << 30)),
+            ("concurrency", self.concurrency as u64, (1, 10_000)),
+            (
+                "settle_timeout in ms",
+                ms(self.settle_timeout),
+                (10, 600_000),
+            ),
+            (
+                "close_timeout in ms",
+                ms(self.close_timeout),
+                (0, 3_600_000),
+            ),
+        ];
+        for (what, value, range) in numbers {
+            check_number(what, value, range)?;
+        }
+        Ok(self)
+    }
+
+    pub(crate) fn subjects(&self) -> Vec<String> {
+        let mut subjects = vec![self.subject.clone()];
+        if self.retry_subject {
+            subjects.push(retry_subject(&self.subject, &self.group));
+        }
+        subjects
+    }
+
+    pub(crate) fn flow(&self, subject: &str) -> Flow {
+        Flow {
+            subject: subject.to_owned(),
+            group: self.group.clone(),
+            consumer: self.consumer.clone(),
+            session: self.session,
+            flags: FlowFlags {
+                broadcast: self.broadcast,
+                at_most_once: self.at_most_once,
+                fresh: true,
+            },
+            start: self.start,
+            filter: self.filter.clone(),
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! What answers mean for the messages of a request.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use qmq_wire::{Code, Frame, Kind, Produced, Refusal, Retry, WireError};
+
+use super::dispatch::Dispatcher;
+use super::lane::Try;
+use super::outcome::{Report, SendCause};
+use super::queue::Pending;
+use crate::connection::{Broker, backoff};
+use crate::random;
+
+/// What to do with a message that was not accepted.
+enum Verdict {
+    Fail,
+    Again,
+    Elsewhere,
+}
+
+/// A message that was not accepted, and why.
+struct Rejected {
+    number: u64,
+    pending: Pending,
+    code: Code,
+    text: String,
+}
+
+impl Dispatcher {
+    /// Sees to an answer.
+    pub(super) fn answer(
+        &mut self,
+        index: usize,
+        frame: &Frame,
+        now: Instant,
+    ) -> Result<(), WireError> {
+        match Kind::from_byte(frame.kind) {
+            Some(Kind::Produced) => {
+                let produced = Produced::decode(&mut frame.reader())?;
+                if let Some(what) = self.seats[index].lane.land(produced.number) {
+                    self.produced(index, what, &produced, now);
+                }
+            }
+            Some(Kind::Refused) => {
+                let refusal = Refusal::decode(&mut frame.reader())?;
+                if let Some(what) = self.seats[index].lane.land(refusal.number) {
+                    let after = Duration::from_millis(u64::from(refusal.retry_after_ms));
+                    let numbers = what.first..;
+                    let rejected = numbers
+                        .zip(what.messages)
+                        .map(|(number, pending)| Rejected {
+                            number,
+                            pending,
+                            code: refusal.code,
+                            text: refusal.text.clone(),
+                        });
+                    let rejected = rejected.collect();
+                    self.rejected(index, what.tries, rejected, after, now);
+                }
+            }
+            // What this version does not know is not for it.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn produced(&mut self, index: usize, what: Try, produced: &Produced, now: Instant) {
+        let broker = Arc::clone(self.seats[index].broker.address());
+        let mut outcomes: Vec<Option<Result<u64, (Code, String)>>> =
+            vec![None; what.messages.len()];
+        for run in &produced.accepted {
+            let places = outcomes.iter_mut().skip(run.index as usize);
+            for (place, sequence) in places.take(run.len as usize).zip(run.sequence..) {
+                *place = Some(Ok(sequence));
+            }
+        }
+        for refused in &produced.refused {
+            if let Some(place) = outcomes.get_mut(refused.index as usize) {
+                *place = Some(Err((refused.code, refused.text.clone())));
+            }
+        }
+        let mut rejected = Vec::new();
+        for ((number, pending), outcome) in (what.first..).zip(what.messages).zip(outcomes) {
+            let (code, text) = match outcome {
+                Some(Ok(sequence)) => {
+                    pending.succeed(Report {
+                        sequence,
+                        broker: Arc::clone(&broker),
+                    });
+                    continue;
+                }
+                Some(Err(reason)) => reason,
+                None => (Code::Internal, "the answer does not mention it".to_owned()),
+            };
+            rejected.push(Rejected {
+                number,
+                pending,
+                code,
+                text,
+            });
+        }
+        if rejected.is_empty() {
+            self.seats[index].broker.succeeded();
+        } else {
+            self.rejected(index, what.tries, rejected, Duration::ZERO, now);
+        }
+    }
+
+    fn rejected(
+        &mut self,
+        index: usize,
+        tries: u32,
+        mut rejected: Vec<Rejected>,
+        after: Duration,
+        now: Instant,
+    ) {
+        let (least, most) = self.options.retry_pause;
+        let pause = backoff::pause(least, most, tries.saturating_sub(1), random::u64()).max(after);
+        let broker = Arc::clone(&self.seats[index].broker);
+        if let Some(first) = rejected.first() {
+            tell(&broker, first.code, now);
+        }
+        for Rejected {
+            pending,
+            code,
+            text,
+            ..
+        } in &mut rejected
+        {
+            pending.last = Some(format!("{}: {text} ({code:?})", broker.address()));
+            pending.maybe_stored |= code.retry() == Retry::Unknown;
+        }
+        if self.options.ordered {
+            self.rejected_in_order(index, tries, rejected, now + pause);
+        } else {
+            self.rejected_singly(index, tries, rejected, now + pause);
+        }
+    }
+
+    /// Each message for itself; those that follow each other and are tried again stay one request.
+    fn rejected_singly(
+        &mut self,
+        index: usize,
+        tries: u32,
+        rejected: Vec<Rejected>,
+        until: Instant,
+    ) {
+        let alone = self.seats.len() == 1;
+        let broker = Arc::clone(self.seats[index].broker.address());
+        let lane = &mut self.seats[index].lane;
+        let mut elsewhere = Vec::new();
+        let mut run: Option<Try> = None;
+        for Rejected {
+            number,
+            pending,
+            code,
+            text,
+        } in rejected
+        {
+            match verdict(code, alone, pending.maybe_stored) {
+                Verdict::Again => match &mut run {
+                    Some(run) if run.first + run.messages.len() as u64 == number => {
+                        run.messages.push(pending);
+                    }
+                    _ => {
+                        let next = Try {
+                            first: number,
+                            messages: vec![pending],
+                            tries,
+                        };
+                        if let Some(before) = run.replace(next) {
+                            lane.wait(before, until);
+                        }
+                    }
+                },
+                Verdict::Fail => pending.fail(SendCause::Refused {
+                    broker: Arc::clone(&broker),
+                    code,
+                    text,
+                }),
+                Verdict::Elsewhere => elsewhere.push(pending),
+            }
+        }
+        if let Some(run) = run {
+            lane.wait(run, until);
+        }
+        self.requeue(elsewhere);
+    }
+
+    /// The first decides. Everything from it on is asked again with the same numbers, in another stream. If it was refused for good, its number
+    /// stays a gap, which the broker lets nothing pass: what follows goes under a new name, once all before it is answered.
+    fn rejected_in_order(
+        &mut self,
+        index: usize,
+        tries: u32,
+        rejected: Vec<Rejected>,
+        until: Instant,
+    ) {
+        let seat = &mut self.seats[index];
+        let mut rejected = rejected.into_iter();
+        let Some(first) = rejected.next() else {
+            return;
+        };
+        let number = first.number;
+        // The broker has lost what came before, or has forgotten it: it will never take this number.
+        let lost_before =
+            first.code == Code::OutOfOrder && tries > 1 && seat.lane.begins_at(number);
+        let mut messages = Vec::new();
+        let mut gap = lost_before;
+        match verdict(first.code, true, first.pending.maybe_stored) {
+            Verdict::Fail => {
+                gap = true;
+                first.pending.fail(SendCause::Refused {
+                    broker: Arc::clone(seat.broker.address()),
+                    code: first.code,
+                    text: first.text,
+                });
+            }
+            Verdict::Again | Verdict::Elsewhere => messages.push(first.pending),
+        }
+        messages.extend(rejected.map(|rejected| rejected.pending));
+        if gap {
+            messages.extend(seat.lane.take_from(number));
+            seat.begin_anew = true;
+        } else {
+            let first = number;
+            seat.lane.wait(
+                Try {
+                    first,
+                    messages: std::mem::take(&mut messages),
+                    tries,
+                },
+                until,
+            );
+        }
+        seat.restart(until, "a message before it was refused");
+        seat.lane.hold_back(until);
+        self.requeue(messages);
+    }
+}
+
+fn verdict(code: Code, alone: bool, maybe_stored: bool) -> Verdict {
+    match code.retry() {
+        _ if code == Code::Forgotten => Verdict::Fail,
+        Retry::Never => Verdict::Fail,
+        Retry::Later | Retry::Unknown => Verdict::Again,
+        // It may be there already: elsewhere it would be there twice.
+        Retry::Elsewhere if alone || maybe_stored => Verdict::Again,
+        Retry::Elsewhere => Verdict::Elsewhere,
+    }
+}
+
+/// What a refusal says about the broker.
+fn tell(broker: &Broker, code: Code, now: Instant) {
+    match code.retry() {
+        Retry::Elsewhere => broker.trip(now),
+        Retry::Unknown => broker.failed(now),
+        Retry::Later | Retry::Never => broker.succeeded(),
+    }
+}
