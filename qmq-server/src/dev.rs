@@ -156,7 +156,7 @@ fn certificates(tls: &Path, now: SystemTime) -> Result<(), TlsError> {
     }
     let authority = match Authority::open(tls, now) {
         Ok(authority) if good_for_long(&tls.join("ca.pem")) => authority,
-        _ => Authority::create(tls, "qmq dev", DAYS, now, Overwrite::Yes)?,
+        _ => Authority::create(tls, "qmq-dev", DAYS, now, Overwrite::Yes)?,
     };
     let hosts = [SERVER_NAME, "127.0.0.1", "::1"].map(str::to_owned);
     authority
