@@ -66,6 +66,10 @@ impl<'a> Attributes<'a> {
     /// # Errors
     /// What [`Message::check`] says; `out` is as it was then.
     pub fn encode(message: &Message, out: &mut Vec<u8>) -> Result<(), MessageError> {
+        // Most messages have none, and an append is short.
+        if message.is_bare() {
+            return Ok(());
+        }
         message.check()?;
         put_all(message, out);
         Ok(())

@@ -230,6 +230,17 @@ impl Message {
         self.order_key.as_deref()
     }
 
+    /// Whether it has no attributes at all.
+    #[inline]
+    pub(crate) fn is_bare(&self) -> bool {
+        self.id.is_none()
+            && self.order_key.is_none()
+            && self.create_time_ms.is_none()
+            && self.due_time_ms.is_none()
+            && self.properties.is_empty()
+            && self.tags.is_empty()
+    }
+
     /// Checks the limits of the attributes: those of the id, the tags, the properties, the order key and of all together
     /// ([`ATTRIBUTES_BYTES_MAX`](crate::ATTRIBUTES_BYTES_MAX)), not those of the subject and the body. Names the first
     /// attribute that breaks one.

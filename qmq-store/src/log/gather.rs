@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::part::Body;
 use super::segment::ActiveFile;
 
-/// From so many bytes on a piece is written from where it lies. To name a shorter one to the system costs more than to copy it.
+/// From so many bytes on a piece is written from where it lies. Of shorter ones, to name each to the system gained nothing over copying them.
 const PIECE_WORTH: usize = 1 << 10;
 /// Memory is kept for the next time up to this.
 const KEPT: usize = 4 << 20;
@@ -26,6 +26,7 @@ pub(super) struct Gather {
 }
 
 impl Gather {
+    #[inline]
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.pieces.clear();
@@ -41,6 +42,7 @@ impl Gather {
     }
 
     /// Lets `write` append to what is gathered.
+    #[inline]
     pub(super) fn add<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         let before = self.bytes.len();
         let result = write(&mut self.bytes);
@@ -48,6 +50,7 @@ impl Gather {
         result
     }
 
+    #[inline]
     pub(super) fn add_body(&mut self, body: &Body<'_>) {
         let (own, shared) = body.parts();
         self.bytes.extend_from_slice(own);
@@ -62,6 +65,7 @@ impl Gather {
     }
 
     /// Fills up with zeros to a length of `len`.
+    #[inline]
     pub(super) fn pad(&mut self, len: usize) {
         let missing = len.saturating_sub(self.len);
         self.add(|bytes| bytes.resize(bytes.len() + missing, 0));
@@ -85,11 +89,16 @@ impl Gather {
     }
 
     /// Stores all at position `at`, through memory, and lets go of it.
+    #[inline]
     pub(super) fn store(&mut self, active: &ActiveFile, at: u64) {
-        let mut at = at;
-        for run in self.runs() {
-            active.file.store(&active.region, at, run);
-            at += run.len() as u64;
+        if self.pieces.is_empty() {
+            active.file.store(&active.region, at, &self.bytes);
+        } else {
+            let mut at = at;
+            for run in self.runs() {
+                active.file.store(&active.region, at, run);
+                at += run.len() as u64;
+            }
         }
         self.clear();
     }

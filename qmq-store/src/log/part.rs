@@ -13,6 +13,7 @@ pub(crate) struct Body<'a> {
 }
 
 impl<'a> Body<'a> {
+    #[inline]
     pub(crate) fn one(bytes: &'a [u8]) -> Self {
         Self {
             len: bytes.len(),
@@ -22,6 +23,7 @@ impl<'a> Body<'a> {
     }
 
     /// Of pieces that can be shared: they need not be copied to be kept for a moment.
+    #[inline]
     pub(crate) fn shared(pieces: &'a [Bytes]) -> Self {
         Self {
             len: pieces.iter().map(Bytes::len).sum(),
@@ -31,20 +33,27 @@ impl<'a> Body<'a> {
     }
 
     /// Of all pieces together.
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// What cannot be shared of it, and what can.
+    #[inline]
     pub(super) fn parts(&self) -> (&'a [u8], &'a [Bytes]) {
         (self.first, self.then)
     }
 
     /// The pieces, in order.
+    #[inline]
     pub(super) fn pieces(&self) -> impl Iterator<Item = &'a [u8]> {
-        std::iter::once(self.first).chain(self.then.iter().map(|piece| &**piece))
+        let first = Some(self.first).filter(|first| !first.is_empty());
+        first
+            .into_iter()
+            .chain(self.then.iter().map(|piece| &**piece))
     }
 
+    #[inline]
     fn crc(&self) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
         for piece in self.pieces() {
@@ -68,6 +77,7 @@ pub(crate) struct Part<'a> {
 
 impl<'a> Part<'a> {
     /// A record without attributes; of a message, its sequence is not known yet.
+    #[inline]
     pub(crate) fn new(kind: Kind, subject: &'a str, body: Body<'a>) -> Self {
         Self {
             kind,
@@ -80,17 +90,20 @@ impl<'a> Part<'a> {
         }
     }
 
+    #[inline]
     pub(super) fn header_len(&self) -> usize {
         HEADER_LEN + self.subject.len() + self.attributes.len()
     }
 
     /// Bytes that the record will take.
+    #[inline]
     pub(crate) fn record_len(&self) -> u64 {
         record_len(self.subject, self.attributes, self.body.len())
     }
 }
 
 /// Bytes that a record takes in the log.
+#[inline]
 pub(crate) fn record_len(subject: &str, attributes: &[u8], body: usize) -> u64 {
     align((HEADER_LEN + subject.len() + attributes.len() + body) as u64)
 }
