@@ -102,7 +102,13 @@ impl Broker {
             access,
             drain_ack,
             metrics_subjects_max,
+            watched,
         } = options;
+        let followed = watched.map(|config| watch::Followed {
+            config,
+            auto_create: Arc::clone(&produce.auto_create),
+            retry_delay_seconds: Arc::clone(&consume.retry_delay_seconds),
+        });
         let tls = Arc::new(ReloadingServer::open(tls, SystemTime::now())?);
         let store = open(folder, store_options).await?;
         if produce.durability == Durability::Buffered {
@@ -184,7 +190,7 @@ impl Broker {
             }
         };
         Ok(Self {
-            _watch: watch::start(tls, access),
+            _watch: watch::start(tls, access, followed),
             store,
             producing,
             consumers,

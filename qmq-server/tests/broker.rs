@@ -23,7 +23,9 @@ const LIMIT: Duration = Duration::from_secs(20);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_produced_is_delivered_and_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
-    let dev = Dev::start(&DevOptions::in_folder(folder.path())).await.unwrap();
+    let dev = Dev::start(&DevOptions::in_folder(folder.path()))
+        .await
+        .unwrap();
     let client = client(&dev);
     let producer = client.producer().build().unwrap();
     for n in 0..100 {
@@ -36,7 +38,10 @@ async fn what_is_produced_is_delivered_and_acknowledged() {
     let subscription = Subscription::new("order", "billing").start(Start::Earliest);
     let mut consumer = client.subscribe(subscription).unwrap();
     for n in 0..100 {
-        let received = tokio::time::timeout(LIMIT, consumer.next()).await.unwrap().unwrap();
+        let received = tokio::time::timeout(LIMIT, consumer.next())
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(received.body(), format!("body {n}").as_bytes());
         received.ack().await.unwrap();
     }

@@ -17,7 +17,7 @@
 //!
 //! PRODUCED  0 u32  number of the request
 //!           4 u32  runs of accepted messages, and for each: u32 index of its first in the request, u32 length, u64 sequence of its first
-//!             u32  refused messages, and for each: u32 index, u16 code, u16 length and text
+//!             u32  refused messages, and for each: u32 index, u16 code, u16 length and text (empty: as of the one before)
 //! ```
 
 use std::ops::Range;
@@ -210,7 +210,7 @@ pub struct Refused {
     pub index: u32,
     /// Why.
     pub code: Code,
-    /// Why, for a person.
+    /// Why, for a person. An empty one in a frame is that of the message before.
     pub text: String,
 }
 
@@ -252,11 +252,16 @@ impl Produced {
         let count = reader.count("refused messages", BATCH_MESSAGES_MAX, 8)?;
         let mut refused = Vec::with_capacity(count);
         for _ in 0..count {
-            refused.push(Refused {
+            let mut one = Refused {
                 index: reader.u32("a refusal")?,
                 code: Code::from_number(reader.u16("a refusal")?),
                 text: reader.text("a refusal")?,
-            });
+            };
+            if let Some(before) = refused.last().filter(|_| one.text.is_empty()) {
+                let before: &Refused = before;
+                one.text.clone_from(&before.text);
+            }
+            refused.push(one);
         }
         reader.end("PRODUCED")?;
         Ok(Self {

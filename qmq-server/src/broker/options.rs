@@ -9,7 +9,7 @@ use std::time::Duration;
 use qmq_store::{Durability, Options, Retention};
 
 use crate::access::{Access, Tokens, TokensError};
-use crate::config::{BrokerConfig, ClientAuth, FlushMode};
+use crate::config::{BrokerConfig, ClientAuth, FlushMode, WatchedConfig};
 use crate::doors::quic::QuicOptions;
 use crate::rooms::consumers::ConsumerOptions;
 use crate::rooms::deliver::DeliverOptions;
@@ -45,6 +45,8 @@ pub struct BrokerOptions {
     pub drain_ack: Duration,
     /// Subjects with names in the metrics.
     pub metrics_subjects_max: usize,
+    /// The file whose dynamic keys are followed, if there is one.
+    pub watched: Option<Arc<WatchedConfig>>,
 }
 
 /// What is said on the wire besides messages: frames' and messages' headers, attributes.
@@ -133,6 +135,7 @@ impl BrokerOptions {
             access: Arc::new(access),
             drain_ack: config.consumer.drain_ack,
             metrics_subjects_max: config.metrics_subjects_max,
+            watched: None,
             store,
         })
     }

@@ -1,11 +1,13 @@
-//! What is read anew while a broker runs: certificates and tokens.
+//! What is read anew while a broker runs: certificates, tokens, the dynamic keys of its configuration.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::task::AbortHandle;
 
 use crate::access::Access;
+use crate::config::WatchedConfig;
 use crate::tls::ReloadingServer;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -20,12 +22,30 @@ impl Drop for Watch {
     }
 }
 
-pub(super) fn start(tls: Arc<ReloadingServer>, access: Arc<Access>) -> Watch {
+/// A configuration, and the values in the rooms that follow it.
+pub(super) struct Followed {
+    pub(super) config: Arc<WatchedConfig>,
+    pub(super) auto_create: Arc<AtomicBool>,
+    pub(super) retry_delay_seconds: Arc<AtomicU32>,
+}
+
+pub(super) fn start(
+    tls: Arc<ReloadingServer>,
+    access: Arc<Access>,
+    followed: Option<Followed>,
+) -> Watch {
+    let followed = followed.map(Arc::new);
     let task = tokio::spawn(async move {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let (tls, access) = (Arc::clone(&tls), Arc::clone(&access));
-            let looked = tokio::task::spawn_blocking(move || look(&tls, &access));
+            let followed = followed.clone();
+            let looked = tokio::task::spawn_blocking(move || {
+                look(&tls, &access);
+                if let Some(followed) = followed {
+                    followed.look();
+                }
+            });
             if looked.await.is_err() {
                 return;
             }
@@ -46,5 +66,42 @@ fn look(tls: &ReloadingServer, access: &Access) {
         Ok(true) => tracing::info!("the tokens were read anew"),
         Ok(false) => {}
         Err(error) => tracing::error!(%error, "the new tokens are no good; the old ones count"),
+    }
+}
+
+impl Followed {
+    fn look(&self) {
+        match self.config.poll() {
+            Ok(None) => {}
+            Ok(Some(reload)) => {
+                let current = self.config.current();
+                let seconds = u32::try_from(current.retry_delay.as_secs()).unwrap_or(u32::MAX);
+                self.retry_delay_seconds.store(seconds, Ordering::Relaxed);
+                self.auto_create
+                    .store(current.subject_auto_create, Ordering::Relaxed);
+                for change in reload.changed {
+                    tracing::info!(
+                        key = change.key.name,
+                        old = change.old,
+                        new = change.new,
+                        "a setting has changed"
+                    );
+                }
+                for change in reload.needs_restart {
+                    tracing::warn!(
+                        key = change.key.name,
+                        old = change.old,
+                        new = change.new,
+                        "a setting takes effect at the next start"
+                    );
+                }
+                for warning in reload.warnings {
+                    tracing::warn!(%warning, "the configuration");
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "the changed configuration is no good; the old one counts");
+            }
+        }
     }
 }

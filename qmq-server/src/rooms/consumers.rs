@@ -95,6 +95,8 @@ pub(super) enum Job {
     Attach {
         key: Key,
         session: u64,
+        /// The process is new: it has nothing of what the consumer holds.
+        fresh: bool,
         taker: Arc<Taker>,
         on_end: OnEnd,
         reply: Box<dyn FnOnce(Result<Attached, Refusal>) + Send>,
@@ -236,6 +238,7 @@ impl Consumers {
         let job = Job::Attach {
             key,
             session: flow.session,
+            fresh: flow.flags.fresh,
             taker,
             on_end,
             reply,

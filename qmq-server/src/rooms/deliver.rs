@@ -42,8 +42,6 @@ pub struct DeliverOptions {
     pub behind_bytes: u64,
     /// Deliveries of a message before it goes to the dead-letter subject: dynamic.
     pub attempts_max: Arc<AtomicU32>,
-    /// How long a message that could not go there waits.
-    pub retry_delay_seconds: Arc<AtomicU32>,
 }
 
 impl Default for DeliverOptions {
@@ -56,7 +54,6 @@ impl Default for DeliverOptions {
             budget_bytes: 256 << 20,
             behind_bytes: 64 << 20,
             attempts_max: Arc::new(AtomicU32::new(32)),
-            retry_delay_seconds: Arc::new(AtomicU32::new(5)),
         }
     }
 }

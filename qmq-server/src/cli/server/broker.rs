@@ -1,8 +1,9 @@
 //! `qmq broker`: the real-time broker.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use qmq_server::config::{BrokerConfig, Sources};
+use qmq_server::config::{Sources, WatchedConfig};
 use qmq_server::{Broker, BrokerOptions};
 
 use super::{Signals, end_orderly, log, runtime};
@@ -39,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             .take_set(set)
             .map_err(|error| Failure::usage(error.to_string(), "write it as --set KEY=VALUE"))?;
     }
-    let config = BrokerConfig::load(&sources).map_err(|error| {
+    let (watched, config) = WatchedConfig::load(sources).map_err(|error| {
         Failure::new(
             error.to_string(),
             "correct the settings named; `qmq broker --help` says where they come from",
@@ -48,8 +49,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     for warning in config.warnings() {
         note(&format!("warning: {warning}"));
     }
-    let options = BrokerOptions::from_config(&config)
+    let mut options = BrokerOptions::from_config(&config)
         .map_err(|error| Failure::of("the broker does not start", &error, "correct the file"))?;
+    options.watched = Some(Arc::new(watched));
     runtime()?.block_on(serve(options))
 }
 

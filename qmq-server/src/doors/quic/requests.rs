@@ -151,7 +151,16 @@ impl Requests {
                 }
             }
             Some(Kind::Control) => {
-                let (number, request) = ControlRequest::decode(&mut reader)?;
+                let number = frame.reader().u32("CONTROL")?;
+                let Ok((_, request)) = ControlRequest::decode(&mut reader) else {
+                    let text = "this control request is not known here; is the tool newer than the broker?";
+                    refuse(
+                        &outbox,
+                        number,
+                        Refusal::new(number, Code::UnknownRequest, text),
+                    );
+                    return Ok(());
+                };
                 let peer = Arc::clone(&self.peer);
                 // It looks at every subject: not on a thread of the runtime.
                 tokio::task::spawn_blocking(move || {

@@ -107,10 +107,11 @@ impl Table {
             Job::Attach {
                 key,
                 session,
+                fresh,
                 taker,
                 on_end,
                 reply,
-            } => self.attach(key, session, taker, on_end, reply),
+            } => self.attach(key, (session, fresh), taker, on_end, reply),
             Job::Detach {
                 key,
                 attachment,
@@ -172,7 +173,7 @@ impl Table {
     fn attach(
         &mut self,
         key: Key,
-        session: u64,
+        (session, fresh): (u64, bool),
         taker: Arc<Taker>,
         on_end: OnEnd,
         reply: Box<dyn FnOnce(Result<Attached, Refusal>) + Send>,
@@ -193,7 +194,8 @@ impl Table {
             held: Held::default(),
             gone_at: None,
         });
-        let resumed = consumer.session == session;
+        let known = consumer.session != 0;
+        let resumed = known && consumer.session == session && !fresh;
         if let Some(before) = consumer.current.take() {
             self.delivering.withdraw(&before.taker);
             let end = if resumed {
@@ -214,6 +216,17 @@ impl Table {
             (before.on_end)(end);
         } else {
             self.online.lock().insert(key.clone());
+        }
+        if fresh || (known && !resumed) {
+            // Another process: whatever the one before held failed with it, and comes again with one more attempt counted.
+            consumer.held = Held::default();
+            let gone = self
+                .store
+                .consumer_gone(&key.subject, &key.group, &key.consumer);
+            match gone {
+                Ok(_) | Err(Error::UnknownSubject { .. } | Error::UnknownGroup { .. }) => {}
+                Err(error) => return reply(Err(refusal(0, &error))),
+            }
         }
         consumer.session = session;
         consumer.gone_at = None;

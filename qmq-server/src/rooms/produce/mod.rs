@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, TrySendError};
 use qmq_store::{Durability, Store};
-use qmq_wire::{Code, Produce, Produced};
+use qmq_wire::{Code, Produce, Produced, Refused};
 
 use super::Caller;
 use crate::access::Right;
@@ -144,14 +144,21 @@ impl Producing {
 }
 
 fn refuse_all(produce: &Produce, code: Code, text: &str) -> Produced {
-    let refused = (0..produce.messages.len() as u32).map(|index| qmq_wire::Refused {
-        index,
-        code,
-        text: text.to_owned(),
-    });
     Produced {
         number: produce.header.number,
         accepted: Vec::new(),
-        refused: refused.collect(),
+        refused: refused(0..produce.messages.len() as u32, code, text),
     }
+}
+
+/// Refusals of these messages for one reason. Its text stands with the first alone: an answer must not be longer than the request.
+fn refused(indexes: impl IntoIterator<Item = u32>, code: Code, text: &str) -> Vec<Refused> {
+    let texts = std::iter::once(text).chain(std::iter::repeat(""));
+    let each = indexes.into_iter().zip(texts);
+    each.map(|(index, text)| Refused {
+        index,
+        code,
+        text: text.to_owned(),
+    })
+    .collect()
 }

@@ -149,6 +149,7 @@ impl Writer {
             let known = match (late, header.producer) {
                 (true, _) => Known::Late,
                 (false, 0) => Known::New,
+                (false, _) if self.options.dedup_window == 0 => Known::New,
                 (false, producer) => self.dedup.look(producer, number, next),
             };
             let refusal = match known {
@@ -301,7 +302,7 @@ impl Writer {
                 }),
             }
         }
-        if header.producer != 0 {
+        if header.producer != 0 && self.options.dedup_window > 0 {
             for run in runs {
                 self.dedup.accepted(header.producer, run);
             }
@@ -375,12 +376,9 @@ impl Writer {
             new,
             ..
         } = looked;
-        let refused = new.iter().map(|index| Refused {
-            index: *index,
-            code: code(error),
-            text: error.to_string(),
-        });
-        answer.refused.extend(refused);
+        answer
+            .refused
+            .extend(super::refused(new, code(error), &error.to_string()));
         answer.refused.sort_unstable_by_key(|refused| refused.index);
         self.counters
             .refused
@@ -441,13 +439,12 @@ fn turn_into_refusals(answer: &mut Produced, error: &Error) {
         Code::Draining | Code::NotMaster | Code::Internal => Code::StoreFailed,
         other => other,
     };
-    for run in std::mem::take(&mut answer.accepted) {
-        let refused = (run.index..run.index + run.len).map(|index| Refused {
-            index,
-            code,
-            text: error.to_string(),
-        });
-        answer.refused.extend(refused);
-    }
+    let accepted = std::mem::take(&mut answer.accepted);
+    let indexes = accepted
+        .iter()
+        .flat_map(|run| run.index..run.index + run.len);
+    answer
+        .refused
+        .extend(super::refused(indexes, code, &error.to_string()));
     answer.refused.sort_unstable_by_key(|refused| refused.index);
 }
