@@ -64,6 +64,9 @@ enum Command {
     /// The half of the demo that gets killed; `qmq demo` starts it
     #[command(hide = true)]
     DemoWorker(demo::WorkerArgs),
+    /// The other end of `qmq bench cluster --bare`
+    #[command(hide = true)]
+    BenchRelay,
 }
 
 /// Runs the command that the arguments name.
@@ -77,6 +80,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Delay(command) => delay::run(&command),
         Command::Repl(command) => repl::run(&command),
         Command::Bench(command) => bench::run(&command),
+        Command::BenchRelay => bench::run_relay(),
         Command::DemoWorker(args) => demo::run_worker(&args),
     };
     match done {
