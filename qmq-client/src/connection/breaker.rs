@@ -51,15 +51,6 @@ impl CircuitBreaker {
         free
     }
 
-    /// When the next request may go at the earliest, as far as is known; `None`: at once.
-    pub(crate) fn closed_until(&self) -> Option<Instant> {
-        match self.state {
-            State::Closed { .. } => None,
-            State::Open { until } => Some(until),
-            State::Probing { since } => Some(since + self.options.probe_limit),
-        }
-    }
-
     /// The broker did its work.
     pub(crate) fn succeeded(&mut self) {
         self.state = State::Closed { failures: 0 };
@@ -138,7 +129,6 @@ mod tests {
         let mut breaker = CircuitBreaker::new(OPTIONS);
         breaker.trip(now);
         assert!(!breaker.admit(now));
-        assert_eq!(breaker.closed_until(), Some(now + OPTIONS.open_for));
         assert!(breaker.admit(now + OPTIONS.open_for));
         breaker.succeeded();
         assert!((0..100).all(|_| breaker.admit(now + OPTIONS.open_for)));

@@ -141,11 +141,6 @@ impl Broker {
         self.breaker.lock().admit(now)
     }
 
-    /// See [`CircuitBreaker::closed_until`].
-    pub(crate) fn closed_until(&self) -> Option<Instant> {
-        self.breaker.lock().closed_until()
-    }
-
     pub(crate) fn succeeded(&self) {
         self.breaker.lock().succeeded();
     }

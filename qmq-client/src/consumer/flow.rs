@@ -199,7 +199,7 @@ impl FlowTask {
             stream.writer.send(vec![bytes.freeze()]);
         } else {
             let incarnation = stream.link.hello().incarnation;
-            self.connected(incarnation, &stream.link.clone());
+            self.connected(incarnation, &stream.link);
         }
         let now = Instant::now();
         self.stream = Some(stream);
@@ -228,6 +228,7 @@ impl FlowTask {
         self.stream = None;
         self.answer_by = None;
         self.renew_at = None;
+        self.held.disconnected();
     }
 
     fn malformed(&mut self, error: &qmq_wire::WireError) {
@@ -239,6 +240,15 @@ impl FlowTask {
 
     fn command(&mut self, command: FlowCommand) {
         match command {
+            // To the broker they were settled when they were handed out.
+            FlowCommand::Settle { place, answer, .. } if self.subscription.at_most_once => {
+                if let Some(bytes) = self.held.forget(place.0) {
+                    self.window.give_back(bytes);
+                }
+                if let Some(answer) = answer {
+                    let _ = answer.send(Ok(()));
+                }
+            }
             FlowCommand::Settle { place, how, answer } => {
                 let how = self.within_limits(how);
                 if let Some(bytes) = self.held.settle(place, how, answer) {
@@ -299,8 +309,11 @@ impl FlowTask {
                 let fresh = self.take(delivery);
                 if let (Some(incoming), None) = (&self.incoming, &self.closing) {
                     for received in fresh {
-                        // A consumer that is gone lets its messages go.
-                        let _ = incoming.send(Ok(received));
+                        // A consumer that is gone has not looked at them.
+                        if let Err(mpsc::error::SendError(Ok(unseen))) = incoming.send(Ok(received))
+                        {
+                            unseen.forget();
+                        }
                     }
                 } else {
                     fresh.into_iter().for_each(Received::forget);
@@ -383,7 +396,6 @@ impl FlowTask {
 
     /// What the application gets of a delivery.
     fn take(&mut self, delivery: Delivery) -> Vec<Received> {
-        let at_most_once = self.subscription.at_most_once;
         let Some(commands) = self.commands.upgrade() else {
             return Vec::new();
         };
@@ -416,7 +428,6 @@ impl FlowTask {
                 }),
             });
         }
-        let _ = at_most_once;
         fresh
     }
 

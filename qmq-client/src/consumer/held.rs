@@ -73,24 +73,25 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// Messages that the application has.
-    pub(crate) fn in_hand(&self) -> usize {
-        let in_hand = |item: &&Item| matches!(item.state, State::InHand);
-        self.items.values().filter(in_hand).count()
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
+    /// The connection is lost, and its credit with it. No answer comes any more.
+    pub(crate) fn disconnected(&mut self) {
+        self.flying = None;
+        for item in self.items.values_mut() {
+            item.charged = false;
+        }
+    }
+
     /// A connection begins. What was not answered is told again, if it means the same to the broker as before.
     pub(crate) fn connected(&mut self, incarnation: u32) {
+        self.disconnected();
         self.incarnation = incarnation;
-        self.flying = None;
         self.ready.clear();
         self.alone.clear();
         for (pull_sequence, item) in &mut self.items {
-            item.charged = false;
             if let (State::Settling(how, _), true) = (&item.state, item.incarnation == incarnation)
             {
                 self.ready.entry(*how).or_default().insert(*pull_sequence);

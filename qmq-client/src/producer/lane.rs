@@ -23,10 +23,6 @@ impl Try {
             pending.last = Some(reason.to_owned());
         }
     }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.messages.iter().map(|pending| pending.deadline).min()
-    }
 }
 
 /// See the module. It knows no clock and no socket.
@@ -163,58 +159,49 @@ impl Lane {
         self.flying.values().any(|(sent, _)| now >= *sent + limit)
     }
 
-    /// Takes off the lane all whose time is over; those under way may be stored.
+    /// Takes off the lane all whose time is over. Those under way may be stored; the others of their requests are asked again.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<Pending> {
-        let late = |what: &Try| what.deadline().is_some_and(|deadline| deadline <= now);
-        let flying: Vec<u32> = self
-            .flying
-            .iter()
-            .filter(|(_, (_, what))| late(what))
-            .map(|(request, _)| *request)
-            .collect();
-        let mut expired = Vec::new();
+        let late = |what: &Try| what.messages.iter().any(|pending| pending.deadline <= now);
+        let flying = self.flying.iter().filter(|(_, (_, what))| late(what));
+        let flying: Vec<u32> = flying.map(|(request, _)| *request).collect();
+        let waiting = self.waiting.iter().filter(|(_, (_, what))| late(what));
+        let waiting: Vec<u64> = waiting.map(|(first, _)| *first).collect();
+        let mut tries = Vec::new();
         for request in flying {
             if let Some(mut what) = self.land(request) {
                 what.unknown("no answer came in time");
-                expired.append(&mut what.messages);
+                tries.push((now, what));
             }
         }
-        let firsts: Vec<u64> = self
-            .waiting
-            .iter()
-            .filter(|(_, (_, what))| late(what))
-            .map(|(first, _)| *first)
-            .collect();
-        for first in firsts {
-            if let Some((_, what)) = self.waiting.remove(&first) {
-                self.firsts.remove(&first);
-                // Its messages wait on, each with its number, in runs without those that are late.
-                let mut run = Vec::new();
-                let mut at = what.first;
-                let mut next = what.first;
-                for pending in what.messages {
-                    next += 1;
-                    if pending.deadline <= now {
-                        expired.push(pending);
-                        self.wait_run(at, std::mem::take(&mut run), what.tries, now);
-                        at = next;
-                    } else {
-                        run.push(pending);
+        for first in waiting {
+            self.firsts.remove(&first);
+            tries.extend(self.waiting.remove(&first));
+        }
+        let mut expired = Vec::new();
+        for (until, what) in tries {
+            // The others wait on, each with its number, in runs without those that are late.
+            let mut run: Option<Try> = None;
+            for (first, pending) in (what.first..).zip(what.messages) {
+                if pending.deadline <= now {
+                    expired.push(pending);
+                    if let Some(run) = run.take() {
+                        self.wait(run, until);
                     }
+                } else if let Some(run) = &mut run {
+                    run.messages.push(pending);
+                } else {
+                    run = Some(Try {
+                        first,
+                        messages: vec![pending],
+                        tries: what.tries,
+                    });
                 }
-                self.wait_run(at, run, what.tries, now);
+            }
+            if let Some(run) = run {
+                self.wait(run, until);
             }
         }
         expired
-    }
-
-    fn wait_run(&mut self, first: u64, messages: Vec<Pending>, tries: u32, until: Instant) {
-        let what = Try {
-            first,
-            messages,
-            tries,
-        };
-        self.wait(what, until);
     }
 
     /// Takes all waiting messages off the lane of which `which` holds, in the order of their numbers.

@@ -1,0 +1,562 @@
+//! A broker in memory that follows the protocol, and a script: it loses answers, refuses, and goes away when told to.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::{Mutex, MutexGuard};
+use qmq_client::{Client, ClientBuilder, Pem};
+use qmq_wire::{
+    Accepted, Ack, AckRange, Acked, CloseCode, Code, ControlRequest, ControlResponse, Controlled,
+    Credit, End, Frame, FrameBuffer, Hello, Kind, Nack, NodeStatus, Produce, Produced, Pull,
+    Refusal, Refused, Role, Subscribe, Subscribed, put_delivered_header, put_delivery_header,
+};
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{Connection, Endpoint, VarInt};
+use tokio::sync::{Notify, mpsc};
+
+/// What happens to a PRODUCE.
+#[derive(Clone, Debug)]
+pub enum Reaction {
+    /// Its messages are taken, and the connection goes before the answer.
+    LoseAnswer,
+    /// The connection goes before anything is taken.
+    LoseRequest,
+    /// All is refused.
+    Refuse(Code),
+    /// One message is refused, the others are taken.
+    RefuseOne(u32, Code),
+    /// Nothing happens, ever.
+    Silence,
+}
+
+/// A PRODUCE as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    pub producer: u128,
+    pub first: u64,
+    pub ordered: bool,
+    pub bodies: Vec<Bytes>,
+}
+
+#[derive(Default)]
+pub struct State {
+    pub hello: Hello,
+    /// Why HELLO is refused.
+    pub closes: Option<(CloseCode, &'static str)>,
+    /// What happens to the next PRODUCEs; all is well with those after them.
+    pub script: VecDeque<Reaction>,
+    /// What happens to every PRODUCE after those of the script.
+    pub always: Option<Reaction>,
+    pub asked: Vec<Asked>,
+    pub taken: Vec<Bytes>,
+    /// Sequences, by producer and number.
+    numbers: HashMap<(u128, u64), u64>,
+    /// The next number of an ordered producer.
+    next: HashMap<u128, u64>,
+    /// Messages to be handed out, by sequence.
+    pub messages: Vec<Bytes>,
+    pub cursor: usize,
+    /// Sequence, by pull sequence.
+    pub held: BTreeMap<u64, u64>,
+    pub next_pull: u64,
+    /// Sequences, in the order in which they were acknowledged.
+    pub acked: Vec<u64>,
+    /// Sequence and delay.
+    pub nacked: Vec<(u64, Option<u32>)>,
+    pub ack_requests: usize,
+    pub ack_incarnations: Vec<u32>,
+    pub renewed: Vec<AckRange>,
+    pub subscribes: Vec<Subscribe>,
+    pub credits: Vec<Credit>,
+    pub ends: usize,
+    pub silent_acks: bool,
+    /// Ends every subscription that begins.
+    pub refuse_subscribe: Option<Code>,
+    connections: Vec<Connection>,
+    subscriptions: Vec<mpsc::UnboundedSender<Bytes>>,
+}
+
+pub struct FakeBroker {
+    pub address: String,
+    pub certificate: String,
+    state: Arc<Mutex<State>>,
+    wake: Arc<Notify>,
+    endpoint: Endpoint,
+    config: quinn::ServerConfig,
+}
+
+impl FakeBroker {
+    pub fn start() -> Self {
+        let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let certificate = key.cert.pem();
+        let der = rustls_pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![key.cert.der().clone()], der.unwrap())
+            .unwrap();
+        tls.alpn_protocols = vec![qmq_wire::ALPN.to_vec()];
+        let crypto = QuicServerConfig::try_from(tls).unwrap();
+        let config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let endpoint = Endpoint::server(config.clone(), any).unwrap();
+        let mut hello = Hello::new(Role::Master, "fake");
+        hello.node = "fake-1".to_owned();
+        hello.incarnation = 1;
+        hello.limits.dedup_window = 1_000;
+        hello.limits.ack_timeout_ms = 30_000;
+        hello.limits.nack_ms_max = 60_000;
+        hello.limits.body_bytes_max = 1 << 20;
+        let state = State {
+            hello,
+            ..State::default()
+        };
+        let broker = Self {
+            address: format!("127.0.0.1:{}", endpoint.local_addr().unwrap().port()),
+            certificate,
+            state: Arc::new(Mutex::new(state)),
+            wake: Arc::new(Notify::new()),
+            endpoint,
+            config,
+        };
+        tokio::spawn(serve(
+            broker.endpoint.clone(),
+            Arc::clone(&broker.state),
+            Arc::clone(&broker.wake),
+        ));
+        broker
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// A client's settings that suit tests: short pauses.
+    pub fn builder(&self) -> ClientBuilder {
+        Client::builder()
+            .broker(&self.address)
+            .authorities(Pem::Text(self.certificate.clone().into_bytes()))
+            .server_name("localhost")
+            .connect_timeout(Duration::from_secs(3))
+            .request_timeout(Duration::from_secs(2))
+            .reconnect_pause(Duration::from_millis(5), Duration::from_millis(40))
+            .breaker(5, Duration::from_millis(100))
+    }
+
+    pub async fn client(&self) -> Client {
+        self.builder().connect().await.unwrap()
+    }
+
+    /// All connections are lost, without a word of the broker's.
+    pub fn drop_connections(&self) {
+        self.state().drop_connections();
+    }
+
+    /// Does not answer any more, nor take connections, until [`FakeBroker::come_back`].
+    pub fn go_away(&self) {
+        self.drop_connections();
+        self.endpoint.set_server_config(None);
+    }
+
+    pub fn come_back(&self) {
+        self.endpoint.set_server_config(Some(self.config.clone()));
+    }
+
+    /// Makes messages to be handed out.
+    pub fn publish(&self, bodies: impl IntoIterator<Item = &'static str>) {
+        let bodies = bodies.into_iter().map(Bytes::from);
+        self.state().messages.extend(bodies);
+        self.wake.notify_waiters();
+    }
+
+    /// Ends all subscriptions with that code.
+    pub fn end_subscriptions(&self, code: Code, text: &str) {
+        let mut bytes = BytesMut::new();
+        let end = End {
+            code: Some(code),
+            text: text.to_owned(),
+        };
+        end.encode(&mut bytes);
+        let bytes = bytes.freeze();
+        for subscription in self.state().subscriptions.drain(..) {
+            let _ = subscription.send(bytes.clone());
+        }
+    }
+
+    /// Waits until `done` holds.
+    pub async fn until(&self, what: &str, done: impl Fn(&State) -> bool) {
+        within(what, async {
+            while !done(&self.state()) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await;
+    }
+}
+
+/// Fails if it takes too long.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(Duration::from_secs(8), future).await {
+        Ok(value) => value,
+        Err(_) => panic!("took too long: {what}"),
+    }
+}
+
+impl State {
+    /// As after a restart.
+    pub fn forget_producers(&mut self) {
+        self.numbers.clear();
+        self.next.clear();
+    }
+
+    fn drop_connections(&mut self) {
+        self.subscriptions.clear();
+        for connection in self.connections.drain(..) {
+            connection.close(VarInt::from_u32(99), b"scripted");
+        }
+    }
+
+    fn produce(&mut self, produce: &Produce) -> Option<Bytes> {
+        let header = produce.header;
+        let bodies: Vec<Bytes> = produce
+            .messages
+            .iter()
+            .map(|message| produce.body(message).concat().into())
+            .collect();
+        self.asked.push(Asked {
+            producer: header.producer,
+            first: header.first,
+            ordered: header.ordered,
+            bodies: bodies.clone(),
+        });
+        let reaction = self.script.pop_front().or_else(|| self.always.clone());
+        let mut produced = Produced {
+            number: header.number,
+            ..Produced::default()
+        };
+        match &reaction {
+            Some(Reaction::LoseRequest) => {
+                self.drop_connections();
+                return None;
+            }
+            Some(Reaction::Silence) => return None,
+            Some(Reaction::Refuse(code)) => {
+                let mut bytes = BytesMut::new();
+                Refusal::new(header.number, *code, "scripted").encode(&mut bytes);
+                return Some(bytes.freeze());
+            }
+            _ => {}
+        }
+        for (index, body) in bodies.into_iter().enumerate() {
+            let number = header.first + index as u64;
+            let index = index as u32;
+            let mut refuse = |code| {
+                produced.refused.push(Refused {
+                    index,
+                    code,
+                    text: "scripted".to_owned(),
+                });
+            };
+            if let Some(Reaction::RefuseOne(at, code)) = reaction
+                && at == index
+            {
+                refuse(code);
+                continue;
+            }
+            let known = self.numbers.get(&(header.producer, number)).copied();
+            let next = self.next.entry(header.producer).or_insert(0);
+            if header.ordered && known.is_none() && *next != number {
+                refuse(Code::OutOfOrder);
+                continue;
+            }
+            let sequence = known.unwrap_or_else(|| {
+                *next = number + 1;
+                self.taken.push(body);
+                self.taken.len() as u64 - 1
+            });
+            self.numbers.insert((header.producer, number), sequence);
+            produced.accepted.push(Accepted {
+                index,
+                len: 1,
+                sequence,
+            });
+        }
+        if let Some(Reaction::LoseAnswer) = reaction {
+            self.drop_connections();
+            return None;
+        }
+        let mut bytes = BytesMut::new();
+        produced.encode(&mut bytes);
+        Some(bytes.freeze())
+    }
+
+    /// Numbers of messages to be delivered now, redelivered ones first.
+    fn hand_out(&mut self, most: usize) -> Vec<(u64, u64)> {
+        let mut out = Vec::new();
+        while out.len() < most && self.cursor < self.messages.len() {
+            let sequence = self.cursor as u64;
+            self.cursor += 1;
+            let pull_sequence = self.next_pull;
+            self.next_pull += 1;
+            self.held.insert(pull_sequence, sequence);
+            out.push((pull_sequence, sequence));
+        }
+        out
+    }
+
+    fn delivery(&self, number: Option<u32>, messages: &[(u64, u64)]) -> Bytes {
+        let body = |sequence: u64| self.messages[sequence as usize].clone();
+        let len: usize = messages
+            .iter()
+            .map(|(_, sequence)| qmq_wire::DELIVERED_HEADER_LEN + body(*sequence).len())
+            .sum();
+        let mut out = BytesMut::new();
+        let incarnation = self.hello.incarnation;
+        put_delivery_header(
+            &mut out,
+            number,
+            incarnation,
+            messages.len() as u32,
+            len as u32,
+        );
+        for (pull_sequence, sequence) in messages {
+            let body = body(*sequence);
+            let lengths = Some((0, body.len() as u32));
+            put_delivered_header(&mut out, (*sequence, *pull_sequence), 1, 0, lengths);
+            out.extend_from_slice(&body);
+        }
+        out.freeze()
+    }
+
+    fn settle(
+        &mut self,
+        (number, incarnation): (u32, u32),
+        ranges: &[AckRange],
+        nack: Option<Option<u32>>,
+    ) -> Option<Bytes> {
+        self.ack_requests += 1;
+        self.ack_incarnations.push(incarnation);
+        let mut bytes = BytesMut::new();
+        if self.silent_acks {
+            return None;
+        }
+        if incarnation != self.hello.incarnation {
+            let code = Code::StaleIncarnation;
+            Refusal::new(number, code, "scripted").encode(&mut bytes);
+            return Some(bytes.freeze());
+        }
+        let mut acked = Acked {
+            number,
+            ..Acked::default()
+        };
+        for pull_sequence in ranges.iter().flat_map(|(first, last)| *first..=*last) {
+            match self.held.remove(&pull_sequence) {
+                Some(sequence) => {
+                    acked.settled += 1;
+                    match nack {
+                        None => self.acked.push(sequence),
+                        Some(delay) => self.nacked.push((sequence, delay)),
+                    }
+                }
+                None => acked.not_held += 1,
+            }
+        }
+        acked.encode(&mut bytes);
+        Some(bytes.freeze())
+    }
+}
+
+async fn serve(endpoint: Endpoint, state: Arc<Mutex<State>>, wake: Arc<Notify>) {
+    while let Some(incoming) = endpoint.accept().await {
+        let (state, wake) = (Arc::clone(&state), Arc::clone(&wake));
+        tokio::spawn(async move {
+            let Ok(connection) = incoming.await else {
+                return;
+            };
+            let Ok((mut send, receive)) = connection.accept_bi().await else {
+                return;
+            };
+            let mut frames = Frames::new(receive);
+            let Some(frame) = frames.next().await else {
+                return;
+            };
+            Hello::decode(&mut frame.reader()).unwrap();
+            let mut bytes = BytesMut::new();
+            let closes = {
+                let mut state = state.lock();
+                state.hello.encode(&mut bytes);
+                state.connections.push(connection.clone());
+                state.closes
+            };
+            if let Some((code, text)) = closes {
+                connection.close(VarInt::from_u32(code as u32), text.as_bytes());
+                return;
+            }
+            send.write_chunk(bytes.freeze()).await.unwrap();
+            while let Ok((send, receive)) = connection.accept_bi().await {
+                let (state, wake) = (Arc::clone(&state), Arc::clone(&wake));
+                tokio::spawn(stream(send, Frames::new(receive), state, wake));
+            }
+        });
+    }
+}
+
+struct Frames {
+    stream: quinn::RecvStream,
+    buffer: FrameBuffer,
+}
+
+impl Frames {
+    fn new(stream: quinn::RecvStream) -> Self {
+        Self {
+            stream,
+            buffer: FrameBuffer::new(16 << 20),
+        }
+    }
+
+    async fn next(&mut self) -> Option<Frame> {
+        loop {
+            if let Some(frame) = self.buffer.next().unwrap() {
+                return Some(frame);
+            }
+            let chunk = self.stream.read_chunk(1 << 20, true).await.ok()??;
+            self.buffer.push(chunk.bytes);
+        }
+    }
+}
+
+/// A stream of requests or of a subscription, whatever its frames say.
+async fn stream(
+    mut send: quinn::SendStream,
+    mut frames: Frames,
+    state: Arc<Mutex<State>>,
+    wake: Arc<Notify>,
+) {
+    let (outgoing, mut queued) = mpsc::unbounded_channel::<Bytes>();
+    let writer = tokio::spawn(async move {
+        while let Some(bytes) = queued.recv().await {
+            if send.write_chunk(bytes).await.is_err() {
+                return;
+            }
+        }
+        let _ = send.finish();
+        let _ = send.stopped().await;
+    });
+    let mut credit: Option<u32> = None;
+    loop {
+        if let Some(left) = &mut credit {
+            let mut state = state.lock();
+            let out = state.hand_out(*left as usize);
+            *left -= out.len() as u32;
+            if !out.is_empty() {
+                let _ = outgoing.send(state.delivery(None, &out));
+            }
+        }
+        let frame = tokio::select! {
+            frame = frames.next() => frame,
+            () = wake.notified() => continue,
+        };
+        let Some(frame) = frame else { break };
+        let reader = &mut frame.reader();
+        let mut state = state.lock();
+        let of_request = credit.is_none();
+        let answer = match Kind::from_byte(frame.kind).unwrap() {
+            Kind::Produce => state.produce(&Produce::decode(reader).unwrap()),
+            Kind::Subscribe => {
+                let subscribe = Subscribe::decode(reader).unwrap();
+                let mut left = subscribe.credit.messages;
+                let known = state.subscribes.last();
+                let resumed = known.is_some_and(|k| k.flow.session == subscribe.flow.session);
+                state.subscribes.push(subscribe);
+                let mut bytes = BytesMut::new();
+                if let Some(code) = state.refuse_subscribe {
+                    let text = "scripted".to_owned();
+                    let end = End {
+                        code: Some(code),
+                        text,
+                    };
+                    end.encode(&mut bytes);
+                } else {
+                    let incarnation = state.hello.incarnation;
+                    let subscribed = Subscribed {
+                        incarnation,
+                        resumed,
+                    };
+                    subscribed.encode(&mut bytes);
+                    let held: Vec<(u64, u64)> = state.held.iter().map(|(p, s)| (*p, *s)).collect();
+                    if resumed && !held.is_empty() {
+                        bytes.extend_from_slice(&state.delivery(None, &held));
+                        left = left.saturating_sub(held.len() as u32);
+                    }
+                    credit = Some(left);
+                    state.subscriptions.push(outgoing.clone());
+                }
+                Some(bytes.freeze())
+            }
+            Kind::Credit => {
+                let more = Credit::decode(reader).unwrap();
+                state.credits.push(more);
+                credit = credit.map(|left| left + more.messages);
+                None
+            }
+            Kind::Ack => {
+                let ack = Ack::decode(reader, of_request).unwrap();
+                state.settle((ack.number, ack.incarnation), &ack.ranges, None)
+            }
+            Kind::Nack => {
+                let nack = Nack::decode(reader, of_request).unwrap();
+                let delay = Some(nack.delay_ms);
+                state.settle((nack.number, nack.incarnation), &nack.ranges, delay)
+            }
+            Kind::Renew => {
+                let renew = qmq_wire::Renew::decode(reader, of_request).unwrap();
+                state.renewed.extend(renew.ranges);
+                None
+            }
+            Kind::Pull => {
+                let pull = Pull::decode(reader).unwrap();
+                let out = state.hand_out(pull.messages as usize);
+                Some(state.delivery(Some(pull.number), &out))
+            }
+            Kind::End => {
+                state.ends += 1;
+                None
+            }
+            Kind::Control => {
+                let (number, request) = ControlRequest::decode(reader).unwrap();
+                Some(controlled(number, &request, &state))
+            }
+            other => panic!("{other:?} from a client"),
+        };
+        if let Some(answer) = answer {
+            let _ = outgoing.send(answer);
+        }
+    }
+    drop(outgoing);
+    let _ = writer.await;
+}
+
+fn controlled(number: u32, request: &ControlRequest, state: &State) -> Bytes {
+    let mut bytes = BytesMut::new();
+    let response = match request {
+        ControlRequest::Status => ControlResponse::Status(NodeStatus {
+            node: state.hello.node.clone(),
+            ..NodeStatus::default()
+        }),
+        ControlRequest::Subjects { .. } => ControlResponse::Subjects(Vec::new()),
+        ControlRequest::Reset { .. } => ControlResponse::Reset(7),
+        _ => {
+            Refusal::new(number, Code::UnknownGroup, "there is no such group").encode(&mut bytes);
+            return bytes.freeze();
+        }
+    };
+    let controlled = Controlled { number, response };
+    controlled.encode(&mut bytes).unwrap();
+    bytes.freeze()
+}
