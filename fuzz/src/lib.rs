@@ -7,6 +7,7 @@ mod operations;
 mod repl_frame;
 mod repl_group;
 mod repl_node;
+mod wire;
 
 pub use damage::damaged_store;
 pub use operations::operations;
@@ -20,12 +21,15 @@ pub use qmq_store::fuzzing::{
 };
 pub use repl_frame::repl_frame;
 pub use repl_node::{repl_node, some_frames};
+pub use wire::{
+    wire_consume, wire_control, wire_frames, wire_hello, wire_payload, wire_produce, wire_target,
+};
 
 /// A target.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its corpus.
-pub const TARGETS: [(&str, Target); 20] = [
+pub const TARGETS: [(&str, Target); 25] = [
     ("action", action),
     ("attributes", attributes),
     ("checkpoint", checkpoint),
@@ -46,6 +50,11 @@ pub const TARGETS: [(&str, Target); 20] = [
     ("repl_node", repl_node),
     ("scan", scan),
     ("segment_header", segment_header),
+    ("wire_consume", wire_consume),
+    ("wire_control", wire_control),
+    ("wire_frames", wire_frames),
+    ("wire_hello", wire_hello),
+    ("wire_produce", wire_produce),
 ];
 
 /// Takes bytes off the front of an input; zeros when there are no more.

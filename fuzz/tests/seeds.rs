@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod recorded;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -270,4 +272,18 @@ fn write_the_seeds_of_replication() {
             .collect();
         write("repl_node", &format!("random-{seed}"), &bytes);
     }
+}
+
+#[test]
+#[ignore = "writes the corpora: cargo test -p qmq-fuzz --test seeds -- --ignored"]
+fn write_the_seeds_of_the_wire() {
+    let mut stream = vec![6, 1, 8, 3, 40, 2, 7];
+    for (name, frame) in recorded::frames() {
+        stream.extend_from_slice(&frame);
+        let kind = qmq_wire::Kind::from_byte(frame[4]).unwrap();
+        write_both(qmq_fuzz::wire_target(kind), &name, &recorded::input(&frame));
+        // Whole and cut in two.
+        write_both("wire_frames", &name, &[&[1, 5], &frame[..]].concat());
+    }
+    write_both("wire_frames", "all", &stream);
 }

@@ -391,12 +391,21 @@ impl Delivery {
             let attributes_len = reader.u16("a message")?;
             let flags = reader.u16("a message")?;
             let body_len = reader.u32("a message")?;
+            let damaged = flags & FLAG_DAMAGED != 0;
+            let bytes = u64::from(attributes_len) + u64::from(body_len);
+            if damaged && bytes > 0 {
+                return Err(WireError::TooMany {
+                    what: "bytes of a damaged message",
+                    value: bytes,
+                    max: 0,
+                });
+            }
             messages.push(Delivered {
                 sequence,
                 pull_sequence,
                 record_time_ms,
                 attempt,
-                damaged: flags & FLAG_DAMAGED != 0,
+                damaged,
                 attributes: reader.bytes(usize::from(attributes_len), "attributes")?,
                 body: reader.bytes(body_len as usize, "a body")?,
             });
@@ -545,7 +554,7 @@ pub struct Nack {
     pub durability: Durability,
     /// Incarnation under which the messages were delivered.
     pub incarnation: u32,
-    /// When they come again, in ms from now; `None`: after `message.retry.delay.seconds` of the broker.
+    /// When they come again, in ms from now, 2^32 - 2 at most; `None`: after `message.retry.delay.seconds` of the broker.
     pub delay_ms: Option<u32>,
     /// Pull sequences.
     pub ranges: Vec<AckRange>,
@@ -559,7 +568,8 @@ impl Nack {
             out.put_u32_le(self.number);
             out.put_u8(self.durability as u8);
             out.put_u32_le(self.incarnation);
-            out.put_u32_le(self.delay_ms.unwrap_or(DELAY_OF_BROKER));
+            let delay = self.delay_ms.map(|delay| delay.min(DELAY_OF_BROKER - 1));
+            out.put_u32_le(delay.unwrap_or(DELAY_OF_BROKER));
             put_ranges(out, &self.ranges);
         });
     }

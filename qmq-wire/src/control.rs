@@ -1,4 +1,4 @@
-//! What operators ask of a node. The payloads are `bincode` 2's standard configuration, limited in size: the one place that uses it.
+//! What operators ask of a node. The payloads are `bincode` 2's with integers of fixed length, limited in size: the one place that uses it.
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bytes::{BufMut, BytesMut};
@@ -9,10 +9,10 @@ use crate::error::WireError;
 use crate::frame::{Kind, put_frame};
 use crate::pieces::Reader;
 
-/// Longest control payload in bytes, its number not counted. A decoder allocates no more than that.
+/// Longest control payload in bytes, its number not counted.
 pub const CONTROL_BYTES_MAX: usize = 16 << 20;
 
-fn configuration() -> Configuration<LittleEndian, Fixint, Limit<CONTROL_BYTES_MAX>> {
+fn configuration<const MAX: usize>() -> Configuration<LittleEndian, Fixint, Limit<MAX>> {
     bincode::config::standard()
         .with_fixed_int_encoding()
         .with_limit()
@@ -162,7 +162,7 @@ impl ControlRequest {
     /// Appends the frame.
     ///
     /// # Errors
-    /// [`WireError::Control`] if it is too large.
+    /// [`WireError::TooMany`] if it is too long.
     pub fn encode(&self, number: u32, out: &mut BytesMut) -> Result<(), WireError> {
         put(out, Kind::Control, number, self)
     }
@@ -189,7 +189,7 @@ impl Controlled {
     /// Appends the frame.
     ///
     /// # Errors
-    /// [`WireError::Control`] if it is too large.
+    /// [`WireError::TooMany`] if it is too long.
     pub fn encode(&self, out: &mut BytesMut) -> Result<(), WireError> {
         put(out, Kind::Controlled, self.number, &self.response)
     }
@@ -212,8 +212,9 @@ fn put(
     number: u32,
     payload: &impl Serialize,
 ) -> Result<(), WireError> {
-    let encoded = bincode::serde::encode_to_vec(payload, configuration())
+    let encoded = bincode::serde::encode_to_vec(payload, configuration::<CONTROL_BYTES_MAX>())
         .map_err(|error| WireError::Control(error.to_string()))?;
+    check_len(encoded.len())?;
     put_frame(out, kind, |out| {
         out.put_u32_le(number);
         out.put_slice(&encoded);
@@ -222,8 +223,18 @@ fn put(
 }
 
 fn read<T: DeserializeOwned>(reader: &mut Reader<'_>) -> Result<T, WireError> {
+    check_len(reader.remaining())?;
     let payload = reader.bytes(reader.remaining(), "a control payload")?;
-    let (value, read) = bincode::serde::decode_from_slice(&payload, configuration())
+    // Room is made for what a text claims to have, up to the limit, before its bytes are looked for: so the limit follows what is there.
+    match payload.len() {
+        0..=0x1000 => decode::<T, 0x1000>(&payload),
+        0x1001..=0x4_0000 => decode::<T, 0x4_0000>(&payload),
+        _ => decode::<T, CONTROL_BYTES_MAX>(&payload),
+    }
+}
+
+fn decode<T: DeserializeOwned, const MAX: usize>(payload: &[u8]) -> Result<T, WireError> {
+    let (value, read) = bincode::serde::decode_from_slice(payload, configuration::<MAX>())
         .map_err(|error| WireError::Control(error.to_string()))?;
     if read == payload.len() {
         Ok(value)
@@ -231,6 +242,18 @@ fn read<T: DeserializeOwned>(reader: &mut Reader<'_>) -> Result<T, WireError> {
         Err(WireError::Trailing {
             what: "a control payload",
             bytes: payload.len() - read,
+        })
+    }
+}
+
+fn check_len(bytes: usize) -> Result<(), WireError> {
+    if bytes <= CONTROL_BYTES_MAX {
+        Ok(())
+    } else {
+        Err(WireError::TooMany {
+            what: "bytes of a control payload",
+            value: bytes as u64,
+            max: CONTROL_BYTES_MAX as u64,
         })
     }
 }

@@ -64,6 +64,12 @@ pub enum WireError {
         /// Its number, 128 or more.
         id: u8,
     },
+    /// An optional field is there twice.
+    #[error("field {id} is there twice")]
+    RepeatedField {
+        /// Its number.
+        id: u8,
+    },
     /// The first frame of a connection is no HELLO.
     #[error(
         "the first frame of a connection is HELLO, and this is none; does the other end speak qmq/1?"

@@ -76,8 +76,12 @@ pub(crate) fn read(
     reader: &mut Reader<'_>,
     mut each: impl FnMut(Field) -> Result<(), WireError>,
 ) -> Result<(), WireError> {
+    let mut seen = [false; 256];
     while reader.remaining() > 0 {
         let id = reader.u8("a field's number")?;
+        if std::mem::replace(&mut seen[usize::from(id)], true) {
+            return Err(WireError::RepeatedField { id });
+        }
         let len = usize::from(reader.u16("a field's length")?);
         let bytes = reader.bytes(len, "a field")?;
         each(Field { id, bytes })?;

@@ -1,0 +1,4 @@
+//! See `qmq_fuzz::wire_consume`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| qmq_fuzz::wire_consume(bytes));
