@@ -124,6 +124,9 @@ impl Client {
 
     /// Closes all connections, at once: close producers and consumers first. Waits up to `limit` until the brokers know.
     pub async fn close(self, limit: Duration) {
+        for broker in &self.shared.brokers {
+            broker.close();
+        }
         self.shared.dialer.close(limit).await;
     }
 }

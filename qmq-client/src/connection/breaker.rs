@@ -51,6 +51,13 @@ impl CircuitBreaker {
         free
     }
 
+    /// What was let through does not go after all.
+    pub(crate) fn abandoned(&mut self, now: Instant) {
+        if let State::Probing { .. } = self.state {
+            self.state = State::Open { until: now };
+        }
+    }
+
     /// The broker did its work.
     pub(crate) fn succeeded(&mut self) {
         self.state = State::Closed { failures: 0 };
@@ -132,6 +139,17 @@ mod tests {
         assert!(breaker.admit(now + OPTIONS.open_for));
         breaker.succeeded();
         assert!((0..100).all(|_| breaker.admit(now + OPTIONS.open_for)));
+    }
+
+    #[test]
+    fn a_probe_that_does_not_go_leaves_its_place_to_another() {
+        let now = Instant::now();
+        let mut breaker = opened(now);
+        let probe = now + OPTIONS.open_for;
+        assert!(breaker.admit(probe));
+        breaker.abandoned(probe);
+        assert!(breaker.admit(probe));
+        assert!(!breaker.admit(probe));
     }
 
     #[test]

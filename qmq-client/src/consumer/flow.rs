@@ -21,13 +21,15 @@ use super::puller::{PullError, PullRequest};
 use super::received::{Parts, Received, Settler};
 use super::subscription::Subscription;
 use crate::client::Shared;
-use crate::connection::backoff::Backoff;
+use crate::connection::backoff::{self, Backoff};
 use crate::connection::pipe::{self, Lost, PipeReader, PipeWriter};
 use crate::connection::{Broker, Link, malformed};
 use crate::random;
 
 /// How long messages of an earlier incarnation may take to come again.
 const STALE_GRACE: Duration = Duration::from_secs(5);
+/// A stream that lasted so long was a good one: the next comes soon.
+const GOOD: Duration = Duration::from_secs(5);
 /// How often a message in hand is renewed within the broker's ack timeout.
 const RENEWALS: u32 = 3;
 /// Ack timeout if the broker does not say.
@@ -80,6 +82,8 @@ pub(crate) struct FlowTask {
     pulls: BTreeMap<u32, PullRequest>,
     stream: Option<Stream>,
     backoff: Backoff,
+    /// Acks that were refused for a while, in a row.
+    refusals: u32,
     renew_at: Option<Instant>,
     /// When an ack must have been answered.
     answer_by: Option<Instant>,
@@ -107,6 +111,7 @@ impl FlowTask {
             held: Held::default(),
             pulls: BTreeMap::new(),
             stream: None,
+            refusals: 0,
             renew_at: None,
             answer_by: None,
             tell_after: None,
@@ -224,6 +229,10 @@ impl FlowTask {
     }
 
     fn lost(&mut self, reason: &str) {
+        let lasted = |stream: &Stream| stream.opened.elapsed() >= GOOD;
+        if self.stream.as_ref().is_some_and(lasted) {
+            self.backoff.reset();
+        }
         tracing::debug!(broker = %self.broker.address(), subject = %self.subject, reason, "subscription lost");
         self.stream = None;
         self.answer_by = None;
@@ -297,7 +306,6 @@ impl FlowTask {
             Some(Kind::Subscribed) => {
                 let subscribed = Subscribed::decode(reader)?;
                 self.flow.flags.fresh = false;
-                self.backoff.reset();
                 if let Some(stream) = &mut self.stream {
                     stream.subscribed = true;
                     let link = Arc::clone(&stream.link);
@@ -321,7 +329,6 @@ impl FlowTask {
             }
             Some(Kind::Pulled) => {
                 let delivery = Delivery::decode(reader, true)?;
-                self.backoff.reset();
                 let request = delivery
                     .number
                     .and_then(|number| self.pulls.remove(&number));
@@ -333,6 +340,7 @@ impl FlowTask {
             }
             Some(Kind::Acked) => {
                 self.answer_by = None;
+                self.refusals = 0;
                 self.held.answered(&Acked::decode(reader)?);
             }
             Some(Kind::Refused) => {
@@ -367,7 +375,9 @@ impl FlowTask {
             .held
             .refused(refusal.number, refusal.code, &refusal.text)
         {
-            let pause = self.backoff.next(random::u64());
+            let (least, most) = self.shared.config.reconnect_pause;
+            let pause = backoff::pause(least, most, self.refusals, random::u64());
+            self.refusals += 1;
             let after = Duration::from_millis(u64::from(refusal.retry_after_ms));
             self.tell_after = Some(now + pause.max(after));
         } else if refusal.code == Code::StaleIncarnation {
@@ -399,6 +409,9 @@ impl FlowTask {
         let Some(commands) = self.commands.upgrade() else {
             return Vec::new();
         };
+        if delivery.incarnation != self.held.incarnation() {
+            self.stale_until = Some(Instant::now() + STALE_GRACE);
+        }
         let mut fresh = Vec::new();
         for delivered in delivery.messages {
             let bytes = (delivered.attributes.len() + delivered.body.len()) as u64;

@@ -247,14 +247,10 @@ impl Dispatcher {
         let limit = self.options.delivery_timeout;
         let timed_out = |pending: Pending, trouble: Option<String>| {
             let last = pending.last.clone().or(trouble);
-            let last = last.unwrap_or_else(|| "it was never a broker's turn".to_owned());
+            let last = last.unwrap_or_else(|| "every broker was busy".to_owned());
             pending.fail(SendCause::TimedOut { limit, last });
         };
-        let trouble = || {
-            let troubles = self.seats.iter().filter_map(|seat| seat.broker.trouble());
-            troubles.map(|trouble| trouble.to_string()).next()
-        };
-        let trouble = trouble();
+        let trouble = self.trouble();
         while self
             .queue
             .front()
@@ -266,7 +262,10 @@ impl Dispatcher {
         }
         let mut behind = Vec::new();
         for seat in &mut self.seats {
-            let expired = seat.lane.expire(now);
+            let (expired, unanswered) = seat.lane.expire(now);
+            if unanswered {
+                seat.broker.failed(now);
+            }
             if expired.is_empty() {
                 continue;
             }
@@ -288,6 +287,15 @@ impl Dispatcher {
             }
         }
         self.requeue(behind);
+    }
+
+    /// What is wrong with the brokers, as far as is known.
+    fn trouble(&self) -> Option<String> {
+        let away = self.seats.iter().find(|seat| seat.stream.is_none())?;
+        Some(match away.broker.trouble() {
+            Some(trouble) => trouble.to_string(),
+            None => format!("{} is not connected yet", away.broker.address()),
+        })
     }
 
     /// Takes messages elsewhere whose broker is away: those that it cannot have at once, the others when half of their time is over.
@@ -376,6 +384,7 @@ impl Dispatcher {
             };
             let messages = self.take_batch(index);
             if messages.is_empty() {
+                self.seats[index].broker.abandoned(now);
                 continue;
             }
             self.turn = index;

@@ -159,14 +159,16 @@ impl Lane {
         self.flying.values().any(|(sent, _)| now >= *sent + limit)
     }
 
-    /// Takes off the lane all whose time is over. Those under way may be stored; the others of their requests are asked again.
-    pub(crate) fn expire(&mut self, now: Instant) -> Vec<Pending> {
+    /// Takes off the lane all whose time is over, and says whether one was under way. Those may be stored, and the others of their requests are
+    /// asked again.
+    pub(crate) fn expire(&mut self, now: Instant) -> (Vec<Pending>, bool) {
         let late = |what: &Try| what.messages.iter().any(|pending| pending.deadline <= now);
         let flying = self.flying.iter().filter(|(_, (_, what))| late(what));
         let flying: Vec<u32> = flying.map(|(request, _)| *request).collect();
         let waiting = self.waiting.iter().filter(|(_, (_, what))| late(what));
         let waiting: Vec<u64> = waiting.map(|(first, _)| *first).collect();
         let mut tries = Vec::new();
+        let unanswered = !flying.is_empty();
         for request in flying {
             if let Some(mut what) = self.land(request) {
                 what.unknown("no answer came in time");
@@ -201,7 +203,7 @@ impl Lane {
                 self.wait(run, until);
             }
         }
-        expired
+        (expired, unanswered)
     }
 
     /// Takes all waiting messages off the lane of which `which` holds, in the order of their numbers.

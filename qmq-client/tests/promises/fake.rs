@@ -20,7 +20,7 @@ use tokio::sync::{Notify, mpsc};
 
 /// What happens to a PRODUCE.
 #[derive(Clone, Debug)]
-pub enum Reaction {
+pub(crate) enum Reaction {
     /// Its messages are taken, and the connection goes before the answer.
     LoseAnswer,
     /// The connection goes before anything is taken.
@@ -35,54 +35,54 @@ pub enum Reaction {
 
 /// A PRODUCE as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
-    pub producer: u128,
-    pub first: u64,
-    pub ordered: bool,
-    pub bodies: Vec<Bytes>,
+pub(crate) struct Asked {
+    pub(crate) producer: u128,
+    pub(crate) first: u64,
+    pub(crate) ordered: bool,
+    pub(crate) bodies: Vec<Bytes>,
 }
 
 #[derive(Default)]
-pub struct State {
-    pub hello: Hello,
+pub(crate) struct State {
+    pub(crate) hello: Hello,
     /// Why HELLO is refused.
-    pub closes: Option<(CloseCode, &'static str)>,
+    pub(crate) closes: Option<(CloseCode, &'static str)>,
     /// What happens to the next PRODUCEs; all is well with those after them.
-    pub script: VecDeque<Reaction>,
+    pub(crate) script: VecDeque<Reaction>,
     /// What happens to every PRODUCE after those of the script.
-    pub always: Option<Reaction>,
-    pub asked: Vec<Asked>,
-    pub taken: Vec<Bytes>,
+    pub(crate) always: Option<Reaction>,
+    pub(crate) asked: Vec<Asked>,
+    pub(crate) taken: Vec<Bytes>,
     /// Sequences, by producer and number.
     numbers: HashMap<(u128, u64), u64>,
     /// The next number of an ordered producer.
     next: HashMap<u128, u64>,
     /// Messages to be handed out, by sequence.
-    pub messages: Vec<Bytes>,
-    pub cursor: usize,
+    pub(crate) messages: Vec<Bytes>,
+    pub(crate) cursor: usize,
     /// Sequence, by pull sequence.
-    pub held: BTreeMap<u64, u64>,
-    pub next_pull: u64,
+    pub(crate) held: BTreeMap<u64, u64>,
+    pub(crate) next_pull: u64,
     /// Sequences, in the order in which they were acknowledged.
-    pub acked: Vec<u64>,
+    pub(crate) acked: Vec<u64>,
     /// Sequence and delay.
-    pub nacked: Vec<(u64, Option<u32>)>,
-    pub ack_requests: usize,
-    pub ack_incarnations: Vec<u32>,
-    pub renewed: Vec<AckRange>,
-    pub subscribes: Vec<Subscribe>,
-    pub credits: Vec<Credit>,
-    pub ends: usize,
-    pub silent_acks: bool,
+    pub(crate) nacked: Vec<(u64, Option<u32>)>,
+    pub(crate) ack_requests: usize,
+    pub(crate) ack_incarnations: Vec<u32>,
+    pub(crate) renewed: Vec<AckRange>,
+    pub(crate) subscribes: Vec<Subscribe>,
+    pub(crate) credits: Vec<Credit>,
+    pub(crate) ends: usize,
+    pub(crate) silent_acks: bool,
     /// Ends every subscription that begins.
-    pub refuse_subscribe: Option<Code>,
+    pub(crate) refuse_subscribe: Option<Code>,
     connections: Vec<Connection>,
     subscriptions: Vec<mpsc::UnboundedSender<Bytes>>,
 }
 
-pub struct FakeBroker {
-    pub address: String,
-    pub certificate: String,
+pub(crate) struct FakeBroker {
+    pub(crate) address: String,
+    pub(crate) certificate: String,
     state: Arc<Mutex<State>>,
     wake: Arc<Notify>,
     endpoint: Endpoint,
@@ -90,7 +90,7 @@ pub struct FakeBroker {
 }
 
 impl FakeBroker {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let certificate = key.cert.pem();
         let der = rustls_pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der());
@@ -133,12 +133,12 @@ impl FakeBroker {
         broker
     }
 
-    pub fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
 
     /// A client's settings that suit tests: short pauses.
-    pub fn builder(&self) -> ClientBuilder {
+    pub(crate) fn builder(&self) -> ClientBuilder {
         Client::builder()
             .broker(&self.address)
             .authorities(Pem::Text(self.certificate.clone().into_bytes()))
@@ -149,34 +149,34 @@ impl FakeBroker {
             .breaker(5, Duration::from_millis(100))
     }
 
-    pub async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         self.builder().connect().await.unwrap()
     }
 
     /// All connections are lost, without a word of the broker's.
-    pub fn drop_connections(&self) {
+    pub(crate) fn drop_connections(&self) {
         self.state().drop_connections();
     }
 
     /// Does not answer any more, nor take connections, until [`FakeBroker::come_back`].
-    pub fn go_away(&self) {
+    pub(crate) fn go_away(&self) {
         self.drop_connections();
         self.endpoint.set_server_config(None);
     }
 
-    pub fn come_back(&self) {
+    pub(crate) fn come_back(&self) {
         self.endpoint.set_server_config(Some(self.config.clone()));
     }
 
     /// Makes messages to be handed out.
-    pub fn publish(&self, bodies: impl IntoIterator<Item = &'static str>) {
+    pub(crate) fn publish(&self, bodies: impl IntoIterator<Item = &'static str>) {
         let bodies = bodies.into_iter().map(Bytes::from);
         self.state().messages.extend(bodies);
         self.wake.notify_waiters();
     }
 
     /// Ends all subscriptions with that code.
-    pub fn end_subscriptions(&self, code: Code, text: &str) {
+    pub(crate) fn end_subscriptions(&self, code: Code, text: &str) {
         let mut bytes = BytesMut::new();
         let end = End {
             code: Some(code),
@@ -190,7 +190,7 @@ impl FakeBroker {
     }
 
     /// Waits until `done` holds.
-    pub async fn until(&self, what: &str, done: impl Fn(&State) -> bool) {
+    pub(crate) async fn until(&self, what: &str, done: impl Fn(&State) -> bool) {
         within(what, async {
             while !done(&self.state()) {
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -201,7 +201,7 @@ impl FakeBroker {
 }
 
 /// Fails if it takes too long.
-pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(Duration::from_secs(8), future).await {
         Ok(value) => value,
         Err(_) => panic!("took too long: {what}"),
@@ -210,7 +210,7 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
 
 impl State {
     /// As after a restart.
-    pub fn forget_producers(&mut self) {
+    pub(crate) fn forget_producers(&mut self) {
         self.numbers.clear();
         self.next.clear();
     }
