@@ -6,7 +6,10 @@ mod keeper;
 mod lane;
 mod options;
 mod outcome;
+mod patience;
 mod queue;
+mod requests;
+mod seat;
 mod settle;
 
 use std::sync::Arc;

@@ -70,6 +70,8 @@ pub(crate) struct Held {
     /// Told and not answered.
     flying: Option<(u32, How, Vec<u64>)>,
     next_number: u32,
+    /// The last pull sequence of an earlier incarnation. A new message behind it shows that no more of them come: what is held is delivered first.
+    stale_max: Option<u64>,
 }
 
 impl Held {
@@ -88,9 +90,7 @@ impl Held {
     /// A connection begins. What was not answered is told again, if it means the same to the broker as before.
     pub(crate) fn connected(&mut self, incarnation: u32) {
         self.disconnected();
-        self.incarnation = incarnation;
-        self.ready.clear();
-        self.alone.clear();
+        self.begin(incarnation);
         for (pull_sequence, item) in &mut self.items {
             if let (State::Settling(how, _), true) = (&item.state, item.incarnation == incarnation)
             {
@@ -99,14 +99,23 @@ impl Held {
         }
     }
 
+    fn begin(&mut self, incarnation: u32) {
+        self.incarnation = incarnation;
+        self.ready.clear();
+        self.alone.clear();
+        let items = self.items.iter().rev();
+        let mut stale = items.filter(|(_, item)| item.incarnation != incarnation);
+        self.stale_max = stale.next().map(|(pull_sequence, _)| *pull_sequence);
+    }
+
     /// Whether there are messages of another incarnation, which count for nothing until they come again.
     pub(crate) fn has_stale(&self) -> bool {
-        let mut items = self.items.values();
-        items.any(|item| item.incarnation != self.incarnation)
+        self.stale_max.is_some()
     }
 
     /// What has not come again under the new incarnation is somebody else's. The application learns it when it settles.
     pub(crate) fn drop_stale(&mut self) {
+        self.stale_max = None;
         let incarnation = self.incarnation;
         let stale = |_: &u64, item: &mut Item| item.incarnation != incarnation;
         for (_, item) in self.items.extract_if(.., stale) {
@@ -125,10 +134,8 @@ impl Held {
         incarnation: u32,
     ) -> Arrival {
         if incarnation != self.incarnation {
-            self.incarnation = incarnation;
-            self.ready.clear();
-            self.alone.clear();
             self.flying = None;
+            self.begin(incarnation);
         }
         if let Some(item) = self.items.get_mut(&pull_sequence)
             && item.sequence == sequence
@@ -143,6 +150,9 @@ impl Held {
             }
             item.charged = true;
             return Arrival::InHand;
+        }
+        if self.stale_max.is_some_and(|last| last < pull_sequence) {
+            self.drop_stale();
         }
         let item = Item {
             sequence,

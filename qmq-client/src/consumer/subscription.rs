@@ -127,7 +127,8 @@ impl Subscription {
     pub(crate) fn checked(mut self) -> Result<Self, ConfigError> {
         check_subject(&self.subject)?;
         check_group(&self.group)?;
-        self.session = random::u64();
+        // 0 is no session.
+        self.session = random::u64().max(1);
         let random = || format!("{:032x}", random::u128());
         check_consumer(self.consumer.get_or_insert_with(random))?;
         self.filter.check()?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use qmq_wire::{Frame, Limits};
+use qmq_wire::{Frame, Limits, features};
 use tokio::sync::{Notify, mpsc};
 
 use crate::client::Shared;
@@ -38,7 +38,13 @@ pub(crate) async fn keep(
         };
         let Ok(link) = link else { return };
         let config = &shared.config;
-        let opened = pipe::open(&link, config.request_timeout, config.frame_bytes_max).await;
+        let opened = pipe::open(
+            &link,
+            features::PRODUCE,
+            config.request_timeout,
+            config.frame_bytes_max,
+        )
+        .await;
         let reason = match opened {
             Err(lost) => lost.to_string(),
             Ok((writer, mut reader)) => {

@@ -10,13 +10,14 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::{Mutex, MutexGuard};
 use qmq_client::{Client, ClientBuilder, Pem};
 use qmq_wire::{
-    Accepted, Ack, AckRange, Acked, CloseCode, Code, ControlRequest, ControlResponse, Controlled,
-    Credit, End, Frame, FrameBuffer, Hello, Kind, Nack, NodeStatus, Produce, Produced, Pull,
-    Refusal, Refused, Role, Subscribe, Subscribed, put_delivered_header, put_delivery_header,
+    Accepted, AckRange, Acked, CloseCode, Code, Credit, End, Hello, Produce, Produced, Refusal,
+    Refused, Role, Subscribe, features, put_delivered_header, put_delivery_header,
 };
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, Endpoint, VarInt};
 use tokio::sync::{Notify, mpsc};
+
+use crate::fake_streams;
 
 /// What happens to a PRODUCE.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub(crate) enum Reaction {
     LoseRequest,
     /// All is refused.
     Refuse(Code),
+    /// All is refused if it is more than one message.
+    RefuseMany(Code),
     /// One message is refused, the others are taken.
     RefuseOne(u32, Code),
     /// Nothing happens, ever.
@@ -40,6 +43,7 @@ pub(crate) struct Asked {
     pub(crate) first: u64,
     pub(crate) ordered: bool,
     pub(crate) bodies: Vec<Bytes>,
+    pub(crate) attributes: Vec<Bytes>,
 }
 
 #[derive(Default)]
@@ -76,8 +80,8 @@ pub(crate) struct State {
     pub(crate) silent_acks: bool,
     /// Ends every subscription that begins.
     pub(crate) refuse_subscribe: Option<Code>,
-    connections: Vec<Connection>,
-    subscriptions: Vec<mpsc::UnboundedSender<Bytes>>,
+    pub(crate) connections: Vec<Connection>,
+    pub(crate) subscriptions: Vec<mpsc::UnboundedSender<Bytes>>,
 }
 
 pub(crate) struct FakeBroker {
@@ -109,6 +113,7 @@ impl FakeBroker {
         let mut hello = Hello::new(Role::Master, "fake");
         hello.node = "fake-1".to_owned();
         hello.incarnation = 1;
+        hello.features = features::PRODUCE | features::CONSUME | features::CONTROL;
         hello.limits.dedup_window = 1_000;
         hello.limits.ack_timeout_ms = 30_000;
         hello.limits.nack_ms_max = 60_000;
@@ -125,7 +130,7 @@ impl FakeBroker {
             endpoint,
             config,
         };
-        tokio::spawn(serve(
+        tokio::spawn(fake_streams::serve(
             broker.endpoint.clone(),
             Arc::clone(&broker.state),
             Arc::clone(&broker.wake),
@@ -222,7 +227,7 @@ impl State {
         }
     }
 
-    fn produce(&mut self, produce: &Produce) -> Option<Bytes> {
+    pub(crate) fn produce(&mut self, produce: &Produce) -> Option<Bytes> {
         let header = produce.header;
         let bodies: Vec<Bytes> = produce
             .messages
@@ -234,6 +239,11 @@ impl State {
             first: header.first,
             ordered: header.ordered,
             bodies: bodies.clone(),
+            attributes: produce
+                .messages
+                .iter()
+                .map(|message| message.attributes.clone())
+                .collect(),
         });
         let reaction = self.script.pop_front().or_else(|| self.always.clone());
         let mut produced = Produced {
@@ -246,7 +256,8 @@ impl State {
                 return None;
             }
             Some(Reaction::Silence) => return None,
-            Some(Reaction::Refuse(code)) => {
+            Some(Reaction::RefuseMany(_)) if bodies.len() < 2 => {}
+            Some(Reaction::Refuse(code) | Reaction::RefuseMany(code)) => {
                 let mut bytes = BytesMut::new();
                 Refusal::new(header.number, *code, "scripted").encode(&mut bytes);
                 return Some(bytes.freeze());
@@ -263,13 +274,14 @@ impl State {
                     text: "scripted".to_owned(),
                 });
             };
+            let known = self.numbers.get(&(header.producer, number)).copied();
             if let Some(Reaction::RefuseOne(at, code)) = reaction
                 && at == index
+                && known.is_none()
             {
                 refuse(code);
                 continue;
             }
-            let known = self.numbers.get(&(header.producer, number)).copied();
             let next = self.next.entry(header.producer).or_insert(0);
             if header.ordered && known.is_none() && *next != number {
                 refuse(Code::OutOfOrder);
@@ -297,7 +309,7 @@ impl State {
     }
 
     /// Numbers of messages to be delivered now, redelivered ones first.
-    fn hand_out(&mut self, most: usize) -> Vec<(u64, u64)> {
+    pub(crate) fn hand_out(&mut self, most: usize) -> Vec<(u64, u64)> {
         let mut out = Vec::new();
         while out.len() < most && self.cursor < self.messages.len() {
             let sequence = self.cursor as u64;
@@ -310,7 +322,7 @@ impl State {
         out
     }
 
-    fn delivery(&self, number: Option<u32>, messages: &[(u64, u64)]) -> Bytes {
+    pub(crate) fn delivery(&self, number: Option<u32>, messages: &[(u64, u64)]) -> Bytes {
         let body = |sequence: u64| self.messages[sequence as usize].clone();
         let len: usize = messages
             .iter()
@@ -334,7 +346,7 @@ impl State {
         out.freeze()
     }
 
-    fn settle(
+    pub(crate) fn settle(
         &mut self,
         (number, incarnation): (u32, u32),
         ranges: &[AckRange],
@@ -370,193 +382,4 @@ impl State {
         acked.encode(&mut bytes);
         Some(bytes.freeze())
     }
-}
-
-async fn serve(endpoint: Endpoint, state: Arc<Mutex<State>>, wake: Arc<Notify>) {
-    while let Some(incoming) = endpoint.accept().await {
-        let (state, wake) = (Arc::clone(&state), Arc::clone(&wake));
-        tokio::spawn(async move {
-            let Ok(connection) = incoming.await else {
-                return;
-            };
-            let Ok((mut send, receive)) = connection.accept_bi().await else {
-                return;
-            };
-            let mut frames = Frames::new(receive);
-            let Some(frame) = frames.next().await else {
-                return;
-            };
-            Hello::decode(&mut frame.reader()).unwrap();
-            let mut bytes = BytesMut::new();
-            let closes = {
-                let mut state = state.lock();
-                state.hello.encode(&mut bytes);
-                state.connections.push(connection.clone());
-                state.closes
-            };
-            if let Some((code, text)) = closes {
-                connection.close(VarInt::from_u32(code as u32), text.as_bytes());
-                return;
-            }
-            send.write_chunk(bytes.freeze()).await.unwrap();
-            while let Ok((send, receive)) = connection.accept_bi().await {
-                let (state, wake) = (Arc::clone(&state), Arc::clone(&wake));
-                tokio::spawn(stream(send, Frames::new(receive), state, wake));
-            }
-        });
-    }
-}
-
-struct Frames {
-    stream: quinn::RecvStream,
-    buffer: FrameBuffer,
-}
-
-impl Frames {
-    fn new(stream: quinn::RecvStream) -> Self {
-        Self {
-            stream,
-            buffer: FrameBuffer::new(16 << 20),
-        }
-    }
-
-    async fn next(&mut self) -> Option<Frame> {
-        loop {
-            if let Some(frame) = self.buffer.next().unwrap() {
-                return Some(frame);
-            }
-            let chunk = self.stream.read_chunk(1 << 20, true).await.ok()??;
-            self.buffer.push(chunk.bytes);
-        }
-    }
-}
-
-/// A stream of requests or of a subscription, whatever its frames say.
-async fn stream(
-    mut send: quinn::SendStream,
-    mut frames: Frames,
-    state: Arc<Mutex<State>>,
-    wake: Arc<Notify>,
-) {
-    let (outgoing, mut queued) = mpsc::unbounded_channel::<Bytes>();
-    let writer = tokio::spawn(async move {
-        while let Some(bytes) = queued.recv().await {
-            if send.write_chunk(bytes).await.is_err() {
-                return;
-            }
-        }
-        let _ = send.finish();
-        let _ = send.stopped().await;
-    });
-    let mut credit: Option<u32> = None;
-    loop {
-        if let Some(left) = &mut credit {
-            let mut state = state.lock();
-            let out = state.hand_out(*left as usize);
-            *left -= out.len() as u32;
-            if !out.is_empty() {
-                let _ = outgoing.send(state.delivery(None, &out));
-            }
-        }
-        let frame = tokio::select! {
-            frame = frames.next() => frame,
-            () = wake.notified() => continue,
-        };
-        let Some(frame) = frame else { break };
-        let reader = &mut frame.reader();
-        let mut state = state.lock();
-        let of_request = credit.is_none();
-        let answer = match Kind::from_byte(frame.kind).unwrap() {
-            Kind::Produce => state.produce(&Produce::decode(reader).unwrap()),
-            Kind::Subscribe => {
-                let subscribe = Subscribe::decode(reader).unwrap();
-                let mut left = subscribe.credit.messages;
-                let known = state.subscribes.last();
-                let resumed = known.is_some_and(|k| k.flow.session == subscribe.flow.session);
-                state.subscribes.push(subscribe);
-                let mut bytes = BytesMut::new();
-                if let Some(code) = state.refuse_subscribe {
-                    let text = "scripted".to_owned();
-                    let end = End {
-                        code: Some(code),
-                        text,
-                    };
-                    end.encode(&mut bytes);
-                } else {
-                    let incarnation = state.hello.incarnation;
-                    let subscribed = Subscribed {
-                        incarnation,
-                        resumed,
-                    };
-                    subscribed.encode(&mut bytes);
-                    let held: Vec<(u64, u64)> = state.held.iter().map(|(p, s)| (*p, *s)).collect();
-                    if resumed && !held.is_empty() {
-                        bytes.extend_from_slice(&state.delivery(None, &held));
-                        left = left.saturating_sub(held.len() as u32);
-                    }
-                    credit = Some(left);
-                    state.subscriptions.push(outgoing.clone());
-                }
-                Some(bytes.freeze())
-            }
-            Kind::Credit => {
-                let more = Credit::decode(reader).unwrap();
-                state.credits.push(more);
-                credit = credit.map(|left| left + more.messages);
-                None
-            }
-            Kind::Ack => {
-                let ack = Ack::decode(reader, of_request).unwrap();
-                state.settle((ack.number, ack.incarnation), &ack.ranges, None)
-            }
-            Kind::Nack => {
-                let nack = Nack::decode(reader, of_request).unwrap();
-                let delay = Some(nack.delay_ms);
-                state.settle((nack.number, nack.incarnation), &nack.ranges, delay)
-            }
-            Kind::Renew => {
-                let renew = qmq_wire::Renew::decode(reader, of_request).unwrap();
-                state.renewed.extend(renew.ranges);
-                None
-            }
-            Kind::Pull => {
-                let pull = Pull::decode(reader).unwrap();
-                let out = state.hand_out(pull.messages as usize);
-                Some(state.delivery(Some(pull.number), &out))
-            }
-            Kind::End => {
-                state.ends += 1;
-                None
-            }
-            Kind::Control => {
-                let (number, request) = ControlRequest::decode(reader).unwrap();
-                Some(controlled(number, &request, &state))
-            }
-            other => panic!("{other:?} from a client"),
-        };
-        if let Some(answer) = answer {
-            let _ = outgoing.send(answer);
-        }
-    }
-    drop(outgoing);
-    let _ = writer.await;
-}
-
-fn controlled(number: u32, request: &ControlRequest, state: &State) -> Bytes {
-    let mut bytes = BytesMut::new();
-    let response = match request {
-        ControlRequest::Status => ControlResponse::Status(NodeStatus {
-            node: state.hello.node.clone(),
-            ..NodeStatus::default()
-        }),
-        ControlRequest::Subjects { .. } => ControlResponse::Subjects(Vec::new()),
-        ControlRequest::Reset { .. } => ControlResponse::Reset(7),
-        _ => {
-            Refusal::new(number, Code::UnknownGroup, "there is no such group").encode(&mut bytes);
-            return bytes.freeze();
-        }
-    };
-    let controlled = Controlled { number, response };
-    controlled.encode(&mut bytes).unwrap();
-    bytes.freeze()
 }

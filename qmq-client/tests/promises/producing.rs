@@ -418,3 +418,27 @@ async fn unanswered_numbers_stay_within_what_the_broker_remembers() {
     let last = asked.iter().map(|a| a.first + a.bodies.len() as u64).max();
     assert_eq!(last, Some(4));
 }
+
+#[tokio::test]
+async fn messages_that_are_too_large_together_go_one_by_one() {
+    let broker = FakeBroker::start();
+    let producer = broker
+        .client()
+        .await
+        .producer()
+        .linger(Duration::from_millis(30))
+        .build()
+        .unwrap();
+    broker.state().always = Some(Reaction::RefuseMany(Code::TooLarge));
+    let a = producer.queue(message("a")).await.unwrap();
+    let b = producer.queue(message("b")).await.unwrap();
+    within("a report", a).await.unwrap();
+    within("a report", b).await.unwrap();
+    let numbers: Vec<u64> = broker
+        .state()
+        .asked
+        .iter()
+        .map(|asked| asked.first)
+        .collect();
+    assert_eq!(numbers, [0, 0, 1]);
+}
