@@ -175,7 +175,10 @@ impl FakeBroker {
 
     /// Makes messages to be handed out.
     pub(crate) fn publish(&self, bodies: impl IntoIterator<Item = &'static str>) {
-        let bodies = bodies.into_iter().map(Bytes::from);
+        self.publish_all(bodies.into_iter().map(Bytes::from));
+    }
+
+    pub(crate) fn publish_all(&self, bodies: impl IntoIterator<Item = Bytes>) {
         self.state().messages.extend(bodies);
         self.wake.notify_waiters();
     }
@@ -191,6 +194,14 @@ impl FakeBroker {
         let bytes = bytes.freeze();
         for subscription in self.state().subscriptions.drain(..) {
             let _ = subscription.send(bytes.clone());
+        }
+    }
+
+    /// Takes one message from the consumer, which has it in hand no more, and acknowledges it for somebody else.
+    pub(crate) fn hand_back(&self) {
+        let mut state = self.state();
+        if let Some((_, sequence)) = state.held.pop_first() {
+            state.acked.push(sequence);
         }
     }
 

@@ -7,6 +7,7 @@
 mod admin;
 mod chaos;
 mod connecting;
+mod consumer_chaos;
 mod consuming;
 mod fake;
 mod fake_streams;
