@@ -232,6 +232,7 @@ impl FlowTask {
         tracing::debug!(broker = %self.broker.address(), subject = %self.subject, reason, "subscription lost");
         self.stream = None;
         self.answer_by = None;
+        self.tell_after = None;
         self.renew_at = None;
         self.held.disconnected();
     }

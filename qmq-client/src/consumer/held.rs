@@ -330,3 +330,124 @@ fn ranges(numbers: impl Iterator<Item = u64>) -> Vec<AckRange> {
     }
     ranges
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three messages under incarnation 1, with pull sequences and sequences 0 to 2.
+    fn three() -> Held {
+        let mut held = Held::default();
+        held.connected(1);
+        for n in 0..3 {
+            assert_eq!(held.arrived(n, n, 10, 1), Arrival::New);
+        }
+        held
+    }
+
+    fn acked(number: u32, not_held: u64) -> Acked {
+        Acked {
+            number,
+            not_held,
+            ..Acked::default()
+        }
+    }
+
+    fn ack(held: &mut Held, n: u64) -> oneshot::Receiver<Result<(), SettleError>> {
+        let (answer, answered) = oneshot::channel();
+        held.settle((n, n), How::Ack, Some(answer));
+        answered
+    }
+
+    #[test]
+    fn acks_made_while_one_is_under_way_go_together() {
+        let mut held = three();
+        let first = ack(&mut held, 1);
+        let told = held.next_settlement().unwrap();
+        assert_eq!(told.ranges, [(1, 1)]);
+        let _rest = (ack(&mut held, 0), ack(&mut held, 2));
+        assert_eq!(held.next_settlement(), None);
+        held.answered(&acked(told.number, 0));
+        assert_eq!(first.blocking_recv().unwrap(), Ok(()));
+        assert_eq!(held.next_settlement().unwrap().ranges, [(0, 0), (2, 2)]);
+    }
+
+    #[test]
+    fn acks_and_nacks_and_their_delays_do_not_mix() {
+        let mut held = three();
+        held.settle((0, 0), How::Nack(Some(5)), None);
+        held.settle((1, 1), How::Ack, None);
+        held.settle((2, 2), How::Nack(None), None);
+        let mut told = Vec::new();
+        while let Some(settlement) = held.next_settlement() {
+            told.push((settlement.how, settlement.ranges[0]));
+            held.answered(&acked(settlement.number, 0));
+        }
+        let expected = [
+            (How::Ack, (1, 1)),
+            (How::Nack(None), (2, 2)),
+            (How::Nack(Some(5)), (0, 0)),
+        ];
+        assert_eq!(told, expected);
+        assert!(held.is_empty());
+    }
+
+    #[test]
+    fn what_does_not_come_again_under_a_new_incarnation_is_somebody_elses() {
+        let mut held = three();
+        let lost = ack(&mut held, 0);
+        let kept = ack(&mut held, 2);
+        held.connected(2);
+        assert_eq!(held.next_settlement(), None, "nothing under the old one");
+        assert!(held.renewals().is_empty());
+        assert_eq!(held.arrived(2, 2, 10, 2), Arrival::Settled);
+        assert_eq!(held.arrived(7, 7, 10, 2), Arrival::New);
+        assert_eq!(lost.blocking_recv().unwrap(), Err(SettleError::NotHeld));
+        let told = held.next_settlement().unwrap();
+        assert_eq!((told.incarnation, &told.ranges[..]), (2, &[(2, 2)][..]));
+        held.answered(&acked(told.number, 0));
+        assert_eq!(kept.blocking_recv().unwrap(), Ok(()));
+        // In hand, and lost: the application learns it when it settles.
+        let late = ack(&mut held, 1);
+        assert_eq!(late.blocking_recv().unwrap(), Err(SettleError::NotHeld));
+    }
+
+    #[test]
+    fn another_message_under_an_old_number_is_not_taken_for_the_old_one() {
+        let mut held = three();
+        held.connected(2);
+        assert_eq!(held.arrived(1, 9, 10, 2), Arrival::New);
+        assert_eq!(held.settle((1, 1), How::Ack, None), None);
+        assert_eq!(held.settle((1, 9), How::Ack, None), Some(10));
+    }
+
+    #[test]
+    fn credit_is_free_once_and_only_on_the_connection_that_took_it() {
+        let mut held = three();
+        assert_eq!(held.settle((0, 0), How::Ack, None), Some(10));
+        held.disconnected();
+        assert_eq!(held.settle((1, 1), How::Ack, None), None);
+        held.connected(1);
+        assert_eq!(held.arrived(2, 2, 10, 1), Arrival::InHand);
+        assert_eq!(held.settle((2, 2), How::Ack, None), Some(10));
+    }
+
+    #[test]
+    fn an_ack_refused_for_a_while_is_told_again_and_one_refused_for_good_is_not() {
+        let mut held = three();
+        let answered = ack(&mut held, 0);
+        let told = held.next_settlement().unwrap();
+        assert!(held.refused(told.number, Code::Busy, "busy"));
+        let told = held.next_settlement().unwrap();
+        assert!(!held.refused(told.number, Code::Denied, "no"));
+        assert_eq!(held.next_settlement(), None);
+        let outcome = answered.blocking_recv().unwrap();
+        assert!(matches!(
+            outcome,
+            Err(SettleError::Refused {
+                code: Code::Denied,
+                ..
+            })
+        ));
+    }
+}

@@ -251,3 +251,100 @@ impl Lane {
         self.take_waiting(|_| true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use qmq_message::Message;
+    use tokio::sync::oneshot;
+
+    use super::super::queue::Queue;
+    use super::*;
+
+    fn pending(deadline: Instant) -> Pending {
+        let queue = Queue::unbounded();
+        Pending {
+            message: Message::new("a", ""),
+            attributes: Vec::new(),
+            durability: qmq_wire::Durability::Default,
+            deadline,
+            maybe_stored: false,
+            last: None,
+            report: oneshot::channel().0,
+            _room: queue.room_now(0).unwrap(),
+        }
+    }
+
+    fn some(count: u64, deadline: Instant) -> Vec<Pending> {
+        (0..count).map(|_| pending(deadline)).collect()
+    }
+
+    #[test]
+    fn numbers_count_up_and_stay_with_their_messages() {
+        let now = Instant::now();
+        let late = now + Duration::from_secs(9);
+        let mut lane = Lane::new();
+        for (count, first) in [(3, 0), (2, 3)] {
+            let what = lane.number(some(count, late));
+            assert_eq!(what.first, first);
+            let request = lane.request();
+            lane.fly(request, what, now);
+        }
+        assert_eq!(lane.span(), 5);
+        lane.ground(now, "lost");
+        assert_eq!(lane.in_flight(), 0);
+        let again = lane.due(now, true).unwrap();
+        assert_eq!((again.first, again.messages.len()), (0, 3));
+        assert!(again.messages[0].maybe_stored);
+        assert_eq!(lane.span(), 2);
+        assert_eq!(lane.due(now, true).unwrap().first, 3);
+        assert!(lane.is_empty());
+    }
+
+    #[test]
+    fn in_order_nothing_goes_before_the_oldest() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(1);
+        let mut lane = Lane::new();
+        for until in [later, now] {
+            let what = lane.number(some(1, later));
+            lane.wait(what, until);
+        }
+        assert!(lane.due(now, true).is_none());
+        assert_eq!(lane.next_due(true), Some(later));
+        assert_eq!(lane.due(now, false).unwrap().first, 1);
+    }
+
+    #[test]
+    fn only_late_messages_expire_and_the_others_of_their_request_keep_their_numbers() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(1);
+        let mut lane = Lane::new();
+        let messages = [later, now, later, later].map(pending).into();
+        let what = lane.number(messages);
+        let request = lane.request();
+        lane.fly(request, what, now);
+        let (expired, unanswered) = lane.expire(now);
+        assert_eq!((expired.len(), unanswered), (1, true));
+        assert!(lane.land(request).is_none(), "its answer comes too late");
+        let runs: Vec<(u64, usize)> = std::iter::from_fn(|| lane.due(now, false))
+            .map(|what| (what.first, what.messages.len()))
+            .collect();
+        assert_eq!(runs, [(0, 1), (2, 2)]);
+    }
+
+    #[test]
+    fn what_lies_behind_a_gap_is_taken_off_in_order() {
+        let now = Instant::now();
+        let mut lane = Lane::new();
+        for _ in 0..3 {
+            let what = lane.number(some(2, now));
+            let request = lane.request();
+            lane.fly(request, what, now);
+        }
+        assert_eq!(lane.take_from(2).len(), 4);
+        assert_eq!(lane.in_flight(), 1);
+        assert!(!lane.begins_at(2));
+        assert!(lane.land(1).is_some());
+        assert!(lane.begins_at(2) && lane.is_empty());
+    }
+}

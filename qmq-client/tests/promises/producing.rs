@@ -254,6 +254,49 @@ async fn messages_go_elsewhere_while_a_broker_is_away() {
     }
 }
 
+/// At least once: the first broker has it too.
+#[tokio::test]
+async fn what_a_broker_may_have_goes_elsewhere_when_half_of_its_time_is_over() {
+    let (first, second) = (FakeBroker::start(), FakeBroker::start());
+    let pem = format!("{}{}", first.certificate, second.certificate);
+    let client = first
+        .builder()
+        .broker(&second.address)
+        .authorities(qmq_client::Pem::Text(pem.into_bytes()))
+        .build()
+        .unwrap();
+    let limit = Duration::from_millis(600);
+    let producer = client.producer().delivery_timeout(limit).build().unwrap();
+    within("both are up", async {
+        while first.state().taken.is_empty() || second.state().taken.is_empty() {
+            producer.send(message("x")).await.unwrap();
+        }
+    })
+    .await;
+    for broker in [&first, &second] {
+        broker.state().script.push_back(Reaction::LoseAnswer);
+    }
+    let started = Instant::now();
+    let sent = producer.queue(message("y")).await.unwrap();
+    let took = |broker: &FakeBroker| broker.state().taken.contains(&Bytes::from("y"));
+    within("one has it", async {
+        while !took(&first) && !took(&second) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    let (holder, other) = if took(&first) {
+        (&first, &second)
+    } else {
+        (&second, &first)
+    };
+    holder.go_away();
+    other.state().script.clear();
+    let report = within("the report", sent).await.unwrap();
+    assert_eq!(*report.broker, *other.address);
+    assert!(started.elapsed() >= limit / 2);
+}
+
 #[tokio::test]
 async fn a_full_queue_makes_senders_wait() {
     let broker = FakeBroker::start();
