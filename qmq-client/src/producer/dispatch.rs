@@ -34,6 +34,8 @@ pub(crate) struct Dispatcher {
     pub(super) queue: VecDeque<Pending>,
     /// When the first message of the queue came to it.
     pub(super) queued_since: Instant,
+    /// Seats that will get no stream any more.
+    gone: usize,
     next_tick: Instant,
     pub(super) closing: Option<(Instant, oneshot::Sender<Unsent>)>,
     pub(super) abandoned: bool,
@@ -71,6 +73,7 @@ impl Dispatcher {
             turn: 0,
             queue: VecDeque::new(),
             queued_since: now,
+            gone: 0,
             next_tick: now,
             closing: None,
             abandoned: false,
@@ -122,6 +125,9 @@ impl Dispatcher {
     }
 
     fn is_done(&self, now: Instant) -> bool {
+        if self.gone == self.seats.len() {
+            return true;
+        }
         match &self.closing {
             Some((until, _)) => self.is_empty() || now >= *until,
             None => self.abandoned && self.is_empty(),
@@ -192,6 +198,7 @@ impl Dispatcher {
                 }
                 seat.lane.ground(now, &reason);
             }
+            Event::Gone => self.gone += 1,
             Event::Frame(frame) => {
                 if let Err(error) = self.answer(index, &frame, now) {
                     tracing::warn!(broker = %self.seats[index].broker.address(), %error, "an answer does not decode");

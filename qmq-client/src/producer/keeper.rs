@@ -20,6 +20,8 @@ pub(crate) enum Event {
     Frame(Frame),
     /// It is lost, for that reason.
     Down(String),
+    /// The client is closed: no stream will be opened any more.
+    Gone,
 }
 
 /// Runs until nobody listens. `restart` makes it open another stream.
@@ -36,7 +38,10 @@ pub(crate) async fn keep(
             link = broker.link(false) => link,
             () = events.closed() => return,
         };
-        let Ok(link) = link else { return };
+        let Ok(link) = link else {
+            let _ = events.send((lane, Event::Gone));
+            return;
+        };
         let config = &shared.config;
         let opened = pipe::open(
             &link,

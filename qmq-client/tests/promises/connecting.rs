@@ -1,7 +1,13 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use qmq_client::{Client, ConfigError, ConnectError, ConnectionState, Message, Pem};
+use qmq_client::{
+    Client, ConfigError, ConnectError, ConnectionState, ConsumeError, Message, Pem, SendCause,
+    Subscription,
+};
 use qmq_wire::CloseCode;
+use tokio::net::UdpSocket;
 
 use crate::fake::{FakeBroker, within};
 
@@ -55,7 +61,7 @@ async fn every_wait_has_a_limit() {
     assert!(failed.to_string().contains(&address), "{failed}");
     let _left = producer.queue(Message::new("a", "y")).await.unwrap();
     assert_eq!(producer.close().await.unwrap_err().messages, 1);
-    let subscription = qmq_client::Subscription::new("a", "g");
+    let subscription = Subscription::new("a", "g");
     let puller = client.puller(subscription.clone()).unwrap();
     assert!(puller.pull(1, Duration::from_millis(10)).await.is_err());
     let consumer = client.subscribe(subscription).unwrap();
@@ -120,4 +126,87 @@ async fn no_debug_output_shows_the_token() {
     assert!(!format!("{builder:?}").contains("s3cret"));
     let client = builder.connect().await.unwrap();
     assert!(!format!("{client:?}").contains("s3cret"));
+}
+
+#[tokio::test]
+async fn a_closed_client_tells_those_who_wait() {
+    let broker = FakeBroker::start();
+    let client = broker.client().await;
+    let producer = client.producer().build().unwrap();
+    let mut consumer = client.subscribe(Subscription::new("a", "g")).unwrap();
+    broker.state().always = Some(crate::fake::Reaction::Silence);
+    let sent = producer.queue(Message::new("a", "x")).await.unwrap();
+    broker.until("asked", |state| !state.asked.is_empty()).await;
+    let again = client.clone();
+    client.close(Duration::from_secs(1)).await;
+    let failed = within("the report", sent).await.unwrap_err();
+    assert_eq!(failed.cause, SendCause::Closed);
+    assert!(failed.may_be_stored);
+    let told = within("the end", consumer.next()).await.unwrap_err();
+    assert_eq!(told, ConsumeError::Closed);
+    assert_eq!(again.connections()[0].1, ConnectionState::Closed);
+    assert_eq!(again.ready().await, Err(ConnectError::ClientClosed));
+}
+
+/// Lets packets through in both directions, until it does not any more.
+async fn relay(to: String, open: Arc<AtomicBool>) -> String {
+    let front = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let address = front.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        let back = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        back.connect(to).await.unwrap();
+        let (mut there, mut here) = (vec![0; 65_536], vec![0; 65_536]);
+        let mut client = None;
+        loop {
+            tokio::select! {
+                Ok((len, from)) = front.recv_from(&mut there) => {
+                    client = Some(from);
+                    if open.load(Ordering::SeqCst) {
+                        let _ = back.send(&there[..len]).await;
+                    }
+                }
+                Ok(len) = back.recv(&mut here) => {
+                    if let (Some(client), true) = (client, open.load(Ordering::SeqCst)) {
+                        let _ = front.send_to(&here[..len], client).await;
+                    }
+                }
+            }
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_broker_that_falls_silent_is_noticed_within_the_idle_timeout_and_found_again() {
+    let broker = FakeBroker::start();
+    let open = Arc::new(AtomicBool::new(true));
+    let address = relay(broker.address.clone(), Arc::clone(&open)).await;
+    let client = Client::builder()
+        .broker(&address)
+        .authorities(Pem::Text(broker.certificate.clone().into_bytes()))
+        .server_name("localhost")
+        .idle_timeout(Duration::from_millis(300))
+        .connect_timeout(Duration::from_millis(300))
+        .reconnect_pause(Duration::from_millis(5), Duration::from_millis(40))
+        .connect()
+        .await
+        .unwrap();
+    // Nothing is sent for longer than that, and the connection lives.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(matches!(
+        client.connections()[0].1,
+        ConnectionState::Connected { .. }
+    ));
+    let producer = client.producer().build().unwrap();
+    open.store(false, Ordering::SeqCst);
+    let sent = producer.queue(Message::new("a", "x")).await.unwrap();
+    within("noticed", async {
+        while matches!(client.connections()[0].1, ConnectionState::Connected { .. }) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    open.store(true, Ordering::SeqCst);
+    within("the report", sent).await.unwrap();
+    assert_eq!(broker.state().taken, ["x"]);
 }
