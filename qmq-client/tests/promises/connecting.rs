@@ -210,3 +210,24 @@ async fn a_broker_that_falls_silent_is_noticed_within_the_idle_timeout_and_found
     within("the report", sent).await.unwrap();
     assert_eq!(broker.state().taken, ["x"]);
 }
+
+#[tokio::test]
+async fn a_client_shows_its_certificate() {
+    let key = rcgen::generate_simple_self_signed(["billing".to_owned()]).unwrap();
+    let broker = FakeBroker::start_for(Some(key.cert.der().clone()));
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        Pem::File(path)
+    };
+    let certificate = file("client.pem", key.cert.pem());
+    let private = file("client.key", key.signing_key.serialize_pem());
+    let identified = broker.builder().identity(certificate.clone(), private);
+    identified.connect().await.unwrap();
+    let brief = || broker.builder().connect_timeout(Duration::from_millis(500));
+    assert!(brief().connect().await.is_err(), "without a certificate");
+    let missing = Pem::File(folder.path().join("missing.key"));
+    let told = brief().identity(certificate, missing).build().unwrap_err();
+    assert!(told.to_string().contains("missing.key"), "{told}");
+}

@@ -15,6 +15,7 @@ use qmq_wire::{
 };
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, Endpoint, VarInt};
+use rustls::server::WebPkiClientVerifier;
 use tokio::sync::{Notify, mpsc};
 
 use crate::fake_streams;
@@ -95,14 +96,29 @@ pub(crate) struct FakeBroker {
 
 impl FakeBroker {
     pub(crate) fn start() -> Self {
+        Self::start_for(None)
+    }
+
+    /// Takes only clients with this certificate, or one that comes from it.
+    pub(crate) fn start_for(clients: Option<rustls_pki_types::CertificateDer<'static>>) -> Self {
         let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let certificate = key.cert.pem();
         let der = rustls_pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_no_client_auth()
+            .unwrap();
+        let builder = match clients {
+            None => builder.with_no_client_auth(),
+            Some(certificate) => {
+                let mut roots = rustls::RootCertStore::empty();
+                roots.add(certificate).unwrap();
+                let roots = Arc::new(roots);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+                builder.with_client_cert_verifier(verifier.build().unwrap())
+            }
+        };
+        let mut tls = builder
             .with_single_cert(vec![key.cert.der().clone()], der.unwrap())
             .unwrap();
         tls.alpn_protocols = vec![qmq_wire::ALPN.to_vec()];
