@@ -4,6 +4,7 @@ pub mod access;
 pub mod broker;
 pub mod config;
 pub mod doors;
+pub mod metrics;
 pub mod rooms;
 pub mod tls;
 
