@@ -16,7 +16,7 @@ pub(super) fn encode(sources: &Sources, to: &mut Families<'_>) -> Result {
     if named.len() < sources.subjects_max {
         add_quiet_ones(&mut named, &room.store, sources.subjects_max);
     }
-    counts(&named, rest, to)?;
+    counts(&named, &rest, to)?;
     let groups: Vec<(&str, GroupCounts)> = named
         .iter()
         .flat_map(|counts| {
@@ -37,7 +37,7 @@ fn add_quiet_ones(named: &mut Vec<SubjectCounts>, store: &Store, max: usize) {
     named.extend(quiet.take(max - known.len()));
 }
 
-fn counts(named: &[SubjectCounts], rest: SubjectCounts, to: &mut Families<'_>) -> Result {
+fn counts(named: &[SubjectCounts], rest: &SubjectCounts, to: &mut Families<'_>) -> Result {
     type Of = fn(&SubjectCounts) -> u64;
     let families: [(&str, &str, Of); 4] = [
         ("receivedMessagesCount", "Messages taken, by subject", |c| {
@@ -60,7 +60,7 @@ fn counts(named: &[SubjectCounts], rest: SubjectCounts, to: &mut Families<'_>) -
         ),
     ];
     for (name, help, of) in families {
-        let all = named.iter().chain([&rest]);
+        let all = named.iter().chain([rest]);
         let series = all.map(|counts| {
             let labels: [Label<'_>; 1] = [("subject", &counts.subject)];
             (labels, of(counts))
