@@ -17,19 +17,22 @@
 //! | `brokerActiveClientCount` | connections: a client has one |
 //!
 //! The most active subjects, `metrics.subjects.max` of them, have series of their own; the others are added up under [`OTHER`](crate::rooms::administer::OTHER).
-//! When another subject becomes one of the most active, its count moves: the series of the sum can fall, and the sum over all series never does.
+//! Once a subject has a name it keeps it until another is twice as active, so that the number of series stays within bounds over time, and no series falls
+//! when a name changes hands: the sum holds what came while a subject had none.
 //!
-//! A scrape looks at the rooms and the store when it is asked for, on a thread that may block, and keeps nothing of any subject afterwards. Between
-//! scrapes there is one counter a subject, in [`Activity`](crate::rooms::administer::Activity), and nothing else.
+//! A scrape looks at the rooms and the store when it is asked for, on a thread that may block. Between scrapes there are the counters of each subject, in
+//! [`Activity`](crate::rooms::administer::Activity), and what was shown of those with names.
 
 mod families;
 mod groups;
+mod naming;
 mod node;
 mod scrapes;
 mod subjects;
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
@@ -37,6 +40,7 @@ use crate::doors::quic::Load;
 use crate::rooms::administer::Administering;
 use crate::tls::ReloadingServer;
 use families::Families;
+use naming::Naming;
 
 pub use scrapes::{CONTENT_TYPE, ScrapeError, Scrapes};
 
@@ -53,10 +57,17 @@ pub struct Sources {
     pub subjects_max: usize,
 }
 
-impl Collector for Sources {
+/// Looks when it is asked to.
+#[derive(Debug)]
+struct Looking {
+    sources: Sources,
+    naming: Mutex<Naming>,
+}
+
+impl Collector for Looking {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
         let mut families = Families::new(encoder);
-        node::encode(self, &mut families)?;
-        subjects::encode(self, &mut families)
+        node::encode(&self.sources, &mut families)?;
+        subjects::encode(&self.sources, &mut self.naming.lock(), &mut families)
     }
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use tokio::sync::Mutex;
 
-use super::Sources;
+use super::naming::Naming;
+use super::{Looking, Sources};
 
 /// What the text is, for HTTP.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -33,7 +34,7 @@ pub enum ScrapeError {
 pub struct Scrapes {
     registry: Arc<Registry>,
     /// There for a second. Locked while it is made.
-    latest: Arc<Mutex<Option<Bytes>>>,
+    latest: Arc<tokio::sync::Mutex<Option<Bytes>>>,
 }
 
 impl Scrapes {
@@ -41,7 +42,10 @@ impl Scrapes {
     #[must_use]
     pub fn new(sources: Sources) -> Self {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(sources));
+        registry.register_collector(Box::new(Looking {
+            sources,
+            naming: Mutex::new(Naming::new()),
+        }));
         Self {
             registry: Arc::new(registry),
             latest: Arc::default(),
@@ -57,17 +61,17 @@ impl Scrapes {
         if let Some(text) = &*latest {
             return Ok(text.clone());
         }
-        let scrapes = self.clone();
+        let (registry, forget) = (Arc::clone(&self.registry), Arc::clone(&self.latest));
         // The lock goes along: whoever gives up waiting does not let a second one begin beside this.
         let made = tokio::task::spawn_blocking(move || {
             let mut text = String::new();
-            encode(&mut text, &scrapes.registry)?;
+            encode(&mut text, &registry)?;
             text.shrink_to_fit();
             let text = Bytes::from(text);
             *latest = Some(text.clone());
             tokio::spawn(async move {
                 tokio::time::sleep(SAME_TEXT).await;
-                *scrapes.latest.lock().await = None;
+                *forget.lock().await = None;
             });
             Ok(text)
         });

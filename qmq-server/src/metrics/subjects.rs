@@ -8,11 +8,12 @@ use qmq_store::Store;
 use super::Sources;
 use super::families::{Families, Label};
 use super::groups::{self, GroupCounts};
+use super::naming::Naming;
 use crate::rooms::administer::{OTHER, SubjectCounts};
 
-pub(super) fn encode(sources: &Sources, to: &mut Families<'_>) -> Result {
+pub(super) fn encode(sources: &Sources, naming: &mut Naming, to: &mut Families<'_>) -> Result {
     let room = &sources.administering;
-    let (mut named, rest) = room.activity.top(sources.subjects_max);
+    let (mut named, rest) = naming.next(&room.activity, sources.subjects_max);
     if named.len() < sources.subjects_max {
         add_quiet_ones(&mut named, &room.store, sources.subjects_max);
     }

@@ -98,6 +98,6 @@ mod tests {
         assert_eq!(buckets[1], (0.0005, 1));
         assert_eq!(buckets[14], (3600.0, 1));
         assert_eq!(buckets[15], (f64::INFINITY, 1));
-        assert!((histogram.sum_seconds() - 7200.000_202).abs() < 1e-6);
+        assert!((histogram.sum_seconds() - 7_200.000_202).abs() < 1e-6);
     }
 }

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use qmq_wire::NodeStatus;
 use serde::Serialize;
 
 use super::Shared;
@@ -69,20 +70,8 @@ impl Health {
         let room = &sources.administering;
         let status = room.status();
         let was_full = room.producing.counters().disk_full.load(Ordering::Relaxed);
-        let needed = room.store.options().segment_bytes * SEGMENTS_NEEDED;
-        let mut reasons = Vec::new();
-        if status.draining {
-            reasons.push("draining: it is shutting down".to_owned());
-        }
-        if !status.trouble.is_empty() {
-            reasons.push(format!("store: {}", status.trouble));
-        }
-        if was_full && status.free_bytes < needed {
-            reasons.push(format!(
-                "disk full: {} bytes are free, and {needed} are needed for messages; make room, or lower messagelog.retention.hours",
-                status.free_bytes
-            ));
-        }
+        let needed_bytes = room.store.options().segment_bytes * SEGMENTS_NEEDED;
+        let reasons = reasons(&status, was_full, needed_bytes);
         Self {
             status: if reasons.is_empty() {
                 "ok"
@@ -124,5 +113,42 @@ impl Health {
             );
         }
         text
+    }
+}
+
+/// Why it takes no messages.
+fn reasons(status: &NodeStatus, was_full: bool, needed_bytes: u64) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if status.draining {
+        reasons.push("draining: it is shutting down".to_owned());
+    }
+    if !status.trouble.is_empty() {
+        reasons.push(format!("store: {}", status.trouble));
+    }
+    if was_full && status.free_bytes < needed_bytes {
+        reasons.push(format!(
+            "disk full: {} bytes are free, and {needed_bytes} are needed for messages; make room, or lower messagelog.retention.hours",
+            status.free_bytes
+        ));
+    }
+    reasons
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_full_from_the_first_refusal_until_there_is_room() {
+        let with_free = |free_bytes| NodeStatus {
+            free_bytes,
+            ..NodeStatus::default()
+        };
+        let is_full =
+            |free_bytes, was_full| !reasons(&with_free(free_bytes), was_full, 300).is_empty();
+        assert!(!is_full(10, false));
+        assert!(is_full(10, true));
+        assert!(is_full(299, true));
+        assert!(!is_full(300, true));
     }
 }

@@ -145,3 +145,22 @@ impl Outbox {
         state.chunks.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_in_all_of_them_is_counted_until_they_are_gone() {
+        let all = Arc::<AtomicU64>::default();
+        let (one, other) = (Outbox::new(Arc::clone(&all)), Outbox::new(Arc::clone(&all)));
+        one.put(&mut vec![Bytes::from_static(b"four")]);
+        other.put(&mut vec![Bytes::from_static(b"seventy")]);
+        assert_eq!(all.load(Ordering::Relaxed), 11);
+        drop(one);
+        assert_eq!(all.load(Ordering::Relaxed), 7);
+        other.close();
+        other.put(&mut vec![Bytes::from_static(b"too late")]);
+        assert_eq!(all.load(Ordering::Relaxed), 7);
+    }
+}

@@ -59,38 +59,59 @@ impl Activity {
             .fetch_add(messages, Ordering::Relaxed);
     }
 
-    /// The `max` most active subjects, and the sum of the others. A subject that is called [`OTHER`] is always one of them.
+    /// The `max` most active subjects, and the sum of the others. One that `is_named` says has a name already keeps it until another is twice as active, so
+    /// that names do not change hands all the time. A subject that is called [`OTHER`] is always one of the others.
     ///
     /// Needs no memory for those that it does not name.
     #[must_use]
-    pub fn top(&self, max: usize) -> (Vec<SubjectCounts>, SubjectCounts) {
+    pub fn top(&self, max: usize, is_named: impl Fn(&str) -> bool) -> Top {
         let mut named: BinaryHeap<Reverse<Ranked>> = BinaryHeap::new();
+        let mut others = 0;
         let mut rest = SubjectCounts::new(OTHER.into());
+        let mut leave_out = |counts: &SubjectCounts| {
+            others += 1;
+            rest.add(counts);
+        };
         for (name, activity) in &*self.subjects.read() {
-            let total = activity.total();
             if &**name == OTHER || max == 0 {
-                rest.add(&SubjectCounts::of(name, activity));
+                leave_out(&SubjectCounts::of(name, activity));
                 continue;
             }
+            let rank = activity.total() * if is_named(name) { 2 } else { 1 };
             if named.len() == max {
-                // By name where they are equal, so that the same ones are shown each time.
+                // By name where they are equal, so that the same ones are named each time.
                 let least = named
                     .peek()
-                    .map(|Reverse(least)| (least.total, Reverse(&least.counts.subject)));
-                if least > Some((total, Reverse(name))) {
-                    rest.add(&SubjectCounts::of(name, activity));
+                    .map(|Reverse(least)| (least.rank, Reverse(&least.counts.subject)));
+                if least > Some((rank, Reverse(name))) {
+                    leave_out(&SubjectCounts::of(name, activity));
                     continue;
                 }
                 if let Some(Reverse(least)) = named.pop() {
-                    rest.add(&least.counts);
+                    leave_out(&least.counts);
                 }
             }
             let counts = SubjectCounts::of(name, activity);
-            named.push(Reverse(Ranked { total, counts }));
+            named.push(Reverse(Ranked { rank, counts }));
         }
         let named = named.into_sorted_vec().into_iter();
-        (named.map(|Reverse(ranked)| ranked.counts).collect(), rest)
+        Top {
+            named: named.map(|Reverse(ranked)| ranked.counts).collect(),
+            rest,
+            others,
+        }
     }
+}
+
+/// The most active subjects, and the others.
+#[derive(Clone, Debug)]
+pub struct Top {
+    /// The most active ones, the most active first.
+    pub named: Vec<SubjectCounts>,
+    /// The sum of the others.
+    pub rest: SubjectCounts,
+    /// How many others there are.
+    pub others: usize,
 }
 
 /// What the subjects without a name of their own are called together.
@@ -134,24 +155,34 @@ impl SubjectCounts {
         }
     }
 
-    fn add(&mut self, other: &Self) {
-        self.produced += other.produced;
-        self.produced_bytes += other.produced_bytes;
-        self.delivered += other.delivered;
-        self.acked += other.acked;
+    /// Adds another's counts.
+    pub fn add(&mut self, other: &Self) {
+        self.each(other, u64::wrapping_add);
+    }
+
+    /// Takes away another's counts. What is less than nothing in between is right again in the end: the counts wrap around.
+    pub fn subtract(&mut self, other: &Self) {
+        self.each(other, u64::wrapping_sub);
+    }
+
+    fn each(&mut self, other: &Self, with: fn(u64, u64) -> u64) {
+        self.produced = with(self.produced, other.produced);
+        self.produced_bytes = with(self.produced_bytes, other.produced_bytes);
+        self.delivered = with(self.delivered, other.delivered);
+        self.acked = with(self.acked, other.acked);
     }
 }
 
-/// The greater total is greater, then the earlier name.
+/// The greater rank is greater, then the earlier name.
 #[derive(PartialEq, Eq)]
 struct Ranked {
-    total: u64,
+    rank: u64,
     counts: SubjectCounts,
 }
 
 impl Ord for Ranked {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        let key = |ranked: &Self| (ranked.total, Reverse(Arc::clone(&ranked.counts.subject)));
+        let key = |ranked: &Self| (ranked.rank, Reverse(Arc::clone(&ranked.counts.subject)));
         key(self).cmp(&key(other))
     }
 }
@@ -166,16 +197,20 @@ impl PartialOrd for Ranked {
 mod tests {
     use super::*;
 
+    fn names(top: &Top) -> Vec<&str> {
+        top.named.iter().map(|counts| &*counts.subject).collect()
+    }
+
     #[test]
     fn the_most_active_have_names_and_the_rest_is_summed() {
         let activity = Activity::default();
         for n in 0..10_u64 {
             activity.delivered(&format!("s{n}"), n);
         }
-        let (top, rest) = activity.top(3);
-        let names: Vec<&str> = top.iter().map(|counts| &*counts.subject).collect();
-        assert_eq!(names, ["s9", "s8", "s7"]);
-        assert_eq!(rest.delivered, (0..7).sum::<u64>());
+        let top = activity.top(3, |_| false);
+        assert_eq!(names(&top), ["s9", "s8", "s7"]);
+        assert_eq!(top.rest.delivered, (0..7).sum::<u64>());
+        assert_eq!(top.others, 7);
     }
 
     #[test]
@@ -184,9 +219,17 @@ mod tests {
         for n in (0..10).rev() {
             activity.delivered(&format!("s{n}"), 1);
         }
-        let (top, _) = activity.top(3);
-        let names: Vec<&str> = top.iter().map(|counts| &*counts.subject).collect();
-        assert_eq!(names, ["s0", "s1", "s2"]);
+        assert_eq!(names(&activity.top(3, |_| false)), ["s0", "s1", "s2"]);
+    }
+
+    #[test]
+    fn a_name_is_kept_until_another_is_twice_as_active() {
+        let activity = Activity::default();
+        activity.delivered("kept", 10);
+        activity.delivered("more", 20);
+        assert_eq!(names(&activity.top(1, |name| name == "kept")), ["kept"]);
+        activity.delivered("more", 1);
+        assert_eq!(names(&activity.top(1, |name| name == "kept")), ["more"]);
     }
 
     #[test]
@@ -194,10 +237,10 @@ mod tests {
         let activity = Activity::default();
         activity.delivered(OTHER, 5);
         activity.delivered("s", 1);
-        let (top, rest) = activity.top(10);
-        assert_eq!(top.len(), 1);
-        assert_eq!(rest.delivered, 5);
-        let (top, rest) = activity.top(0);
-        assert_eq!((top.len(), rest.delivered), (0, 6));
+        let top = activity.top(10, |_| false);
+        assert_eq!(names(&top), ["s"]);
+        assert_eq!(top.rest.delivered, 5);
+        let top = activity.top(0, |_| false);
+        assert_eq!((top.named.len(), top.rest.delivered), (0, 6));
     }
 }
