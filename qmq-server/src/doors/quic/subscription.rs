@@ -71,11 +71,7 @@ pub(super) async fn serve(peer: Arc<Peer>, frames: Frames, send: SendStream, fir
     let consumer = match answer.await.unwrap_or_else(|_| Err(shutting_down())) {
         Ok(consumer) => Arc::new(consumer),
         Err(refusal) => {
-            let end = End {
-                code: Some(refusal.code),
-                text: refusal.text,
-            };
-            outbox.frame(|out| end.encode(out));
+            outbox.frame(|out| refusal.encode(out));
             return outbox.close();
         }
     };
