@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use qmq_wire::{
     Code, ControlRequest, ControlResponse, Controlled, Kind, NodeStatus, Refusal, ResetTo,
-    SubjectStatus, WireError,
+    SubjectStatus, WireError, features,
 };
 use tokio::time::timeout;
 
@@ -155,10 +155,14 @@ impl Admin {
         request.encode(1, &mut bytes)?;
         let link = self.broker.link(true).await?;
         let config = &self.shared.config;
-        let (writer, mut reader) =
-            pipe::open(&link, config.request_timeout, config.frame_bytes_max)
-                .await
-                .map_err(lost)?;
+        let (writer, mut reader) = pipe::open(
+            &link,
+            features::CONTROL,
+            config.request_timeout,
+            config.frame_bytes_max,
+        )
+        .await
+        .map_err(lost)?;
         writer.send(vec![bytes.freeze()]);
         loop {
             let frame = reader.next().await.map_err(lost)?;

@@ -122,8 +122,11 @@ impl Client {
             .map(|broker| Admin::new(Arc::clone(&self.shared), Arc::clone(broker)))
     }
 
-    /// Closes all connections, at once: close producers and consumers first. Waits up to `limit` until the brokers know.
+    /// Closes all connections, at once: close producers and consumers first, or what they have in hand fails. Waits up to `limit` until the brokers know.
     pub async fn close(self, limit: Duration) {
+        for broker in &self.shared.brokers {
+            broker.close();
+        }
         self.shared.dialer.close(limit).await;
     }
 }

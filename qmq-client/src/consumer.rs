@@ -5,7 +5,9 @@ mod error;
 mod flow;
 mod held;
 mod idempotence;
+mod inbound;
 mod listener;
+mod outbound;
 mod puller;
 mod received;
 mod subscription;
@@ -146,15 +148,26 @@ impl Consumer {
     /// # Errors
     /// [`Unsettled`]: how many messages the application still had in hand, which somebody will get again.
     pub async fn close(mut self) -> Result<(), Unsettled> {
+        self.give_back();
+        match self.flows.close().await {
+            0 => Ok(()),
+            messages => Err(Unsettled { messages }),
+        }
+    }
+
+    /// Takes no more messages, and lets go of those that nobody has looked at.
+    fn give_back(&mut self) {
         self.incoming.close();
         while let Ok(unseen) = self.incoming.try_recv() {
             if let Ok(received) = unseen {
                 received.forget();
             }
         }
-        match self.flows.close().await {
-            0 => Ok(()),
-            messages => Err(Unsettled { messages }),
-        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.give_back();
     }
 }

@@ -6,7 +6,10 @@ mod keeper;
 mod lane;
 mod options;
 mod outcome;
+mod patience;
 mod queue;
+mod requests;
+mod seat;
 mod settle;
 
 use std::sync::Arc;
@@ -96,7 +99,7 @@ impl Producer {
             .await
         {
             Ok(room) => self.hand_over(message, attributes, room, started),
-            Err(full) => Err(refused_by_queue(message, full)),
+            Err(full) => Err(refused_by_queue(message, &full)),
         }
     }
 
@@ -109,7 +112,7 @@ impl Producer {
         let cost = Queue::cost(&message, &attributes);
         match self.inner.queue.room_now(cost) {
             Ok(room) => self.hand_over(message, attributes, room, Instant::now()),
-            Err(full) => Err(refused_by_queue(message, full)),
+            Err(full) => Err(refused_by_queue(message, &full)),
         }
     }
 
@@ -178,9 +181,9 @@ impl Producer {
     }
 }
 
-fn refused_by_queue(message: Message, full: Full) -> SendError {
+fn refused_by_queue(message: Message, full: &Full) -> SendError {
     let cause = match full {
-        Full::Waited(waited) => SendCause::QueueFull { waited },
+        Full::Waited(waited) => SendCause::QueueFull { waited: *waited },
         Full::Closed => SendCause::Closed,
     };
     SendError::unsent(message, cause)

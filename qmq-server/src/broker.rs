@@ -19,6 +19,7 @@ pub use options::BrokerOptions;
 use crate::access::TokensError;
 use crate::doors::http::HttpDoor;
 use crate::doors::quic::{QuicDoor, Rooms};
+use crate::metrics::Sources;
 use crate::rooms::administer::{Activity, Administering};
 use crate::rooms::consumers::Consumers;
 use crate::rooms::deliver::Delivering;
@@ -176,12 +177,13 @@ impl Broker {
         let http = match http {
             None => None,
             Some(address) => {
-                let door = HttpDoor::open(
-                    address,
-                    Arc::clone(&administering),
-                    Arc::clone(&tls),
-                    metrics_subjects_max,
-                );
+                let sources = Sources {
+                    administering: Arc::clone(&administering),
+                    tls: Arc::clone(&tls),
+                    load: quic.load().clone(),
+                    subjects_max: metrics_subjects_max,
+                };
+                let door = HttpDoor::open(address, sources);
                 Some(door.await.map_err(|source| BrokerError::Listen {
                     address,
                     what: "TCP, http.port",

@@ -5,6 +5,7 @@ pub mod broker;
 pub mod config;
 pub mod dev;
 pub mod doors;
+pub mod metrics;
 pub mod rooms;
 pub mod tls;
 

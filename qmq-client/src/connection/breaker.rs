@@ -51,12 +51,10 @@ impl CircuitBreaker {
         free
     }
 
-    /// When the next request may go at the earliest, as far as is known; `None`: at once.
-    pub(crate) fn closed_until(&self) -> Option<Instant> {
-        match self.state {
-            State::Closed { .. } => None,
-            State::Open { until } => Some(until),
-            State::Probing { since } => Some(since + self.options.probe_limit),
+    /// What was let through does not go after all.
+    pub(crate) fn abandoned(&mut self, now: Instant) {
+        if let State::Probing { .. } = self.state {
+            self.state = State::Open { until: now };
         }
     }
 
@@ -138,10 +136,20 @@ mod tests {
         let mut breaker = CircuitBreaker::new(OPTIONS);
         breaker.trip(now);
         assert!(!breaker.admit(now));
-        assert_eq!(breaker.closed_until(), Some(now + OPTIONS.open_for));
         assert!(breaker.admit(now + OPTIONS.open_for));
         breaker.succeeded();
         assert!((0..100).all(|_| breaker.admit(now + OPTIONS.open_for)));
+    }
+
+    #[test]
+    fn a_probe_that_does_not_go_leaves_its_place_to_another() {
+        let now = Instant::now();
+        let mut breaker = opened(now);
+        let probe = now + OPTIONS.open_for;
+        assert!(breaker.admit(probe));
+        breaker.abandoned(probe);
+        assert!(breaker.admit(probe));
+        assert!(!breaker.admit(probe));
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub enum ConnectionState {
         /// The pause before the next try.
         pause: Duration,
     },
+    /// The client is closed.
+    Closed,
 }
 
 #[derive(Clone, Debug)]
@@ -44,20 +46,21 @@ enum Standing {
     Connecting,
     Connected(Arc<Link>),
     Waiting(ConnectError, Duration),
+    Closed,
 }
 
 /// Keeps one connection to a broker.
 #[derive(Debug)]
 pub(crate) struct Broker {
     address: Arc<str>,
-    standing: watch::Receiver<Standing>,
+    standing: Arc<watch::Sender<Standing>>,
     breaker: Mutex<CircuitBreaker>,
     keeper: AbortHandle,
 }
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        self.keeper.abort();
+        self.close();
     }
 }
 
@@ -65,10 +68,15 @@ impl Broker {
     /// Begins to connect.
     pub(crate) fn start(address: &str, config: &ClientConfig, dialer: Arc<Dialer>) -> Self {
         let address: Arc<str> = address.into();
-        let (sender, standing) = watch::channel(Standing::Connecting);
+        let standing = Arc::new(watch::Sender::new(Standing::Connecting));
         let (least, most) = config.reconnect_pause;
         let backoff = Backoff::new(least, most.max(least));
-        let keeper = tokio::spawn(keep(Arc::clone(&address), dialer, backoff, sender));
+        let keeper = tokio::spawn(keep(
+            Arc::clone(&address),
+            dialer,
+            backoff,
+            Arc::clone(&standing),
+        ));
         Self {
             address,
             standing,
@@ -96,6 +104,7 @@ impl Broker {
                 cause: cause.clone(),
                 pause: *pause,
             },
+            Standing::Closed => ConnectionState::Closed,
         }
     }
 
@@ -104,10 +113,10 @@ impl Broker {
     /// # Errors
     /// [`ConnectError`] if the client was closed; with `lasting`, also a reason that will not go away by itself.
     pub(crate) async fn link(&self, lasting: bool) -> Result<Arc<Link>, ConnectError> {
-        let mut standing = self.standing.clone();
+        let mut standing = self.standing.subscribe();
         let seen = standing
             .wait_for(|standing| match standing {
-                Standing::Connected(_) => true,
+                Standing::Connected(_) | Standing::Closed => true,
                 Standing::Waiting(cause, _) => lasting && cause.is_lasting(),
                 Standing::Connecting => false,
             })
@@ -116,7 +125,7 @@ impl Broker {
         match &*seen {
             Standing::Connected(link) => Ok(Arc::clone(link)),
             Standing::Waiting(cause, _) => Err(cause.clone()),
-            Standing::Connecting => Err(ConnectError::ClientClosed),
+            Standing::Connecting | Standing::Closed => Err(ConnectError::ClientClosed),
         }
     }
 
@@ -132,8 +141,15 @@ impl Broker {
     pub(crate) fn trouble(&self) -> Option<ConnectError> {
         match &*self.standing.borrow() {
             Standing::Waiting(cause, _) => Some(cause.clone()),
-            _ => None,
+            Standing::Closed => Some(ConnectError::ClientClosed),
+            Standing::Connecting | Standing::Connected(_) => None,
         }
+    }
+
+    /// Makes no more connections, and lets go of the present one.
+    pub(crate) fn close(&self) {
+        self.keeper.abort();
+        self.standing.send_replace(Standing::Closed);
     }
 
     /// Whether a request may go; see [`CircuitBreaker::admit`].
@@ -141,9 +157,8 @@ impl Broker {
         self.breaker.lock().admit(now)
     }
 
-    /// See [`CircuitBreaker::closed_until`].
-    pub(crate) fn closed_until(&self) -> Option<Instant> {
-        self.breaker.lock().closed_until()
+    pub(crate) fn abandoned(&self, now: Instant) {
+        self.breaker.lock().abandoned(now);
     }
 
     pub(crate) fn succeeded(&self) {
@@ -163,7 +178,7 @@ async fn keep(
     address: Arc<str>,
     dialer: Arc<Dialer>,
     mut backoff: Backoff,
-    standing: watch::Sender<Standing>,
+    standing: Arc<watch::Sender<Standing>>,
 ) {
     loop {
         standing.send_replace(Standing::Connecting);

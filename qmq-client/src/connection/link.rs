@@ -147,6 +147,12 @@ impl Dialer {
             return Err(Lost::Wire(qmq_wire::WireError::NoHello));
         }
         let hello = Hello::decode(&mut frame.reader())?;
+        if ours.common_version(&hello) != Some(hello.version_max) {
+            return Err(Lost::Wire(qmq_wire::WireError::Value {
+                what: "version chosen",
+                value: u64::from(hello.version_max),
+            }));
+        }
         Ok(Link {
             connection: connection.clone(),
             hello,

@@ -88,12 +88,19 @@ impl PipeReader {
     }
 }
 
-/// Opens a stream.
+/// Opens a stream for what the feature is about.
 pub(crate) async fn open(
     link: &Link,
+    feature: u64,
     limit: Duration,
     frame_bytes_max: u32,
 ) -> Result<(PipeWriter, PipeReader), Lost> {
+    if link.hello().features & feature == 0 {
+        let node = &link.hello().node;
+        return Err(Lost::Stream(format!(
+            "node {node:?} does not do this; is it a broker?"
+        )));
+    }
     let (send, receive) = timeout(limit, link.connection().open_bi())
         .await
         .map_err(|_| Lost::Stream(format!("no stream was free within {limit:?}")))?

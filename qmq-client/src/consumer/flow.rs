@@ -7,18 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use qmq_wire::{
-    Ack, Acked, Code, Delivery, End, Flow, Frame, Kind, Nack, Pull, Refusal, Renew, Retry,
-    Subscribe, Subscribed,
-};
+use qmq_wire::{End, Flow, Frame, Subscribe, features};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Incoming;
 use super::credit::Window;
 use super::error::ConsumeError;
-use super::held::{Answer, Arrival, Held, How, Settlement};
+use super::held::{Answer, Held, How};
 use super::puller::{PullError, PullRequest};
-use super::received::{Parts, Received, Settler};
 use super::subscription::Subscription;
 use crate::client::Shared;
 use crate::connection::backoff::Backoff;
@@ -27,7 +23,9 @@ use crate::connection::{Broker, Link, malformed};
 use crate::random;
 
 /// How long messages of an earlier incarnation may take to come again.
-const STALE_GRACE: Duration = Duration::from_secs(5);
+pub(super) const STALE_GRACE: Duration = Duration::from_secs(5);
+/// A stream that lasted so long was a good one: the next comes soon.
+const GOOD: Duration = Duration::from_secs(5);
 /// How often a message in hand is renewed within the broker's ack timeout.
 const RENEWALS: u32 = 3;
 /// Ack timeout if the broker does not say.
@@ -54,39 +52,41 @@ pub(crate) enum FlowCommand {
     },
 }
 
-struct Stream {
-    link: Arc<Link>,
-    writer: PipeWriter,
+pub(super) struct Stream {
+    pub(super) link: Arc<Link>,
+    pub(super) writer: PipeWriter,
     reader: PipeReader,
     /// Of a subscription: it has been answered.
-    subscribed: bool,
+    pub(super) subscribed: bool,
     opened: Instant,
 }
 
 type Opening = Pin<Box<dyn Future<Output = Result<Stream, Option<Lost>>> + Send>>;
 
 pub(crate) struct FlowTask {
-    shared: Arc<Shared>,
-    broker: Arc<Broker>,
-    subscription: Arc<Subscription>,
-    subject: Arc<str>,
-    flow: Flow,
+    pub(super) shared: Arc<Shared>,
+    pub(super) broker: Arc<Broker>,
+    pub(super) subscription: Arc<Subscription>,
+    pub(super) subject: Arc<str>,
+    pub(super) flow: Flow,
     /// For the messages' way back; weak, so that the flow ends with those who use it.
-    commands: mpsc::WeakUnboundedSender<FlowCommand>,
+    pub(super) commands: mpsc::WeakUnboundedSender<FlowCommand>,
     /// Where messages go; `None`: they are pulled.
-    incoming: Option<mpsc::UnboundedSender<Incoming>>,
-    held: Held,
-    window: Window,
-    pulls: BTreeMap<u32, PullRequest>,
-    stream: Option<Stream>,
+    pub(super) incoming: Option<mpsc::UnboundedSender<Incoming>>,
+    pub(super) held: Held,
+    pub(super) window: Window,
+    pub(super) pulls: BTreeMap<u32, PullRequest>,
+    pub(super) stream: Option<Stream>,
     backoff: Backoff,
-    renew_at: Option<Instant>,
+    /// Acks that were refused for a while, in a row.
+    pub(super) refusals: u32,
+    pub(super) renew_at: Option<Instant>,
     /// When an ack must have been answered.
-    answer_by: Option<Instant>,
+    pub(super) answer_by: Option<Instant>,
     /// Nothing is told before.
-    tell_after: Option<Instant>,
-    stale_until: Option<Instant>,
-    closing: Option<(Instant, Vec<oneshot::Sender<usize>>)>,
+    pub(super) tell_after: Option<Instant>,
+    pub(super) stale_until: Option<Instant>,
+    pub(super) closing: Option<(Instant, Vec<oneshot::Sender<usize>>)>,
 }
 
 impl FlowTask {
@@ -107,6 +107,7 @@ impl FlowTask {
             held: Held::default(),
             pulls: BTreeMap::new(),
             stream: None,
+            refusals: 0,
             renew_at: None,
             answer_by: None,
             tell_after: None,
@@ -173,10 +174,14 @@ impl FlowTask {
         Box::pin(async move {
             tokio::time::sleep(pause).await;
             let link = broker.link(false).await.map_err(|_| None)?;
-            let (writer, reader) =
-                pipe::open(&link, config.request_timeout, config.frame_bytes_max)
-                    .await
-                    .map_err(Some)?;
+            let (writer, reader) = pipe::open(
+                &link,
+                features::CONSUME,
+                config.request_timeout,
+                config.frame_bytes_max,
+            )
+            .await
+            .map_err(Some)?;
             Ok(Stream {
                 link,
                 writer,
@@ -199,7 +204,7 @@ impl FlowTask {
             stream.writer.send(vec![bytes.freeze()]);
         } else {
             let incarnation = stream.link.hello().incarnation;
-            self.connected(incarnation, &stream.link.clone());
+            self.connected(incarnation, &stream.link);
         }
         let now = Instant::now();
         self.stream = Some(stream);
@@ -210,24 +215,26 @@ impl FlowTask {
         }
     }
 
-    fn connected(&mut self, incarnation: u32, link: &Link) {
+    pub(super) fn connected(&mut self, incarnation: u32, link: &Link) {
         let now = Instant::now();
         self.held.connected(incarnation);
         self.answer_by = None;
         self.tell_after = None;
         self.stale_until = self.held.has_stale().then(|| now + STALE_GRACE);
-        let timeout = match link.hello().limits.ack_timeout_ms {
-            0 => ACK_TIMEOUT_DEFAULT,
-            ms => Duration::from_millis(u64::from(ms)),
-        };
-        self.renew_at = Some(now + timeout / RENEWALS);
+        self.renew_at = Some(now + renewal(link));
     }
 
-    fn lost(&mut self, reason: &str) {
+    pub(super) fn lost(&mut self, reason: &str) {
+        let lasted = |stream: &Stream| stream.opened.elapsed() >= GOOD;
+        if self.stream.as_ref().is_some_and(lasted) {
+            self.backoff.reset();
+        }
         tracing::debug!(broker = %self.broker.address(), subject = %self.subject, reason, "subscription lost");
         self.stream = None;
         self.answer_by = None;
+        self.tell_after = None;
         self.renew_at = None;
+        self.held.disconnected();
     }
 
     fn malformed(&mut self, error: &qmq_wire::WireError) {
@@ -239,6 +246,15 @@ impl FlowTask {
 
     fn command(&mut self, command: FlowCommand) {
         match command {
+            // To the broker they were settled when they were handed out.
+            FlowCommand::Settle { place, answer, .. } if self.subscription.at_most_once => {
+                if let Some(bytes) = self.held.forget(place.0) {
+                    self.window.give_back(bytes);
+                }
+                if let Some(answer) = answer {
+                    let _ = answer.send(Ok(()));
+                }
+            }
             FlowCommand::Settle { place, how, answer } => {
                 let how = self.within_limits(how);
                 if let Some(bytes) = self.held.settle(place, how, answer) {
@@ -276,150 +292,6 @@ impl FlowTask {
         }
     }
 
-    /// Sees to a frame. An error ends the subscription for good.
-    fn frame(
-        &mut self,
-        frame: &Frame,
-        now: Instant,
-    ) -> Result<Option<ConsumeError>, qmq_wire::WireError> {
-        let reader = &mut frame.reader();
-        match Kind::from_byte(frame.kind) {
-            Some(Kind::Subscribed) => {
-                let subscribed = Subscribed::decode(reader)?;
-                self.flow.flags.fresh = false;
-                self.backoff.reset();
-                if let Some(stream) = &mut self.stream {
-                    stream.subscribed = true;
-                    let link = Arc::clone(&stream.link);
-                    self.connected(subscribed.incarnation, &link);
-                }
-            }
-            Some(Kind::Deliver) => {
-                let delivery = Delivery::decode(reader, false)?;
-                let fresh = self.take(delivery);
-                if let (Some(incoming), None) = (&self.incoming, &self.closing) {
-                    for received in fresh {
-                        // A consumer that is gone lets its messages go.
-                        let _ = incoming.send(Ok(received));
-                    }
-                } else {
-                    fresh.into_iter().for_each(Received::forget);
-                }
-            }
-            Some(Kind::Pulled) => {
-                let delivery = Delivery::decode(reader, true)?;
-                self.backoff.reset();
-                let request = delivery
-                    .number
-                    .and_then(|number| self.pulls.remove(&number));
-                let fresh = self.take(delivery);
-                if let Some(request) = request {
-                    // Whoever does not wait any more lets them come again.
-                    let _ = request.answer.send(Ok(fresh));
-                }
-            }
-            Some(Kind::Acked) => {
-                self.answer_by = None;
-                self.held.answered(&Acked::decode(reader)?);
-            }
-            Some(Kind::Refused) => {
-                let refusal = Refusal::decode(reader)?;
-                return Ok(self.refused(refusal, now));
-            }
-            Some(Kind::End) => {
-                let end = End::decode(reader)?;
-                return Ok(self.ended(end.code, end.text));
-            }
-            // What this version does not know is not for it.
-            _ => {}
-        }
-        Ok(None)
-    }
-
-    fn refused(&mut self, refusal: Refusal, now: Instant) -> Option<ConsumeError> {
-        if let Some(request) = self.pulls.remove(&refusal.number) {
-            let _ = request.answer.send(Err(PullError::Refused {
-                broker: Arc::clone(self.broker.address()),
-                code: refusal.code,
-                text: refusal.text,
-            }));
-            return None;
-        }
-        let subscribed = self.stream.as_ref().is_some_and(|stream| stream.subscribed);
-        if self.incoming.is_some() && !subscribed {
-            return self.ended(Some(refusal.code), refusal.text);
-        }
-        self.answer_by = None;
-        if self
-            .held
-            .refused(refusal.number, refusal.code, &refusal.text)
-        {
-            let pause = self.backoff.next(random::u64());
-            let after = Duration::from_millis(u64::from(refusal.retry_after_ms));
-            self.tell_after = Some(now + pause.max(after));
-        } else if refusal.code == Code::StaleIncarnation {
-            self.stale_until = Some(now + STALE_GRACE);
-        }
-        None
-    }
-
-    /// The broker ended the subscription: for good, or until it is asked again.
-    fn ended(&mut self, code: Option<Code>, text: String) -> Option<ConsumeError> {
-        let broker = Arc::clone(self.broker.address());
-        match code {
-            Some(Code::Fenced) => Some(ConsumeError::Fenced { broker, text }),
-            Some(code) if code.retry() == Retry::Never => Some(ConsumeError::Refused {
-                broker,
-                subject: self.subject.to_string(),
-                code,
-                text,
-            }),
-            _ => {
-                self.lost(&text);
-                None
-            }
-        }
-    }
-
-    /// What the application gets of a delivery.
-    fn take(&mut self, delivery: Delivery) -> Vec<Received> {
-        let at_most_once = self.subscription.at_most_once;
-        let Some(commands) = self.commands.upgrade() else {
-            return Vec::new();
-        };
-        let mut fresh = Vec::new();
-        for delivered in delivery.messages {
-            let bytes = (delivered.attributes.len() + delivered.body.len()) as u64;
-            let place = (delivered.pull_sequence, delivered.sequence);
-            let arrival = self
-                .held
-                .arrived(place.0, place.1, bytes, delivery.incarnation);
-            match arrival {
-                Arrival::InHand => continue,
-                Arrival::Settled => {
-                    self.window.give_back(bytes);
-                    continue;
-                }
-                Arrival::New => {}
-            }
-            fresh.push(Received {
-                parts: Arc::new(Parts {
-                    subject: Arc::clone(&self.subject),
-                    broker: Arc::clone(self.broker.address()),
-                    delivered,
-                }),
-                settler: Some(Settler {
-                    place,
-                    commands: commands.clone(),
-                    limit: self.subscription.settle_timeout,
-                    open: true,
-                }),
-            });
-        }
-        let _ = at_most_once;
-        fresh
-    }
-
     fn tick(&mut self, now: Instant) {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if due(self.stale_until) {
@@ -447,104 +319,6 @@ impl FlowTask {
                 broker: Arc::clone(self.broker.address()),
             }));
         }
-    }
-
-    fn renew(&mut self, now: Instant) {
-        let Some(stream) = &self.stream else {
-            self.renew_at = None;
-            return;
-        };
-        let ranges = self.held.renewals();
-        if !ranges.is_empty() && !self.subscription.at_most_once {
-            let renew = Renew {
-                flow: self.of_request(),
-                incarnation: self.held.incarnation(),
-                ranges,
-            };
-            let mut bytes = BytesMut::new();
-            renew.encode(&mut bytes);
-            stream.writer.send(vec![bytes.freeze()]);
-        }
-        let timeout = match stream.link.hello().limits.ack_timeout_ms {
-            0 => ACK_TIMEOUT_DEFAULT,
-            ms => Duration::from_millis(u64::from(ms)),
-        };
-        self.renew_at = Some(now + timeout / RENEWALS);
-    }
-
-    /// In a stream of requests each says who asks.
-    fn of_request(&self) -> Option<Flow> {
-        self.incoming.is_none().then(|| self.flow.clone())
-    }
-
-    /// Tells the broker what is settled, and gives credit back.
-    fn tell(&mut self, now: Instant) {
-        let ready =
-            self.incoming.is_none() || self.stream.as_ref().is_some_and(|stream| stream.subscribed);
-        if self.stream.is_none() || !ready {
-            return;
-        }
-        let mut bytes = BytesMut::new();
-        if self.tell_after.is_none_or(|after| after <= now) {
-            self.tell_after = None;
-            if let Some(settlement) = self.held.next_settlement() {
-                self.put(&settlement, &mut bytes);
-                self.answer_by = Some(now + self.shared.config.request_timeout);
-            }
-        }
-        if self.incoming.is_some()
-            && self.closing.is_none()
-            && let Some(credit) = self.window.take()
-        {
-            credit.encode(&mut bytes);
-        }
-        if let (Some(stream), false) = (&self.stream, bytes.is_empty()) {
-            stream.writer.send(vec![bytes.freeze()]);
-        }
-    }
-
-    fn put(&self, settlement: &Settlement, bytes: &mut BytesMut) {
-        let flow = self.of_request();
-        let ranges = settlement.ranges.clone();
-        let (number, incarnation) = (settlement.number, settlement.incarnation);
-        let durability = self.subscription.durability;
-        match settlement.how {
-            How::Ack => Ack {
-                flow,
-                number,
-                durability,
-                incarnation,
-                ranges,
-            }
-            .encode(bytes),
-            How::Nack(delay_ms) => Nack {
-                flow,
-                number,
-                durability,
-                incarnation,
-                delay_ms,
-                ranges,
-            }
-            .encode(bytes),
-        }
-    }
-
-    fn ask_pull(&mut self, number: u32, now: Instant) {
-        let (Some(stream), Some(request)) = (&self.stream, self.pulls.get(&number)) else {
-            return;
-        };
-        let left = request.wait_until.saturating_duration_since(now);
-        let pull = Pull {
-            number,
-            wait_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
-            messages: request.messages,
-            bytes: request.bytes,
-            flow: self.flow.clone(),
-        };
-        self.flow.flags.fresh = false;
-        let mut bytes = BytesMut::new();
-        pull.encode(&mut bytes);
-        stream.writer.send(vec![bytes.freeze()]);
     }
 
     fn is_done(&self, now: Instant) -> bool {
@@ -616,4 +390,13 @@ async fn opened(opening: &mut Option<Opening>) -> Result<Stream, Option<Lost>> {
         Some(opening) => opening.await,
         None => std::future::pending().await,
     }
+}
+
+/// How often what is in hand is renewed.
+pub(super) fn renewal(link: &Link) -> Duration {
+    let timeout = match link.hello().limits.ack_timeout_ms {
+        0 => ACK_TIMEOUT_DEFAULT,
+        ms => Duration::from_millis(u64::from(ms)),
+    };
+    timeout / RENEWALS
 }

@@ -70,27 +70,28 @@ pub(crate) struct Held {
     /// Told and not answered.
     flying: Option<(u32, How, Vec<u64>)>,
     next_number: u32,
+    /// The last pull sequence of an earlier incarnation. A new message behind it shows that no more of them come: what is held is delivered first.
+    stale_max: Option<u64>,
 }
 
 impl Held {
-    /// Messages that the application has.
-    pub(crate) fn in_hand(&self) -> usize {
-        let in_hand = |item: &&Item| matches!(item.state, State::InHand);
-        self.items.values().filter(in_hand).count()
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
+    /// The connection is lost, and its credit with it. No answer comes any more.
+    pub(crate) fn disconnected(&mut self) {
+        self.flying = None;
+        for item in self.items.values_mut() {
+            item.charged = false;
+        }
+    }
+
     /// A connection begins. What was not answered is told again, if it means the same to the broker as before.
     pub(crate) fn connected(&mut self, incarnation: u32) {
-        self.incarnation = incarnation;
-        self.flying = None;
-        self.ready.clear();
-        self.alone.clear();
+        self.disconnected();
+        self.begin(incarnation);
         for (pull_sequence, item) in &mut self.items {
-            item.charged = false;
             if let (State::Settling(how, _), true) = (&item.state, item.incarnation == incarnation)
             {
                 self.ready.entry(*how).or_default().insert(*pull_sequence);
@@ -98,14 +99,23 @@ impl Held {
         }
     }
 
+    fn begin(&mut self, incarnation: u32) {
+        self.incarnation = incarnation;
+        self.ready.clear();
+        self.alone.clear();
+        let items = self.items.iter().rev();
+        let mut stale = items.filter(|(_, item)| item.incarnation != incarnation);
+        self.stale_max = stale.next().map(|(pull_sequence, _)| *pull_sequence);
+    }
+
     /// Whether there are messages of another incarnation, which count for nothing until they come again.
     pub(crate) fn has_stale(&self) -> bool {
-        let mut items = self.items.values();
-        items.any(|item| item.incarnation != self.incarnation)
+        self.stale_max.is_some()
     }
 
     /// What has not come again under the new incarnation is somebody else's. The application learns it when it settles.
     pub(crate) fn drop_stale(&mut self) {
+        self.stale_max = None;
         let incarnation = self.incarnation;
         let stale = |_: &u64, item: &mut Item| item.incarnation != incarnation;
         for (_, item) in self.items.extract_if(.., stale) {
@@ -124,10 +134,8 @@ impl Held {
         incarnation: u32,
     ) -> Arrival {
         if incarnation != self.incarnation {
-            self.incarnation = incarnation;
-            self.ready.clear();
-            self.alone.clear();
             self.flying = None;
+            self.begin(incarnation);
         }
         if let Some(item) = self.items.get_mut(&pull_sequence)
             && item.sequence == sequence
@@ -142,6 +150,9 @@ impl Held {
             }
             item.charged = true;
             return Arrival::InHand;
+        }
+        if self.stale_max.is_some_and(|last| last < pull_sequence) {
+            self.drop_stale();
         }
         let item = Item {
             sequence,
@@ -318,4 +329,125 @@ fn ranges(numbers: impl Iterator<Item = u64>) -> Vec<AckRange> {
         }
     }
     ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three messages under incarnation 1, with pull sequences and sequences 0 to 2.
+    fn three() -> Held {
+        let mut held = Held::default();
+        held.connected(1);
+        for n in 0..3 {
+            assert_eq!(held.arrived(n, n, 10, 1), Arrival::New);
+        }
+        held
+    }
+
+    fn acked(number: u32, not_held: u64) -> Acked {
+        Acked {
+            number,
+            not_held,
+            ..Acked::default()
+        }
+    }
+
+    fn ack(held: &mut Held, n: u64) -> oneshot::Receiver<Result<(), SettleError>> {
+        let (answer, answered) = oneshot::channel();
+        held.settle((n, n), How::Ack, Some(answer));
+        answered
+    }
+
+    #[test]
+    fn acks_made_while_one_is_under_way_go_together() {
+        let mut held = three();
+        let first = ack(&mut held, 1);
+        let told = held.next_settlement().unwrap();
+        assert_eq!(told.ranges, [(1, 1)]);
+        let _rest = (ack(&mut held, 0), ack(&mut held, 2));
+        assert_eq!(held.next_settlement(), None);
+        held.answered(&acked(told.number, 0));
+        assert_eq!(first.blocking_recv().unwrap(), Ok(()));
+        assert_eq!(held.next_settlement().unwrap().ranges, [(0, 0), (2, 2)]);
+    }
+
+    #[test]
+    fn acks_and_nacks_and_their_delays_do_not_mix() {
+        let mut held = three();
+        held.settle((0, 0), How::Nack(Some(5)), None);
+        held.settle((1, 1), How::Ack, None);
+        held.settle((2, 2), How::Nack(None), None);
+        let mut told = Vec::new();
+        while let Some(settlement) = held.next_settlement() {
+            told.push((settlement.how, settlement.ranges[0]));
+            held.answered(&acked(settlement.number, 0));
+        }
+        let expected = [
+            (How::Ack, (1, 1)),
+            (How::Nack(None), (2, 2)),
+            (How::Nack(Some(5)), (0, 0)),
+        ];
+        assert_eq!(told, expected);
+        assert!(held.is_empty());
+    }
+
+    #[test]
+    fn what_does_not_come_again_under_a_new_incarnation_is_somebody_elses() {
+        let mut held = three();
+        let lost = ack(&mut held, 0);
+        let kept = ack(&mut held, 2);
+        held.connected(2);
+        assert_eq!(held.next_settlement(), None, "nothing under the old one");
+        assert!(held.renewals().is_empty());
+        assert_eq!(held.arrived(2, 2, 10, 2), Arrival::Settled);
+        assert_eq!(held.arrived(7, 7, 10, 2), Arrival::New);
+        assert_eq!(lost.blocking_recv().unwrap(), Err(SettleError::NotHeld));
+        let told = held.next_settlement().unwrap();
+        assert_eq!((told.incarnation, &told.ranges[..]), (2, &[(2, 2)][..]));
+        held.answered(&acked(told.number, 0));
+        assert_eq!(kept.blocking_recv().unwrap(), Ok(()));
+        // In hand, and lost: the application learns it when it settles.
+        let late = ack(&mut held, 1);
+        assert_eq!(late.blocking_recv().unwrap(), Err(SettleError::NotHeld));
+    }
+
+    #[test]
+    fn another_message_under_an_old_number_is_not_taken_for_the_old_one() {
+        let mut held = three();
+        held.connected(2);
+        assert_eq!(held.arrived(1, 9, 10, 2), Arrival::New);
+        assert_eq!(held.settle((1, 1), How::Ack, None), None);
+        assert_eq!(held.settle((1, 9), How::Ack, None), Some(10));
+    }
+
+    #[test]
+    fn credit_is_free_once_and_only_on_the_connection_that_took_it() {
+        let mut held = three();
+        assert_eq!(held.settle((0, 0), How::Ack, None), Some(10));
+        held.disconnected();
+        assert_eq!(held.settle((1, 1), How::Ack, None), None);
+        held.connected(1);
+        assert_eq!(held.arrived(2, 2, 10, 1), Arrival::InHand);
+        assert_eq!(held.settle((2, 2), How::Ack, None), Some(10));
+    }
+
+    #[test]
+    fn an_ack_refused_for_a_while_is_told_again_and_one_refused_for_good_is_not() {
+        let mut held = three();
+        let answered = ack(&mut held, 0);
+        let told = held.next_settlement().unwrap();
+        assert!(held.refused(told.number, Code::Busy, "busy"));
+        let told = held.next_settlement().unwrap();
+        assert!(!held.refused(told.number, Code::Denied, "no"));
+        assert_eq!(held.next_settlement(), None);
+        let outcome = answered.blocking_recv().unwrap();
+        assert!(matches!(
+            outcome,
+            Err(SettleError::Refused {
+                code: Code::Denied,
+                ..
+            })
+        ));
+    }
 }

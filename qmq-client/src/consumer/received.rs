@@ -133,7 +133,7 @@ impl Received {
             .to_message(self.subject(), self.body().clone())
     }
 
-    /// The message is done. Waits until the broker knows, up to the subscription's settle timeout. Acks that are waited for at a time travel together.
+    /// The message is done. In a listener this does nothing: there the handler's result counts. Waits until the broker knows, up to the subscription's settle timeout. Acks that are waited for at a time travel together.
     ///
     /// # Errors
     /// [`SettleError`]; with [`SettleError::NotHeld`] somebody else handles the message too.

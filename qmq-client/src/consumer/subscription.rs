@@ -15,7 +15,7 @@ use crate::random;
 pub struct Subscription {
     subject: String,
     group: String,
-    consumer: String,
+    consumer: Option<String>,
     session: u64,
     filter: TagFilter,
     start: Start,
@@ -36,8 +36,8 @@ impl Subscription {
         Self {
             subject: subject.into(),
             group: group.into(),
-            consumer: format!("{:032x}", random::u128()),
-            session: random::u64(),
+            consumer: None,
+            session: 0,
             filter: TagFilter::All,
             start: Start::Latest,
             broadcast: false,
@@ -80,7 +80,7 @@ impl Subscription {
     /// A lasting name of this consumer, unique in its group. After a restart the broker gives what it held to the same name at once. Default:
     /// random, new with each subscription.
     pub fn consumer_id(mut self, name: impl Into<String>) -> Self {
-        self.consumer = name.into();
+        self.consumer = Some(name.into());
         self
     }
 
@@ -123,10 +123,14 @@ impl Subscription {
         self
     }
 
-    pub(crate) fn checked(self) -> Result<Self, ConfigError> {
+    /// What is checked and has its names: each use of a subscription is another consumer.
+    pub(crate) fn checked(mut self) -> Result<Self, ConfigError> {
         check_subject(&self.subject)?;
         check_group(&self.group)?;
-        check_consumer(&self.consumer)?;
+        // 0 is no session.
+        self.session = random::u64().max(1);
+        let random = || format!("{:032x}", random::u128());
+        check_consumer(self.consumer.get_or_insert_with(random))?;
         self.filter.check()?;
         if self.retry_subject {
             check_subject(&retry_subject(&self.subject, &self.group))?;
@@ -170,7 +174,7 @@ impl Subscription {
         Flow {
             subject: subject.to_owned(),
             group: self.group.clone(),
-            consumer: self.consumer.clone(),
+            consumer: self.consumer.clone().unwrap_or_default(),
             session: self.session,
             flags: FlowFlags {
                 broadcast: self.broadcast,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use qmq_wire::{Frame, Limits};
+use qmq_wire::{Frame, Limits, features};
 use tokio::sync::{Notify, mpsc};
 
 use crate::client::Shared;
@@ -20,6 +20,8 @@ pub(crate) enum Event {
     Frame(Frame),
     /// It is lost, for that reason.
     Down(String),
+    /// The client is closed: no stream will be opened any more.
+    Gone,
 }
 
 /// Runs until nobody listens. `restart` makes it open another stream.
@@ -36,9 +38,18 @@ pub(crate) async fn keep(
             link = broker.link(false) => link,
             () = events.closed() => return,
         };
-        let Ok(link) = link else { return };
+        let Ok(link) = link else {
+            let _ = events.send((lane, Event::Gone));
+            return;
+        };
         let config = &shared.config;
-        let opened = pipe::open(&link, config.request_timeout, config.frame_bytes_max).await;
+        let opened = pipe::open(
+            &link,
+            features::PRODUCE,
+            config.request_timeout,
+            config.frame_bytes_max,
+        )
+        .await;
         let reason = match opened {
             Err(lost) => lost.to_string(),
             Ok((writer, mut reader)) => {

@@ -23,10 +23,6 @@ impl Try {
             pending.last = Some(reason.to_owned());
         }
     }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.messages.iter().map(|pending| pending.deadline).min()
-    }
 }
 
 /// See the module. It knows no clock and no socket.
@@ -163,58 +159,51 @@ impl Lane {
         self.flying.values().any(|(sent, _)| now >= *sent + limit)
     }
 
-    /// Takes off the lane all whose time is over; those under way may be stored.
-    pub(crate) fn expire(&mut self, now: Instant) -> Vec<Pending> {
-        let late = |what: &Try| what.deadline().is_some_and(|deadline| deadline <= now);
-        let flying: Vec<u32> = self
-            .flying
-            .iter()
-            .filter(|(_, (_, what))| late(what))
-            .map(|(request, _)| *request)
-            .collect();
-        let mut expired = Vec::new();
+    /// Takes off the lane all whose time is over, and says whether one was under way. Those may be stored, and the others of their requests are
+    /// asked again.
+    pub(crate) fn expire(&mut self, now: Instant) -> (Vec<Pending>, bool) {
+        let late = |what: &Try| what.messages.iter().any(|pending| pending.deadline <= now);
+        let flying = self.flying.iter().filter(|(_, (_, what))| late(what));
+        let flying: Vec<u32> = flying.map(|(request, _)| *request).collect();
+        let waiting = self.waiting.iter().filter(|(_, (_, what))| late(what));
+        let waiting: Vec<u64> = waiting.map(|(first, _)| *first).collect();
+        let mut tries = Vec::new();
+        let unanswered = !flying.is_empty();
         for request in flying {
             if let Some(mut what) = self.land(request) {
                 what.unknown("no answer came in time");
-                expired.append(&mut what.messages);
+                tries.push((now, what));
             }
         }
-        let firsts: Vec<u64> = self
-            .waiting
-            .iter()
-            .filter(|(_, (_, what))| late(what))
-            .map(|(first, _)| *first)
-            .collect();
-        for first in firsts {
-            if let Some((_, what)) = self.waiting.remove(&first) {
-                self.firsts.remove(&first);
-                // Its messages wait on, each with its number, in runs without those that are late.
-                let mut run = Vec::new();
-                let mut at = what.first;
-                let mut next = what.first;
-                for pending in what.messages {
-                    next += 1;
-                    if pending.deadline <= now {
-                        expired.push(pending);
-                        self.wait_run(at, std::mem::take(&mut run), what.tries, now);
-                        at = next;
-                    } else {
-                        run.push(pending);
+        for first in waiting {
+            self.firsts.remove(&first);
+            tries.extend(self.waiting.remove(&first));
+        }
+        let mut expired = Vec::new();
+        for (until, what) in tries {
+            // The others wait on, each with its number, in runs without those that are late.
+            let mut run: Option<Try> = None;
+            for (first, pending) in (what.first..).zip(what.messages) {
+                if pending.deadline <= now {
+                    expired.push(pending);
+                    if let Some(run) = run.take() {
+                        self.wait(run, until);
                     }
+                } else if let Some(run) = &mut run {
+                    run.messages.push(pending);
+                } else {
+                    run = Some(Try {
+                        first,
+                        messages: vec![pending],
+                        tries: what.tries,
+                    });
                 }
-                self.wait_run(at, run, what.tries, now);
+            }
+            if let Some(run) = run {
+                self.wait(run, until);
             }
         }
-        expired
-    }
-
-    fn wait_run(&mut self, first: u64, messages: Vec<Pending>, tries: u32, until: Instant) {
-        let what = Try {
-            first,
-            messages,
-            tries,
-        };
-        self.wait(what, until);
+        (expired, unanswered)
     }
 
     /// Takes all waiting messages off the lane of which `which` holds, in the order of their numbers.
@@ -260,5 +249,102 @@ impl Lane {
     pub(crate) fn clear(&mut self, now: Instant, reason: &str) -> Vec<Pending> {
         self.ground(now, reason);
         self.take_waiting(|_| true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use qmq_message::Message;
+    use tokio::sync::oneshot;
+
+    use super::super::queue::Queue;
+    use super::*;
+
+    fn pending(deadline: Instant) -> Pending {
+        let queue = Queue::unbounded();
+        Pending {
+            message: Message::new("a", ""),
+            attributes: Vec::new(),
+            durability: qmq_wire::Durability::Default,
+            deadline,
+            maybe_stored: false,
+            last: None,
+            report: oneshot::channel().0,
+            _room: queue.room_now(0).unwrap(),
+        }
+    }
+
+    fn some(count: u64, deadline: Instant) -> Vec<Pending> {
+        (0..count).map(|_| pending(deadline)).collect()
+    }
+
+    #[test]
+    fn numbers_count_up_and_stay_with_their_messages() {
+        let now = Instant::now();
+        let late = now + Duration::from_secs(9);
+        let mut lane = Lane::new();
+        for (count, first) in [(3, 0), (2, 3)] {
+            let what = lane.number(some(count, late));
+            assert_eq!(what.first, first);
+            let request = lane.request();
+            lane.fly(request, what, now);
+        }
+        assert_eq!(lane.span(), 5);
+        lane.ground(now, "lost");
+        assert_eq!(lane.in_flight(), 0);
+        let again = lane.due(now, true).unwrap();
+        assert_eq!((again.first, again.messages.len()), (0, 3));
+        assert!(again.messages[0].maybe_stored);
+        assert_eq!(lane.span(), 2);
+        assert_eq!(lane.due(now, true).unwrap().first, 3);
+        assert!(lane.is_empty());
+    }
+
+    #[test]
+    fn in_order_nothing_goes_before_the_oldest() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(1);
+        let mut lane = Lane::new();
+        for until in [later, now] {
+            let what = lane.number(some(1, later));
+            lane.wait(what, until);
+        }
+        assert!(lane.due(now, true).is_none());
+        assert_eq!(lane.next_due(true), Some(later));
+        assert_eq!(lane.due(now, false).unwrap().first, 1);
+    }
+
+    #[test]
+    fn only_late_messages_expire_and_the_others_of_their_request_keep_their_numbers() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(1);
+        let mut lane = Lane::new();
+        let messages = [later, now, later, later].map(pending).into();
+        let what = lane.number(messages);
+        let request = lane.request();
+        lane.fly(request, what, now);
+        let (expired, unanswered) = lane.expire(now);
+        assert_eq!((expired.len(), unanswered), (1, true));
+        assert!(lane.land(request).is_none(), "its answer comes too late");
+        let runs: Vec<(u64, usize)> = std::iter::from_fn(|| lane.due(now, false))
+            .map(|what| (what.first, what.messages.len()))
+            .collect();
+        assert_eq!(runs, [(0, 1), (2, 2)]);
+    }
+
+    #[test]
+    fn what_lies_behind_a_gap_is_taken_off_in_order() {
+        let now = Instant::now();
+        let mut lane = Lane::new();
+        for _ in 0..3 {
+            let what = lane.number(some(2, now));
+            let request = lane.request();
+            lane.fly(request, what, now);
+        }
+        assert_eq!(lane.take_from(2).len(), 4);
+        assert_eq!(lane.in_flight(), 1);
+        assert!(!lane.begins_at(2));
+        assert!(lane.land(1).is_some());
+        assert!(lane.begins_at(2) && lane.is_empty());
     }
 }

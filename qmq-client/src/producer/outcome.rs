@@ -92,8 +92,8 @@ pub enum SendCause {
         "a message before it was given up without knowing what became of it; the order after it is not known"
     )]
     OrderUnknown,
-    /// The producer is closed, or was before the message was sent.
-    #[error("the producer is closed")]
+    /// The producer or its client is closed, or was before the message was sent.
+    #[error("the producer or its client is closed")]
     Closed,
 }
 

@@ -98,6 +98,15 @@ impl Queue {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn unbounded() -> Self {
+        Self {
+            messages: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            bytes: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            bytes_max: u32::MAX,
+        }
+    }
+
     /// Bytes that a message takes.
     pub(crate) fn cost(message: &Message, attributes: &[u8]) -> usize {
         message.subject().len() + attributes.len() + message.body().len()

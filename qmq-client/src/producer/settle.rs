@@ -45,6 +45,11 @@ impl Dispatcher {
             Some(Kind::Refused) => {
                 let refusal = Refusal::decode(&mut frame.reader())?;
                 if let Some(what) = self.seats[index].lane.land(refusal.number) {
+                    if refusal.code == Code::TooLarge && what.messages.len() > 1 {
+                        // Together they are too large, and perhaps none is alone.
+                        self.ask_singly(index, what, now);
+                        return Ok(());
+                    }
                     let after = Duration::from_millis(u64::from(refusal.retry_after_ms));
                     let numbers = what.first..;
                     let rejected = numbers
@@ -63,6 +68,21 @@ impl Dispatcher {
             _ => {}
         }
         Ok(())
+    }
+
+    fn ask_singly(&mut self, index: usize, what: Try, now: Instant) {
+        let seat = &mut self.seats[index];
+        for (first, pending) in (what.first..).zip(what.messages) {
+            let alone = Try {
+                first,
+                messages: vec![pending],
+                tries: what.tries,
+            };
+            seat.lane.wait(alone, now);
+        }
+        if self.options.ordered {
+            seat.restart(now, "a message before it was refused");
+        }
     }
 
     fn produced(&mut self, index: usize, what: Try, produced: &Produced, now: Instant) {
@@ -208,6 +228,8 @@ impl Dispatcher {
             first.code == Code::OutOfOrder && tries > 1 && seat.lane.begins_at(number);
         let mut messages = Vec::new();
         let mut gap = lost_before;
+        // A number that may have been taken is no gap for sure.
+        let unsure = first.pending.maybe_stored && !lost_before;
         match verdict(first.code, true, first.pending.maybe_stored) {
             Verdict::Fail => {
                 gap = true;
@@ -223,6 +245,10 @@ impl Dispatcher {
         if gap {
             messages.extend(seat.lane.take_from(number));
             seat.begin_anew = true;
+            let unknown = |pending: &mut Pending| unsure && pending.maybe_stored;
+            for pending in messages.extract_if(.., unknown) {
+                pending.fail(SendCause::OrderUnknown);
+            }
         } else {
             let first = number;
             seat.lane.wait(

@@ -13,7 +13,7 @@ use qmq_wire::{
     ResetTo, SubjectStatus,
 };
 
-pub use activity::{Activity, SubjectActivity};
+pub use activity::{Activity, OTHER, SubjectActivity, SubjectCounts, Top};
 
 use super::Caller;
 use super::consumers::Consumers;

@@ -297,6 +297,12 @@ impl Consumers {
         self.online.lock().len() as u64
     }
 
+    /// Jobs that wait for the thread, and how many may.
+    #[must_use]
+    pub fn queue(&self) -> (usize, usize) {
+        (self.jobs.len(), self.jobs.capacity().unwrap_or(0))
+    }
+
     /// Whether a consumer is attached.
     #[must_use]
     pub fn is_attached(&self, subject: &str, group: &str, consumer: &str) -> bool {

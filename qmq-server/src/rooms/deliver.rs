@@ -18,6 +18,7 @@ use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use qmq_store::Store;
 
+use super::Histogram;
 use super::administer::Activity;
 use super::consumers::{Job, Key};
 use flow::Flow;
@@ -71,6 +72,8 @@ pub struct Counters {
     pub dead_lettered: AtomicU64,
     /// Turns taken.
     pub turns: AtomicU64,
+    /// From the append of a message to its first delivery to a group.
+    pub waited: Histogram,
 }
 
 /// The room. A clone is the same.
@@ -136,6 +139,12 @@ impl Delivering {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.inner.counters
+    }
+
+    /// Bytes that may wait in all outlets.
+    #[must_use]
+    pub fn budget_bytes(&self) -> u64 {
+        self.inner.options.budget_bytes
     }
 
     /// An outlet that has so few bytes left can take more.

@@ -14,12 +14,14 @@ pub mod administer;
 mod caller;
 pub mod consumers;
 pub mod deliver;
+mod histogram;
 pub mod produce;
 pub mod refusals;
 
 use bytes::Bytes;
 
 pub use caller::Caller;
+pub use histogram::{Histogram, Observed};
 
 /// Where a room puts what a stream is to carry.
 pub trait Outlet: Send + Sync {

@@ -147,7 +147,7 @@ pub(super) fn outbox(
     send: SendStream,
     taken: impl FnMut(usize) + Send + 'static,
 ) -> Arc<Outbox> {
-    let outbox = Arc::new(Outbox::default());
+    let outbox = Arc::new(Outbox::new(Arc::clone(&peer.shared.outgoing)));
     let (emptied, peer) = (Arc::clone(&outbox), Arc::clone(peer));
     tokio::spawn(async move {
         emptied

@@ -2,6 +2,7 @@
 
 mod connection;
 mod frames;
+mod load;
 mod outbox;
 mod requests;
 mod subscription;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+pub use load::Load;
 use qmq_wire::{CloseCode, Hello};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
@@ -78,6 +80,8 @@ pub(crate) struct Shared {
     connections: Arc<AtomicU64>,
     /// In units of [`BUDGET_UNIT`].
     produce_budget: Arc<Semaphore>,
+    /// Bytes that wait in all outboxes.
+    outgoing: Arc<AtomicU64>,
 }
 
 /// A permit of the produce budget is so many bytes.
@@ -104,6 +108,7 @@ pub struct Rooms {
 pub struct QuicDoor {
     endpoint: Endpoint,
     address: SocketAddr,
+    load: Load,
 }
 
 impl QuicDoor {
@@ -125,6 +130,7 @@ impl QuicDoor {
         hello.limits.streams_max = options.streams_max;
         hello.limits.batch_messages_max = qmq_wire::BATCH_MESSAGES_MAX;
         let permits = (options.produce_bytes / BUDGET_UNIT).min(Semaphore::MAX_PERMITS as u64);
+        let load = Load::new(permits as usize, options.connections_max);
         let shared = Arc::new(Shared {
             access: rooms.access,
             producing: rooms.producing,
@@ -132,11 +138,22 @@ impl QuicDoor {
             administering: rooms.administering,
             hello,
             connections: rooms.connections,
-            produce_budget: Arc::new(Semaphore::new(permits as usize)),
+            produce_budget: Arc::clone(&load.produce),
+            outgoing: Arc::clone(&load.outgoing),
             options,
         });
         tokio::spawn(accept(endpoint.clone(), shared));
-        Ok(Self { endpoint, address })
+        Ok(Self {
+            endpoint,
+            address,
+            load,
+        })
+    }
+
+    /// How much of its limits is in use.
+    #[must_use]
+    pub fn load(&self) -> &Load {
+        &self.load
     }
 
     /// Where it listens.

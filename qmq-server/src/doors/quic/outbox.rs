@@ -1,7 +1,8 @@
 //! What waits to go out on a stream.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -16,11 +17,13 @@ use crate::rooms::Outlet;
 const CHUNKS_TOGETHER: usize = 256;
 
 /// See the module. Rooms fill it from their threads, one task empties it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outbox {
     state: Mutex<State>,
     waiting: AtomicUsize,
     changed: Notify,
+    /// What waits in all outboxes of the door.
+    all: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +42,7 @@ impl Outlet for Outbox {
             return;
         }
         self.waiting.fetch_add(bytes, Ordering::AcqRel);
+        self.all.fetch_add(bytes as u64, Ordering::Relaxed);
         let was_empty = state.chunks.is_empty();
         state.chunks.extend(chunks.drain(..));
         drop(state);
@@ -52,7 +56,24 @@ impl Outlet for Outbox {
     }
 }
 
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        let left = *self.waiting.get_mut() as u64;
+        self.all.fetch_sub(left, Ordering::Relaxed);
+    }
+}
+
 impl Outbox {
+    /// One whose bytes are counted in `all` as well.
+    pub(super) fn new(all: Arc<AtomicU64>) -> Self {
+        Self {
+            state: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            changed: Notify::new(),
+            all,
+        }
+    }
+
     /// Puts one frame, or several, encoded by `fill`.
     pub(super) fn frame(&self, fill: impl FnOnce(&mut BytesMut)) {
         let mut frame = BytesMut::new();
@@ -102,6 +123,7 @@ impl Outbox {
                     Ok(Ok(written)) => {
                         at += written.chunks;
                         self.waiting.fetch_sub(written.bytes, Ordering::AcqRel);
+                        self.all.fetch_sub(written.bytes as u64, Ordering::Relaxed);
                         taken(self.waiting());
                     }
                     Ok(Err(_)) => return self.give_up(),
@@ -121,5 +143,24 @@ impl Outbox {
         let mut state = self.state.lock();
         state.closed = true;
         state.chunks.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_in_all_of_them_is_counted_until_they_are_gone() {
+        let all = Arc::<AtomicU64>::default();
+        let (one, other) = (Outbox::new(Arc::clone(&all)), Outbox::new(Arc::clone(&all)));
+        one.put(&mut vec![Bytes::from_static(b"four")]);
+        other.put(&mut vec![Bytes::from_static(b"seventy")]);
+        assert_eq!(all.load(Ordering::Relaxed), 11);
+        drop(one);
+        assert_eq!(all.load(Ordering::Relaxed), 7);
+        other.close();
+        other.put(&mut vec![Bytes::from_static(b"too late")]);
+        assert_eq!(all.load(Ordering::Relaxed), 7);
     }
 }

@@ -14,6 +14,7 @@ use qmq_wire::{
 use super::flow::{Ended, Flow, Turn};
 use super::taker::May;
 use super::{Inner, Taker};
+use crate::rooms::Observed;
 use crate::rooms::consumers::Job;
 use crate::rooms::refusals::code;
 
@@ -117,6 +118,8 @@ impl Inner {
         let mut ranges: Vec<(u64, u64)> = Vec::new();
         let mut bytes = 0_u64;
         let mut again = 0;
+        let now_ms = self.store.options().clock.now_ms();
+        let mut waited = Observed::default();
         let header_len = DELIVERY_HEADER_LEN + if may.pull.is_some() { 4 } else { 0 };
         headers.resize(header_len, 0);
         for (one, payload) in batch.payloads() {
@@ -132,6 +135,9 @@ impl Inner {
                 Ok(payload) => {
                     let lengths = (payload.attributes_len(), payload.body_len());
                     let time = payload.record_time_ms();
+                    if one.attempt() == 0 {
+                        waited.add(Duration::from_millis(now_ms.saturating_sub(time)));
+                    }
                     put_delivered_header(&mut headers, numbers, time, one.attempt(), Some(lengths));
                     let payload = payload.into_bytes();
                     bytes += payload.len() as u64;
@@ -196,6 +202,7 @@ impl Inner {
             .fetch_add(u64::from(count), Ordering::Relaxed);
         counters.delivered_bytes.fetch_add(bytes, Ordering::Relaxed);
         counters.redelivered.fetch_add(again, Ordering::Relaxed);
+        counters.waited.observe_all(&waited);
         self.activity
             .delivered(&taker.key().subject, u64::from(count));
         taker.outlet.put(&mut chunks);

@@ -14,7 +14,8 @@ use crossbeam_channel::{Sender, TrySendError};
 use qmq_store::{Durability, Store};
 use qmq_wire::{Code, Produce, Produced, Refused};
 
-use super::Caller;
+use super::refusals::Refusals;
+use super::{Caller, Histogram};
 use crate::access::Right;
 
 /// How the room works.
@@ -65,10 +66,23 @@ pub struct Counters {
     pub accepted: AtomicU64,
     /// Bytes of their attributes and bodies.
     pub accepted_bytes: AtomicU64,
-    /// Messages refused.
-    pub refused: AtomicU64,
+    /// Messages refused, by code.
+    pub refused: Refusals,
     /// Messages that were repeats and got the first answer.
     pub repeated: AtomicU64,
+    /// From the arrival of a request to its answer.
+    pub time: Histogram,
+    /// The disk was too full for the last message that was to be appended.
+    pub disk_full: AtomicBool,
+}
+
+impl Counters {
+    fn answered(&self, answer: &Produced, arrived: Instant) {
+        for refused in &answer.refused {
+            self.refused.add(refused.code);
+        }
+        self.time.observe(arrived.elapsed());
+    }
 }
 
 impl Producing {
@@ -93,6 +107,11 @@ impl Producing {
 
     /// Takes a request. Messages without the right to their subject are refused, the others appended. `held` is dropped once they are in the log.
     pub fn submit(&self, produce: Produce, caller: &Caller, held: Held, reply: Reply) {
+        let (arrived, counters) = (Instant::now(), Arc::clone(&self.counters));
+        let reply: Reply = Box::new(move |answer| {
+            counters.answered(&answer, arrived);
+            reply(answer);
+        });
         if !self.accepting.load(Ordering::Acquire) {
             let text = "the broker is shutting down; send to another one, or again in a while";
             return reply(refuse_all(&produce, Code::Draining, text));
@@ -129,6 +148,12 @@ impl Producing {
             let text = "too many requests wait to be appended; send again in a moment";
             (job.reply)(refuse_all(&job.produce, Code::Busy, text));
         }
+    }
+
+    /// Requests that wait for the thread, and how many may.
+    #[must_use]
+    pub fn queue(&self) -> (usize, usize) {
+        (self.queue.len(), self.queue.capacity().unwrap_or(0))
     }
 
     /// From now on messages are refused with [`Code::Draining`].

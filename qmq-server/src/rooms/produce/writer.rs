@@ -233,6 +233,12 @@ impl Writer {
                 false => self.store.submit(&submissions, durability).map(Some),
             }
         };
+        match &outcome {
+            Ok(None) => {}
+            Ok(Some(_)) => self.counters.disk_full.store(false, Ordering::Relaxed),
+            Err(Error::DiskFull { .. }) => self.counters.disk_full.store(true, Ordering::Relaxed),
+            Err(_) => {}
+        }
         match outcome {
             Ok(appended) => {
                 let mut sequences = appended
@@ -342,9 +348,6 @@ impl Writer {
             reply,
             ..
         } = job;
-        self.counters
-            .refused
-            .fetch_add(answer.refused.len() as u64, Ordering::Relaxed);
         // Packets and budget go back now, not when the disk is done.
         drop((produce, held));
         answer.refused.sort_unstable_by_key(|refused| refused.index);
@@ -380,9 +383,6 @@ impl Writer {
             .refused
             .extend(super::refused(new, code(error), &error.to_string()));
         answer.refused.sort_unstable_by_key(|refused| refused.index);
-        self.counters
-            .refused
-            .fetch_add(answer.refused.len() as u64, Ordering::Relaxed);
         (job.reply)(answer);
     }
 }

@@ -1,0 +1,16 @@
+//! What the client promises, against a broker that follows a script.
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a test's helper cannot do fails the test"
+)]
+
+mod admin;
+mod chaos;
+mod connecting;
+mod consumer_chaos;
+mod consuming;
+mod fake;
+mod fake_streams;
+mod ordering;
+mod producing;
+mod tracing_context;
