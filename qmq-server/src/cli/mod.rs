@@ -1,6 +1,7 @@
 //! The command line: what can be asked, and how an answer becomes an exit code.
 
 mod bench;
+mod client;
 mod delay;
 mod demo;
 mod failure;
@@ -19,7 +20,11 @@ use clap::{Parser, Subcommand};
 
 const EXAMPLES: &str = "\
 Examples:
-  qmq demo                                          the whole engine on a week of real flights
+  qmq demo                                          everything, on a week of real flights
+  qmq dev                                           a broker here; then, in another window:
+  echo hello | qmq produce greetings
+  qmq consume greetings --group me --count 1
+  qmq status
   seq 1000 | qmq store append --dir data --subject numbers
   qmq store read --dir data --subject numbers --from 990
   qmq store verify --dir data
@@ -44,6 +49,15 @@ enum Command {
     Dev(server::dev::Args),
     /// Run the real-time broker
     Broker(server::broker::Args),
+    /// Send messages to a broker: lines in
+    Produce(client::produce::Args),
+    /// Receive messages from a broker: lines out
+    Consume(client::consume::Args),
+    /// Show how brokers and groups are
+    Status(client::status::Args),
+    /// Move or delete a consumer group
+    #[command(subcommand, after_help = client::group::EXAMPLES)]
+    Group(client::group::Command),
     /// Certificates for an installation
     #[command(subcommand, after_help = server::tls::EXAMPLES)]
     Tls(server::tls::Command),
@@ -74,6 +88,10 @@ pub(crate) fn run() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Dev(args) => server::dev::run(&args),
         Command::Broker(args) => server::broker::run(&args),
+        Command::Produce(args) => client::produce::run(&args),
+        Command::Consume(args) => client::consume::run(&args),
+        Command::Status(args) => client::status::run(&args),
+        Command::Group(command) => client::group::run(&command),
         Command::Tls(command) => server::tls::run(&command),
         Command::Demo(args) => demo::run(&args),
         Command::Store(command) => store::run(&command),

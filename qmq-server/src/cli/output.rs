@@ -24,10 +24,15 @@ impl Output {
 
     /// Writes one line.
     pub(crate) fn line(&mut self, text: impl AsRef<[u8]>) -> Result<(), Failure> {
+        self.text(text)?;
+        self.text(b"\n")
+    }
+
+    /// Writes text as it is.
+    pub(crate) fn text(&mut self, text: impl AsRef<[u8]>) -> Result<(), Failure> {
         self.writer
             .write_all(text.as_ref())
-            .map_err(Failure::Output)?;
-        self.writer.write_all(b"\n").map_err(Failure::Output)
+            .map_err(Failure::Output)
     }
 
     /// Writes one JSON object as a line.

@@ -1,12 +1,13 @@
 //! Due times as people write them.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 /// A moment, or a time from now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Due {
+pub(crate) enum Due {
     /// In ms since 1970 UTC.
     At(u64),
     /// In ms.
@@ -15,11 +16,21 @@ pub(super) enum Due {
 
 impl Due {
     /// In ms since 1970 UTC. What overflows is later than any limit allows.
-    pub(super) fn ms(self, now_ms: u64) -> u64 {
+    pub(crate) fn ms(self, now_ms: u64) -> u64 {
         match self {
             Self::At(ms) => ms,
             Self::In(ms) => now_ms.saturating_add(ms),
         }
+    }
+}
+
+/// A time without a sign, such as `10s`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    match from_now(text) {
+        Some(Due::In(ms)) => Ok(Duration::from_millis(ms)),
+        _ => Err(format!(
+            "{text:?} is no time; write it as 10s (ms, s, m, h, d)"
+        )),
     }
 }
 

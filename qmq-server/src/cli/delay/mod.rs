@@ -2,7 +2,7 @@
 
 mod backup;
 mod cancel;
-mod due;
+pub(super) mod due;
 pub(super) mod folder;
 mod get;
 mod list;

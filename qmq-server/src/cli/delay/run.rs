@@ -45,7 +45,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     folder: Folder,
     /// Stop after this time: 500ms, 10s, 5m, 2h, 1d
-    #[arg(long = "for", value_name = "TIME", value_parser = time)]
+    #[arg(long = "for", value_name = "TIME", value_parser = super::due::duration)]
     time: Option<Duration>,
     /// Stop when nothing is pending but what cannot be read
     #[arg(long)]
@@ -56,15 +56,6 @@ pub(crate) struct Args {
     /// Print JSON, one object a line
     #[arg(long)]
     json: bool,
-}
-
-fn time(text: &str) -> Result<Duration, String> {
-    match format!("+{text}").parse() {
-        Ok(super::due::Due::In(ms)) => Ok(Duration::from_millis(ms)),
-        _ => Err(format!(
-            "{text:?} is no time; write it as 10s (ms, s, m, h, d)"
-        )),
-    }
 }
 
 #[derive(Serialize)]

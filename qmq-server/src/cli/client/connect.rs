@@ -1,0 +1,171 @@
+//! Reaching the broker, and saying why it cannot be reached, at once where the reason is known at once.
+
+use std::net::ToSocketAddrs as _;
+use std::ops::Deref;
+use std::time::Duration;
+
+use qmq_client::{Client, ConnectError, ConnectionState};
+use tokio::net::UdpSocket;
+use tokio::task::AbortHandle;
+use tokio::time::{interval, sleep, timeout};
+
+use super::{START_OR_NAME, Settings};
+use crate::cli::failure::Failure;
+use crate::cli::output::note;
+
+/// How long a broker may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often the connections are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often they are looked at once they are made.
+const WATCH_EVERY: Duration = Duration::from_millis(250);
+/// How long brokers may take to hear that the client goes.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// How long a machine may take to say that nothing listens there.
+const ECHO: Duration = Duration::from_millis(500);
+
+/// A client, and who tells of its losses meanwhile.
+#[derive(Debug)]
+pub(super) struct Connected {
+    client: Client,
+    teller: AbortHandle,
+}
+
+impl Deref for Connected {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Connected {
+    /// Lets the brokers know that nobody is here any more.
+    pub(super) async fn close(self) {
+        self.teller.abort();
+        self.client.close(GOODBYE).await;
+    }
+}
+
+impl Settings {
+    /// A client of whose brokers one has answered at least.
+    pub(super) async fn connect(&self) -> Result<Connected, Failure> {
+        let client = self
+            .builder()?
+            .connect_timeout(PATIENCE)
+            .build()
+            .map_err(|error| {
+                let next = format!("correct {}", self.shown());
+                Failure::of("cannot make a client", &error, next)
+            })?;
+        let reached = tokio::select! {
+            ready = client.ready() => ready.map_err(|error| self.failed(&error)),
+            error = refused_by_all(&client) => Err(self.failed(&error)),
+            () = nobody_listens(&self.config.addresses) => Err(Failure::new(
+                format!("no broker runs at {}", self.config.addresses.join(", ")),
+                format!("it stands in {}; {START_OR_NAME}", self.shown()),
+            )),
+        };
+        reached?;
+        let teller = tokio::spawn(tell_of_losses(client.clone())).abort_handle();
+        Ok(Connected { client, teller })
+    }
+
+    fn failed(&self, error: &ConnectError) -> Failure {
+        let file = self.shown();
+        let what = format!("cannot connect: {error}");
+        let next = match error {
+            ConnectError::Transport { reason, .. } if reason.contains("certificate") => format!(
+                "the broker's certificate must come from tls.ca and bear tls.server.name of {file}; {START_OR_NAME}"
+            ),
+            ConnectError::Closed { .. } => format!("correct token, tls.cert and tls.key of {file}"),
+            ConnectError::Config(_) => format!("correct {file}"),
+            _ => format!("the address stands in {file}; {START_OR_NAME}"),
+        };
+        Failure::new(what, next)
+    }
+}
+
+/// Waits until every broker was reached and would not have us.
+async fn refused_by_all(client: &Client) -> ConnectError {
+    let mut looks = interval(LOOK_EVERY);
+    loop {
+        looks.tick().await;
+        let mut causes = client
+            .connections()
+            .into_iter()
+            .map(|(_, state)| match state {
+                ConnectionState::Waiting {
+                    cause: cause @ (ConnectError::Transport { .. } | ConnectError::Lookup { .. }),
+                    ..
+                } => Some(cause),
+                _ => None,
+            });
+        let first = causes.next().flatten();
+        if let (Some(cause), true) = (first, causes.all(|cause| cause.is_some())) {
+            return cause;
+        }
+    }
+}
+
+/// Waits until it is known that nobody listens at any of the addresses; for ever, if it cannot be known.
+///
+/// QUIC takes a port at which nobody listens for a network that loses everything, and waits. A connected UDP socket is told.
+async fn nobody_listens(addresses: &[String]) {
+    for address in addresses {
+        if !refused(address).await {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+async fn refused(address: &str) -> bool {
+    let address = address.to_owned();
+    let found = tokio::task::spawn_blocking(move || {
+        address
+            .to_socket_addrs()
+            .map(Iterator::collect::<Vec<_>>)
+            .unwrap_or_default()
+    });
+    let found = found.await.unwrap_or_default();
+    for address in &found {
+        let any = if address.is_ipv6() {
+            "[::]:0"
+        } else {
+            "0.0.0.0:0"
+        };
+        let Ok(socket) = UdpSocket::bind(any).await else {
+            return false;
+        };
+        let asked = socket.connect(address).await.is_ok() && socket.send(&[0]).await.is_ok();
+        let mut answer = [0];
+        let told = timeout(ECHO, socket.recv(&mut answer)).await;
+        let refused =
+            |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
+        if !asked || !matches!(told, Ok(Err(error)) if refused(&error)) {
+            return false;
+        }
+    }
+    !found.is_empty()
+}
+
+/// Says on standard error when a broker is lost, and when it is back.
+async fn tell_of_losses(client: Client) {
+    let mut lost = vec![false; client.connections().len()];
+    loop {
+        sleep(WATCH_EVERY).await;
+        for ((address, state), lost) in client.connections().into_iter().zip(&mut lost) {
+            match state {
+                ConnectionState::Waiting { cause, .. } if !*lost => {
+                    *lost = true;
+                    note(&format!("{address} is away, trying again: {cause}"));
+                }
+                ConnectionState::Connected { .. } if *lost => {
+                    *lost = false;
+                    note(&format!("{address} is back"));
+                }
+                _ => {}
+            }
+        }
+    }
+}

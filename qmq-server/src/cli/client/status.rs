@@ -1,0 +1,98 @@
+//! `qmq status`: how brokers and groups are.
+
+mod reading;
+mod show;
+
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use qmq_client::Client;
+use tokio::time::{Instant, sleep_until};
+
+use super::ClientArgs;
+use super::signals::Stop;
+use crate::cli::delay::due::duration;
+use crate::cli::failure::Failure;
+use crate::cli::output::Output;
+use reading::Reading;
+
+const EXAMPLES: &str = "\
+Of a group: lag is what has not been handed out yet, unacked what consumers
+hold, waiting what waits to be handed out again, skipped what retention took
+before it was acknowledged. A group whose consumers all get every message has
+a row for each of them: GROUP/CONSUMER.
+
+With --json each line has a `kind`: `node`, `subject` or `group`. With --watch
+there are also rates, taken between two readings.
+
+Examples:
+  qmq status
+  qmq status 'order.*'
+  qmq status --watch
+  qmq status --json | jq 'select(.kind == \"group\" and .lag > 1000)'";
+
+/// Arguments of `qmq status`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Only subjects with such names; * stands for anything
+    #[arg(default_value = "")]
+    pattern: String,
+    /// Look again and again, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+    /// How often --watch looks
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
+    every: Duration,
+    /// Show all rows by name, not only those with the most lag
+    #[arg(long)]
+    all: bool,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// Shows it once, or until Ctrl-C.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let settings = args.client.settings()?;
+    super::runtime()?.block_on(async {
+        let mut stop = Stop::listen()?;
+        let client = settings.connect().await?;
+        let shown = show(args, &client, &settings.config.addresses, &mut stop).await;
+        client.close().await;
+        shown
+    })
+}
+
+async fn show(
+    args: &Args,
+    client: &Client,
+    addresses: &[String],
+    stop: &mut Stop,
+) -> Result<(), Failure> {
+    let mut out = Output::new();
+    let mut before: Option<Reading> = None;
+    loop {
+        let next = Instant::now() + args.every;
+        let seen = Reading::take(client, addresses, &args.pattern).await;
+        if args.json {
+            show::for_programs(&mut out, &seen, before.as_ref())?;
+        } else {
+            if args.watch && io::stdout().is_terminal() {
+                show::clear(&mut out)?;
+            }
+            show::for_people(&mut out, &seen, before.as_ref(), args.all, args.watch)?;
+        }
+        out.flush()?;
+        if !args.watch {
+            return seen.outcome();
+        }
+        before = Some(seen);
+        tokio::select! {
+            () = sleep_until(next) => {}
+            () = stop.asked() => return Ok(()),
+        }
+    }
+}
