@@ -144,6 +144,13 @@ impl Received {
         }
     }
 
+    /// The message is done, and nobody waits to hear that the broker knows. If the broker does not learn it, the message comes again.
+    pub fn ack_soon(mut self) {
+        if let Some(settler) = self.settler.take() {
+            settler.settle(How::Ack);
+        }
+    }
+
     /// The message shall come again, after `delay`, at most the broker's longest; `None`: when the broker thinks fit. Waits as [`Received::ack`].
     ///
     /// # Errors
