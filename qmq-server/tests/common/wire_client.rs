@@ -164,14 +164,21 @@ impl Peer {
 
     /// Produces `count` bodies, all of which must be accepted; the sequence of the first.
     pub(crate) async fn publish(&self, subject: &str, count: usize, body_len: usize) -> u64 {
-        let bodies = (0..count).map(|n| {
+        let message = |n: usize| {
             let mut body = n.to_string().into_bytes();
             body.resize(body_len.max(body.len()), b'.');
             Message::new(subject, body)
-        });
-        let produced = self.produce(&Batch::of(bodies)).await;
-        assert_eq!(produced.refused, [], "all of {subject}");
-        produced.accepted[0].sequence
+        };
+        let mut first = None;
+        let together = (1_000_000 / body_len.max(1)).clamp(1, 10_000);
+        let mut all = 0..count;
+        while !all.is_empty() {
+            let batch = Batch::of(all.by_ref().take(together).map(message));
+            let produced = self.produce(&batch).await;
+            assert_eq!(produced.refused, [], "all of {subject}");
+            first = first.or(Some(produced.accepted[0].sequence));
+        }
+        first.unwrap()
     }
 
     pub(crate) async fn subscribe(&self, flow: &Flow, messages: u32, bytes: u64) -> Sub {

@@ -8,3 +8,5 @@ mod wire_client;
 
 mod gate;
 mod produce;
+mod pull;
+mod subscribe;

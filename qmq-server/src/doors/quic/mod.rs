@@ -80,6 +80,8 @@ pub(crate) struct Shared {
     connections: Arc<AtomicU64>,
     /// In units of [`BUDGET_UNIT`].
     produce_budget: Arc<Semaphore>,
+    /// How many of them there are.
+    produce_units_max: u32,
     /// Bytes that wait in all outboxes.
     outgoing: Arc<AtomicU64>,
 }
@@ -139,6 +141,7 @@ impl QuicDoor {
             hello,
             connections: rooms.connections,
             produce_budget: Arc::clone(&load.produce),
+            produce_units_max: u32::try_from(permits).unwrap_or(u32::MAX),
             outgoing: Arc::clone(&load.outgoing),
             options,
         });
