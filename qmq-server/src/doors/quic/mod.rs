@@ -86,6 +86,9 @@ pub(crate) struct Shared {
     outgoing: Arc<AtomicU64>,
 }
 
+/// Bytes that are asked of the system for the socket in each direction; it gives what `net.core.rmem_max` and `wmem_max` allow. What does not fit
+/// while this process is busy is lost, and slows connections down.
+const SOCKET_BYTES: usize = 8 << 20;
 /// A permit of the produce budget is so many bytes.
 const BUDGET_UNIT: u64 = 1024;
 
@@ -123,6 +126,10 @@ impl QuicDoor {
         let mut server = ServerConfig::with_crypto(Arc::new(crypto));
         server.transport_config(Arc::new(transport(&options)?));
         let socket = std::net::UdpSocket::bind(options.listen)?;
+        let buffers = socket2::SockRef::from(&socket);
+        // With less it works as well, only slower.
+        let _ = buffers.set_recv_buffer_size(SOCKET_BYTES);
+        let _ = buffers.set_send_buffer_size(SOCKET_BYTES);
         let runtime = quinn::default_runtime()
             .ok_or_else(|| io::Error::other("no async runtime to serve connections in"))?;
         let endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime)?;

@@ -119,6 +119,33 @@ async fn throughput(plan: &Plan, folder: &Path, address: SocketAddr) -> Result<R
     Ok(Row::new("quinn", plan, &measured))
 }
 
+/// One message at a time through the other process and back.
+async fn round_trips(plan: &Plan, folder: &Path, address: SocketAddr) -> Result<Row, Failed> {
+    let (_endpoint, taking) = connect(folder, address).await?;
+    let mut hello = taking.open_uni().await?;
+    hello.write_all(&[TAKE]).await?;
+    let (_giver, giving) = connect(folder, address).await?;
+    let mut out = giving.open_uni().await?;
+    out.write_all(&[PASS_ON]).await?;
+    let message = vec![7; plan.size];
+    let mut back = vec![0; plan.size];
+    let clock = Clock::start();
+    let mut measured = Measured::new(plan.load);
+    out.write_all(&message).await?;
+    let mut arriving = taking.accept_uni().await?;
+    arriving.read_exact(&mut back).await?;
+    while clock.now() < WARM_UP + plan.load {
+        let sent = clock.now();
+        out.write_all(&message).await?;
+        arriving.read_exact(&mut back).await?;
+        if sent >= WARM_UP {
+            measured.messages += 1;
+            measured.latency.record(clock.now() - sent);
+        }
+    }
+    Ok(Row::new("round_trip", plan, &measured))
+}
+
 async fn latency(plan: &Plan, folder: &Path, address: SocketAddr) -> Result<Row, Failed> {
     let (_taker, taking) = connect(folder, address).await?;
     let mut hello = taking.open_uni().await?;
