@@ -6,6 +6,7 @@
 
 mod flow;
 mod run;
+mod share;
 mod taker;
 mod turn;
 
@@ -23,6 +24,7 @@ use super::administer::Activity;
 use super::consumers::{Job, Key};
 use flow::Flow;
 use run::RunQueue;
+use share::Share;
 pub(super) use taker::NotAsked;
 pub use taker::Taker;
 
@@ -99,6 +101,7 @@ struct Inner {
     counters: Counters,
     flows: Mutex<HashMap<FlowKey, Arc<Flow>>>,
     queue: RunQueue,
+    share: Share,
     consumers: OnceLock<Sender<Job>>,
     takers: AtomicUsize,
     paused: AtomicBool,
@@ -122,6 +125,7 @@ impl Delivering {
             counters: Counters::default(),
             flows: Mutex::default(),
             queue: RunQueue::default(),
+            share: Share::default(),
             consumers: OnceLock::new(),
             takers: AtomicUsize::new(0),
             paused: AtomicBool::new(false),

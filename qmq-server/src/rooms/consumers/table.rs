@@ -85,6 +85,19 @@ impl Attachment {
 /// Another session has the consumer.
 struct NotIts;
 
+impl Consumer {
+    /// It holds these no more, and has got all that was handed out before them.
+    fn settled(&mut self, ranges: &[(u64, u64)]) {
+        for &(first, last) in ranges {
+            self.held.remove(first, last);
+        }
+        let last = ranges.iter().map(|(_, last)| *last).max();
+        if let (Some(current), Some(last)) = (&self.current, last) {
+            current.taker.settled(last);
+        }
+    }
+}
+
 struct Table {
     store: Store,
     options: ConsumerOptions,
@@ -356,9 +369,7 @@ impl Table {
         match outcome {
             Ok(outcome) => {
                 if let Some(consumer) = consumer {
-                    for &(first, last) in &ack.ranges {
-                        consumer.held.remove(first, last);
-                    }
+                    consumer.settled(&ack.ranges);
                 }
                 self.counters
                     .acked
@@ -406,9 +417,7 @@ impl Table {
         match outcome {
             Ok(outcome) => {
                 if let Some(consumer) = consumer {
-                    for &(first, last) in &nack.ranges {
-                        consumer.held.remove(first, last);
-                    }
+                    consumer.settled(&nack.ranges);
                 }
                 self.counters
                     .nacked
