@@ -130,7 +130,7 @@ impl Table {
                 taker,
                 on_end,
                 reply,
-            } => self.attach(key, (session, fresh), caller, taker, on_end, reply),
+            } => self.attach(key, (session, fresh), caller, &taker, on_end, reply),
             Job::Detach {
                 key,
                 attachment,
@@ -215,7 +215,7 @@ impl Table {
         key: Key,
         (session, fresh): (u64, bool),
         caller: Caller,
-        taker: Arc<Taker>,
+        taker: &Arc<Taker>,
         on_end: OnEnd,
         reply: Box<dyn FnOnce(Result<Attached, Refusal>) + Send>,
     ) {
@@ -273,26 +273,26 @@ impl Table {
         consumer.current = Some(Attachment {
             number: taker.attachment(),
             caller,
-            taker: Arc::clone(&taker),
+            taker: Arc::clone(taker),
             on_end,
         });
         let (Some(jobs), attachment) = (self.delivering.jobs(), taker.attachment()) else {
             return;
         };
         // Whoever gets the answer may go at once: its part in the group must have begun by then.
-        self.delivering.join(&taker);
+        self.delivering.join(taker);
         // What it holds is handed out again with its first pull, and entered then.
         reply(Ok(Attached {
             jobs,
             delivering: self.delivering.clone(),
-            taker: Arc::clone(&taker),
+            taker: Arc::clone(taker),
             key,
             attachment,
             incarnation,
             resumed,
             for_good: false,
         }));
-        self.delivering.offer(&taker);
+        self.delivering.offer(taker);
     }
 
     fn detach(&mut self, key: &Key, attachment: u64, for_good: bool) {
