@@ -152,6 +152,12 @@ impl Delivering {
         self.inner.options.budget_bytes
     }
 
+    /// Groups that have consumers; of a broadcast group each consumer counts.
+    #[must_use]
+    pub fn flows(&self) -> usize {
+        self.inner.flows.lock().len()
+    }
+
     /// An outlet that has so few bytes left can take more.
     #[must_use]
     pub fn outlet_low(&self) -> usize {
@@ -182,8 +188,8 @@ impl Delivering {
         self.inner.consumers.get().cloned()
     }
 
-    /// A consumer takes part in its group.
-    pub(super) fn join(&self, taker: Arc<Taker>) {
+    /// A consumer takes part in its group, from its first [`Delivering::offer`] on.
+    pub(super) fn join(&self, taker: &Taker) {
         let flow = {
             let mut flows = self.inner.flows.lock();
             let flow = flows
@@ -194,7 +200,6 @@ impl Delivering {
             Arc::clone(flow)
         };
         taker.belongs_to(&flow);
-        flow.offer(&taker, self.inner.outlet_bytes_max());
     }
 
     /// A consumer may be able to take more.
@@ -223,8 +228,12 @@ impl Delivering {
         if flow.count_out() {
             let mut flows = self.inner.flows.lock();
             // Somebody may have joined since.
-            if flow.is_empty() {
-                flows.remove(&taker.flow_key());
+            let key = taker.flow_key();
+            let is_it = flows
+                .get(&key)
+                .is_some_and(|known| Arc::ptr_eq(known, &flow));
+            if is_it && flow.is_empty() {
+                flows.remove(&key);
             }
         }
     }
