@@ -563,6 +563,37 @@ fn sigterm_ends_a_broker_in_order_and_its_data_is_there_afterwards() {
 }
 
 #[test]
+fn a_producer_goes_on_at_once_when_a_killed_broker_comes_back() {
+    let folder = folder();
+    let mut dev = Dev::start(folder.path());
+    let port = dev.address.rsplit(':').next().unwrap().to_owned();
+    let mut produce = Process::start(
+        dev.command(&["produce", "s", "--json"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null()),
+    );
+    let mut input = produce.0.stdin.take().unwrap();
+    let mut reports = BufReader::new(produce.0.stdout.take().unwrap()).lines();
+    writeln!(input, "before").unwrap();
+    reports.next().unwrap().unwrap();
+    dev.process.0.kill().unwrap();
+    dev.process.0.wait().unwrap();
+    let dev = Dev::start_with(folder.path(), &["--port", &port, "--http-port", "0"]);
+    let began = Instant::now();
+    writeln!(input, "after").unwrap();
+    let report = reports.next().unwrap().unwrap();
+    // Without a word from the new process it would wait until the connection has been silent for 6 s.
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    assert!(report.contains("\"line\":2"), "{report}");
+    drop(input);
+    assert_eq!(produce.ended().code(), Some(0));
+    let consumed = dev.run(&["consume", "s", "--group", "g", "--count", "2"], b"");
+    assert_eq!(stdout(&consumed), "before\nafter\n");
+}
+
+#[test]
 fn a_second_signal_ends_a_broker_at_once() {
     let folder = folder();
     let mut dev = Dev::start(folder.path());
