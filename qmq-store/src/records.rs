@@ -265,6 +265,13 @@ pub(crate) struct Peeked {
     pub(crate) header: Option<Header>,
 }
 
+impl Peeked {
+    /// Bytes of its attributes and body.
+    pub(crate) fn payload_len(&self) -> u64 {
+        self.header.map_or(0, |header| header.payload_len())
+    }
+}
+
 impl<'a> IntoIterator for &'a Records {
     type Item = Delivered<'a>;
     type IntoIter = Box<dyn Iterator<Item = Delivered<'a>> + 'a>;

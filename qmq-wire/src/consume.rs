@@ -256,7 +256,7 @@ pub struct Pull {
     pub wait_ms: u32,
     /// Most messages.
     pub messages: u32,
-    /// Most bytes of bodies; one message comes whatever its size.
+    /// Most bytes of attributes and bodies; one message comes whatever its size.
     pub bytes: u32,
     /// Who and what.
     pub flow: Flow,

@@ -75,6 +75,12 @@ pub enum WireError {
         "the first frame of a connection is HELLO, and this is none; does the other end speak qmq/1?"
     )]
     NoHello,
+    /// A frame came in a stream that frames of its kind do not belong to.
+    #[error("a frame of kind {kind} has no place in this stream")]
+    Misplaced {
+        /// Its kind.
+        kind: u8,
+    },
     /// A control payload does not decode.
     #[error("control payload: {0}")]
     Control(String),

@@ -1,5 +1,6 @@
 //! One connection to one broker, from the handshake to its end.
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 use qmq_wire::{CloseCode, Hello, Kind, Role, features};
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{Connection, ConnectionError, Endpoint, TransportConfig, VarInt};
+use quinn::{Connection, ConnectionError, Endpoint, EndpointConfig, TransportConfig, VarInt};
 
 use super::pipe::{Lost, PipeReader};
 use super::{route, tls};
@@ -160,7 +161,7 @@ impl Dialer {
         })
     }
 
-    fn endpoint(&self, to: SocketAddr) -> std::io::Result<Endpoint> {
+    fn endpoint(&self, to: SocketAddr) -> io::Result<Endpoint> {
         let (place, any) = if to.is_ipv6() {
             (1, SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)))
         } else {
@@ -170,7 +171,7 @@ impl Dialer {
         if let Some(endpoint) = &endpoints[place] {
             return Ok(endpoint.clone());
         }
-        let endpoint = Endpoint::client(any)?;
+        let endpoint = endpoint(any)?;
         endpoints[place] = Some(endpoint.clone());
         Ok(endpoint)
     }
@@ -183,6 +184,21 @@ impl Dialer {
             let _ = tokio::time::timeout(limit, endpoint.wait_idle()).await;
         }
     }
+}
+
+/// Bytes that are asked of the system for a socket in each direction; it gives what `net.core.rmem_max` and `wmem_max` allow. What does not fit
+/// while this process is busy is lost, and slows the connection down.
+const SOCKET_BYTES: usize = 8 << 20;
+
+fn endpoint(any: SocketAddr) -> io::Result<Endpoint> {
+    let socket = std::net::UdpSocket::bind(any)?;
+    let buffers = socket2::SockRef::from(&socket);
+    // With less it works as well, only slower.
+    let _ = buffers.set_recv_buffer_size(SOCKET_BYTES);
+    let _ = buffers.set_send_buffer_size(SOCKET_BYTES);
+    let runtime = quinn::default_runtime()
+        .ok_or_else(|| io::Error::other("no async runtime to connect in"))?;
+    Endpoint::new(EndpointConfig::default(), None, socket, runtime)
 }
 
 fn transport(config: &ClientConfig) -> TransportConfig {

@@ -46,6 +46,19 @@ async fn messages_come_and_are_acknowledged() {
 }
 
 #[tokio::test]
+async fn an_ack_that_nobody_waits_for_arrives_too_before_the_consumer_closes() {
+    let broker = FakeBroker::start();
+    let mut consumer = consumer(&broker).await;
+    broker.publish(["a", "b"]);
+    take(&mut consumer, 2)
+        .await
+        .into_iter()
+        .for_each(Received::ack_soon);
+    within("close", consumer.close()).await.unwrap();
+    assert_eq!(broker.state().acked, [0, 1]);
+}
+
+#[tokio::test]
 async fn a_handler_decides_by_its_result() {
     let broker = FakeBroker::start();
     let outcomes = Arc::new(Mutex::new(Vec::new()));

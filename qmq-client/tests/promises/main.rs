@@ -1,7 +1,7 @@
 //! What the client promises, against a broker that follows a script.
 #![allow(
     clippy::unwrap_used,
-    reason = "what a test's helper cannot do fails the test"
+    reason = "a test that cannot do its part has failed"
 )]
 
 mod admin;

@@ -20,7 +20,8 @@ use qmq_store::Store;
 use qmq_wire::{Ack, Acked, Code, Credit, End, Flow, Nack, Refusal, Renew};
 
 use super::administer::Activity;
-use super::deliver::{Delivering, Taker};
+use super::deliver::{Delivering, NotAsked, Taker};
+use super::produce::Held;
 use super::{Caller, Outlet};
 use crate::access::Right;
 
@@ -91,6 +92,15 @@ pub type Settled = Box<dyn FnOnce(Result<Acked, Refusal>) + Send>;
 /// Told once why a subscription ends that the broker ends.
 pub type OnEnd = Box<dyn FnOnce(End) + Send>;
 
+/// As whom a request speaks for a consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum As {
+    /// What is attached under that number.
+    Attachment(u64),
+    /// A session, through whichever stream.
+    Session(u64),
+}
+
 pub(super) enum Job {
     Attach {
         key: Key,
@@ -117,9 +127,9 @@ pub(super) enum Job {
         attachment: u64,
         end: End,
     },
-    Ack(Key, u64, Ack, Settled),
-    Nack(Key, u64, Nack, Settled),
-    Renew(Key, u64, Renew),
+    Ack(Key, As, Ack, Settled),
+    Nack(Key, As, Nack, Settled),
+    Renew(Key, As, Renew),
     EndAll(End),
     /// Whether anything is held, for who waits for that.
     IsAnythingHeld(Box<dyn FnOnce(bool) + Send>),
@@ -255,19 +265,41 @@ impl Consumers {
             let text = "the broker is shutting down; subscribe at another one, or again in a while";
             return Err((Code::Draining, text.to_owned()));
         }
-        let named = qmq_message::check_subject(&flow.subject)
-            .and_then(|()| qmq_message::check_group(&flow.group))
-            .and_then(|()| qmq_message::check_consumer(&flow.consumer));
-        if let Err(error) = named {
-            return Err((Code::BadMessage, error.to_string()));
-        }
+        may_consume(flow, caller)?;
         if let Err(error) = flow.filter.check() {
             return Err((Code::BadMessage, error.to_string()));
         }
-        caller
-            .check(Right::Consume, &flow.subject)
-            .map_err(|refused| (Code::Denied, refused.to_string()))?;
         Ok(())
+    }
+
+    /// Acknowledges for the consumer's session, whether or not it is attached.
+    pub fn ack(&self, flow: &Flow, caller: &Caller, ack: Ack, reply: Settled) {
+        let number = ack.number;
+        if let Err((code, text)) = may_consume(flow, caller) {
+            return reply(Err(Refusal::new(number, code, text)));
+        }
+        let job = Job::Ack(Key::of(flow), As::Session(flow.session), ack, reply);
+        settle(&self.jobs, job, number);
+    }
+
+    /// Refuses for the consumer's session, whether or not it is attached.
+    pub fn nack(&self, flow: &Flow, caller: &Caller, nack: Nack, reply: Settled) {
+        let number = nack.number;
+        if let Err((code, text)) = may_consume(flow, caller) {
+            return reply(Err(Refusal::new(number, code, text)));
+        }
+        let job = Job::Nack(Key::of(flow), As::Session(flow.session), nack, reply);
+        settle(&self.jobs, job, number);
+    }
+
+    /// Holds on to messages for the consumer's session. A renewal that finds no room is one of many.
+    pub fn renew(&self, flow: &Flow, caller: &Caller, renew: Renew) {
+        if may_consume(flow, caller).is_ok() {
+            let as_session = As::Session(flow.session);
+            let _ = self
+                .jobs
+                .try_send(Job::Renew(Key::of(flow), as_session, renew));
+        }
     }
 
     /// From now on nobody is attached any more.
@@ -329,6 +361,29 @@ fn busy(number: u32) -> Refusal {
     )
 }
 
+fn settle(jobs: &Sender<Job>, job: Job, number: u32) {
+    if let Err(refused) = jobs.try_send(job)
+        && let Job::Ack(.., reply) | Job::Nack(.., reply) = refused.into_inner()
+    {
+        reply(Err(busy(number)));
+    }
+}
+
+fn may_consume(flow: &Flow, caller: &Caller) -> Result<(), (Code, String)> {
+    let named = qmq_message::check_subject(&flow.subject)
+        .and_then(|()| qmq_message::check_group(&flow.group))
+        .and_then(|()| qmq_message::check_consumer(&flow.consumer));
+    if let Err(error) = named {
+        return Err((Code::BadMessage, error.to_string()));
+    }
+    if flow.session == 0 {
+        return Err((Code::Malformed, "a session is not 0".to_owned()));
+    }
+    caller
+        .check(Right::Consume, &flow.subject)
+        .map_err(|refused| (Code::Denied, refused.to_string()))
+}
+
 /// A consumer that is attached. Dropping it leaves its session behind for `session_timeout`.
 pub struct Attached {
     jobs: Sender<Job>,
@@ -363,18 +418,37 @@ impl Attached {
         self.delivering.offer(&self.taker);
     }
 
-    /// Asks for messages once; the answer comes through the outlet, at the latest when the wait is over.
-    pub fn pull(&self, number: u32, messages: u32, bytes: u32, wait: Duration) {
-        self.taker.ask(number, messages, bytes, wait);
-        self.delivering.offer(&self.taker);
-        self.delivering.remind(&self.taker, wait);
+    /// Asks for messages once; the answer comes through the outlet, at the latest when the wait is over. `held` is dropped then.
+    pub fn pull(&self, number: u32, messages: u32, bytes: u32, wait: Duration, held: Held) {
+        match self.taker.ask(number, messages, bytes, wait, held) {
+            Ok(()) => {
+                self.delivering.offer(&self.taker);
+                self.delivering.remind(&self.taker, wait);
+            }
+            Err(NotAsked::Busy) => {
+                let text = "too many pulls of this consumer wait; pull again when one is answered";
+                self.taker.refuse_pull(number, Code::Busy, text);
+            }
+            Err(NotAsked::Ended) => {
+                let text = "another session has taken over the consumer, or it is gone; pull again";
+                self.taker.refuse_pull(number, Code::Fenced, text);
+            }
+        }
+    }
+
+    /// Whether the broker has ended it: nothing comes any more.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.taker.is_closed()
     }
 
     /// Acknowledges.
     pub fn ack(&self, ack: Ack, reply: Settled) {
         let number = ack.number;
-        self.send(
-            Job::Ack(self.key.clone(), self.attachment, ack, reply),
+        let attachment = As::Attachment(self.attachment);
+        settle(
+            &self.jobs,
+            Job::Ack(self.key.clone(), attachment, ack, reply),
             number,
         );
     }
@@ -382,25 +456,20 @@ impl Attached {
     /// Refuses.
     pub fn nack(&self, nack: Nack, reply: Settled) {
         let number = nack.number;
-        self.send(
-            Job::Nack(self.key.clone(), self.attachment, nack, reply),
+        let attachment = As::Attachment(self.attachment);
+        settle(
+            &self.jobs,
+            Job::Nack(self.key.clone(), attachment, nack, reply),
             number,
         );
     }
 
     /// Holds on to messages. A renewal that finds no room is one of many.
     pub fn renew(&self, renew: Renew) {
+        let attachment = As::Attachment(self.attachment);
         let _ = self
             .jobs
-            .try_send(Job::Renew(self.key.clone(), self.attachment, renew));
-    }
-
-    fn send(&self, job: Job, number: u32) {
-        if let Err(refused) = self.jobs.try_send(job)
-            && let Job::Ack(.., reply) | Job::Nack(.., reply) = refused.into_inner()
-        {
-            reply(Err(busy(number)));
-        }
+            .try_send(Job::Renew(self.key.clone(), attachment, renew));
     }
 
     /// Goes for good: what the consumer holds is the others' at once.
@@ -412,6 +481,7 @@ impl Attached {
 impl Drop for Attached {
     fn drop(&mut self) {
         self.delivering.withdraw(&self.taker);
+        self.taker.forget_pulls();
         // Blocks only while the room is far behind; a session must not be left attached for ever.
         let _ = self.jobs.send(Job::Detach {
             key: self.key.clone(),

@@ -23,6 +23,7 @@ use super::administer::Activity;
 use super::consumers::{Job, Key};
 use flow::Flow;
 use run::RunQueue;
+pub(super) use taker::NotAsked;
 pub use taker::Taker;
 
 /// How the room works.

@@ -30,4 +30,17 @@ pub trait Outlet: Send + Sync {
 
     /// Bytes that are waiting to be taken by the connection.
     fn waiting(&self) -> usize;
+
+    /// Somebody waits for room: whoever empties the outlet says so once there is some.
+    fn want_room(&self);
+
+    /// Whether `max` bytes or more wait. If so, it is said when there is room again.
+    fn is_full(&self, max: usize) -> bool {
+        if self.waiting() < max {
+            return false;
+        }
+        self.want_room();
+        // It may have been emptied before that.
+        self.waiting() >= max
+    }
 }

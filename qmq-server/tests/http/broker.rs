@@ -51,6 +51,7 @@ pub(crate) async fn start_in(folder: tempfile::TempDir, subjects_max: usize) -> 
     let access = Arc::new(Access::new(Tokens::none(), Rights::everything()));
     let local = SocketAddr::from(([127, 0, 0, 1], 0));
     let options = BrokerOptions {
+        watched: None,
         name: "node-1".to_owned(),
         group: "group-1".to_owned(),
         folder: folder.path().join("store"),

@@ -246,7 +246,7 @@ impl Inner {
             |segment, found, entry| {
                 if found == sequence {
                     let peeked = records.peek(segment, sequence, entry);
-                    let bytes = peeked.header.map_or(0, |header| u64::from(header.body_len));
+                    let bytes = peeked.payload_len();
                     if records.is_empty() || bytes <= left {
                         records.push(sequence, pull_sequence, attempt, peeked);
                         located = Located::Found(bytes);
@@ -296,11 +296,11 @@ impl Inner {
                             })
                         });
                     if passes {
-                        let body = peeked.header.map_or(0, |header| u64::from(header.body_len));
-                        if !taken.records.is_empty() && taken.bytes + body > request.max_bytes {
+                        let bytes = peeked.payload_len();
+                        if !taken.records.is_empty() && taken.bytes + bytes > request.max_bytes {
                             return false;
                         }
-                        taken.bytes += body;
+                        taken.bytes += bytes;
                         taken.records.push(sequence, 0, 0, peeked);
                         taken.extend_run(sequence);
                     }

@@ -68,7 +68,7 @@ impl PullRequest {
         self
     }
 
-    /// At most so many bytes of bodies; the first message is handed out whatever its size.
+    /// At most so many bytes of attributes and bodies; the first message is handed out whatever its size.
     #[must_use]
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;

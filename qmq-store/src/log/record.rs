@@ -70,6 +70,13 @@ impl Header {
         }
     }
 
+    /// Bytes of a message's attributes and body.
+    #[inline]
+    pub(crate) fn payload_len(&self) -> u64 {
+        let attributes = usize::from(self.header_len) - HEADER_LEN - usize::from(self.subject_len);
+        attributes as u64 + u64::from(self.body_len)
+    }
+
     /// The subject's bytes in the record at the start of `bytes`.
     #[inline]
     pub(crate) fn subject<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {

@@ -19,6 +19,7 @@ Rows:
   produce  from the moment a message was meant to be sent to its answer
   deliver  from the moment a message was meant to be sent to its arrival at a consumer
   quinn    bytes in one direction through a bare QUIC connection to another process (--bare)
+  round_trip  one message at a time through a process that only passes it on (--bare)
   relay    the same messages through a process that only passes them on (--bare)
 
 With --rate the load is an open loop: a thread of its own says when each message is due, whether or not the ones before

@@ -141,17 +141,18 @@ impl Peer {
     }
 }
 
-/// An outbox with a task that empties it.
+/// An outbox with a task that empties it. `room` is called when somebody waits for room and there is some.
 pub(super) fn outbox(
     peer: &Arc<Peer>,
     send: SendStream,
-    taken: impl FnMut(usize) + Send + 'static,
+    room: impl FnMut() + Send + 'static,
 ) -> Arc<Outbox> {
     let outbox = Arc::new(Outbox::new(Arc::clone(&peer.shared.outgoing)));
     let (emptied, peer) = (Arc::clone(&outbox), Arc::clone(peer));
     tokio::spawn(async move {
+        let low = || peer.shared.consumers.delivering().outlet_low();
         emptied
-            .carry(send, &peer.connection, peer.stall(), taken)
+            .carry(send, &peer.connection, peer.stall(), low, room)
             .await;
     });
     outbox

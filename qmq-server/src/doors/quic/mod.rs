@@ -84,10 +84,15 @@ pub(crate) struct Shared {
     connections: Arc<AtomicU64>,
     /// In units of [`BUDGET_UNIT`].
     produce_budget: Arc<Semaphore>,
+    /// How many of them there are.
+    produce_units_max: u32,
     /// Bytes that wait in all outboxes.
     outgoing: Arc<AtomicU64>,
 }
 
+/// Bytes that are asked of the system for the socket in each direction; it gives what `net.core.rmem_max` and `wmem_max` allow. What does not fit
+/// while this process is busy is lost, and slows connections down.
+const SOCKET_BYTES: usize = 8 << 20;
 /// A permit of the produce budget is so many bytes.
 const BUDGET_UNIT: u64 = 1024;
 
@@ -127,6 +132,10 @@ impl QuicDoor {
         let mut server = ServerConfig::with_crypto(Arc::new(crypto));
         server.transport_config(Arc::new(transport(&options)?));
         let socket = std::net::UdpSocket::bind(options.listen)?;
+        let buffers = socket2::SockRef::from(&socket);
+        // With less it works as well, only slower.
+        let _ = buffers.set_recv_buffer_size(SOCKET_BYTES);
+        let _ = buffers.set_send_buffer_size(SOCKET_BYTES);
         let runtime = quinn::default_runtime()
             .ok_or_else(|| io::Error::other("no async runtime to serve connections in"))?;
         let config = endpoint(&rooms.secret, &rooms.hello.node);
@@ -146,6 +155,7 @@ impl QuicDoor {
             hello,
             connections: rooms.connections,
             produce_budget: Arc::clone(&load.produce),
+            produce_units_max: u32::try_from(permits).unwrap_or(u32::MAX),
             outgoing: Arc::clone(&load.outgoing),
             options,
         });

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -22,6 +22,12 @@ pub(super) struct Outbox {
     state: Mutex<State>,
     waiting: AtomicUsize,
     changed: Notify,
+    /// Somebody waits for room.
+    wanted: AtomicBool,
+    /// Some of it has left.
+    left: Notify,
+    /// The stream takes no more.
+    lost: Notify,
     /// What waits in all outboxes of the door.
     all: Arc<AtomicU64>,
 }
@@ -52,7 +58,11 @@ impl Outlet for Outbox {
     }
 
     fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Acquire)
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    fn want_room(&self) {
+        self.wanted.store(true, Ordering::SeqCst);
     }
 }
 
@@ -70,6 +80,9 @@ impl Outbox {
             state: Mutex::default(),
             waiting: AtomicUsize::new(0),
             changed: Notify::new(),
+            wanted: AtomicBool::new(false),
+            left: Notify::new(),
+            lost: Notify::new(),
             all,
         }
     }
@@ -105,14 +118,28 @@ impl Outbox {
         }
     }
 
-    /// Carries what comes to the stream until the outbox is closed, or the stream fails. `taken` is called when some of it has left. A stream that takes
+    /// Waits until no more than so many bytes wait. For one task at a time.
+    pub(super) async fn below(&self, bytes: usize) {
+        while self.waiting() > bytes {
+            self.left.notified().await;
+        }
+    }
+
+    /// Waits until the stream takes no more: the other end reads it no longer.
+    pub(super) async fn lost(&self) {
+        self.lost.notified().await;
+    }
+
+    /// Carries what comes to the stream until the outbox is closed, or the stream fails. `room` is called when somebody waits for room and only `low()`
+    /// bytes are left. A stream that takes
     /// nothing for `stall` takes its connection down: what it would carry is kept in memory for nothing.
     pub(super) async fn carry(
         &self,
         mut stream: SendStream,
         connection: &Connection,
         stall: Duration,
-        mut taken: impl FnMut(usize),
+        low: impl Fn() -> usize,
+        mut room: impl FnMut(),
     ) {
         let mut chunks = Vec::with_capacity(CHUNKS_TOGETHER);
         while self.take(&mut chunks).await {
@@ -122,9 +149,12 @@ impl Outbox {
                 match tokio::time::timeout(stall, written).await {
                     Ok(Ok(written)) => {
                         at += written.chunks;
-                        self.waiting.fetch_sub(written.bytes, Ordering::AcqRel);
+                        self.waiting.fetch_sub(written.bytes, Ordering::SeqCst);
                         self.all.fetch_sub(written.bytes as u64, Ordering::Relaxed);
-                        taken(self.waiting());
+                        self.left.notify_one();
+                        if self.waiting() <= low() && self.wanted.swap(false, Ordering::SeqCst) {
+                            room();
+                        }
                     }
                     Ok(Err(_)) => return self.give_up(),
                     Err(_) => {
@@ -143,6 +173,8 @@ impl Outbox {
         let mut state = self.state.lock();
         state.closed = true;
         state.chunks.clear();
+        drop(state);
+        self.lost.notify_one();
     }
 }
 

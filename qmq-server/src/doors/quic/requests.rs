@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use qmq_wire::{
-    Ack, Acked, Code, ControlRequest, Controlled, Flow, Frame, Kind, Nack, Produce, Pull, Refusal,
-    Renew, WireError,
+    Ack, Acked, Code, ControlRequest, Controlled, Flow, FlowFlags, Frame, Kind, Nack, Produce,
+    Pull, Refusal, Renew, WireError,
 };
 use quinn::SendStream;
 use tokio::sync::{Semaphore, oneshot};
@@ -19,6 +20,8 @@ use crate::rooms::consumers::Attached;
 
 /// Longest wait of a pull.
 const PULL_WAIT_MAX: Duration = Duration::from_secs(60);
+/// With more bytes of answers waiting to leave, a stream's requests are not looked at.
+const ANSWERS_BYTES_MAX: usize = 1 << 20;
 /// Consumers of one stream that pull.
 const PULLERS_MAX: usize = 10_000;
 
@@ -30,43 +33,57 @@ pub(super) async fn serve(peer: Arc<Peer>, mut frames: Frames, send: SendStream)
         Err(error) => return peer.malformed(&error),
     };
     if first.0.kind == Kind::Subscribe as u8 {
-        return subscription::serve(peer, frames, send, &first.0).await;
+        let (subscribe, budget) = first;
+        drop(budget);
+        return subscription::serve(peer, frames, send, subscribe).await;
     }
-    let outbox = outbox(&peer, send, |_| {});
-    let mut stream = Requests {
+    let pullers = Pullers::default();
+    let room = {
+        let pullers = Arc::clone(&pullers);
+        move || {
+            for puller in pullers.lock().values() {
+                puller.attached.drained();
+            }
+        }
+    };
+    let outbox = outbox(&peer, send, room);
+    let stream = Requests {
         unanswered: Arc::new(Semaphore::new(peer.shared.options.unanswered_max)),
         outbox: Arc::clone(&outbox),
-        pullers: HashMap::new(),
+        pullers: Arc::clone(&pullers),
         peer: Arc::clone(&peer),
     };
-    let mut frame = Some(first);
-    while let Some((request, budget)) = frame {
-        if let Err(error) = stream.request(&request, budget).await {
-            peer.malformed(&NoFrame::Malformed(error));
-            break;
+    let finished = tokio::select! {
+        finished = stream.serve(first, &mut frames) => finished,
+        () = outbox.lost() => false,
+    };
+    if finished {
+        // Answers that are still to come go out first: each holds a permit until it is in the outbox.
+        let all = u32::try_from(peer.shared.options.unanswered_max).unwrap_or(u32::MAX);
+        tokio::select! {
+            _ = stream.unanswered.acquire_many(all) => {}
+            () = outbox.lost() => {}
+            _ = peer.connection.closed() => {}
         }
-        frame = match next(&peer, &mut frames).await {
-            Ok(next) => next,
-            Err(error) => {
-                peer.malformed(&error);
-                break;
-            }
-        };
     }
-    // Answers that are still to come go out first: each holds a permit until it is in the outbox.
-    let all = u32::try_from(peer.shared.options.unanswered_max).unwrap_or(u32::MAX);
-    let _ = stream.unanswered.acquire_many(all).await;
+    let gone = std::mem::take(&mut *pullers.lock());
+    drop(gone);
     outbox.close();
 }
 
-type Budget = tokio::sync::OwnedSemaphorePermit;
+pub(super) type Budget = tokio::sync::OwnedSemaphorePermit;
 
 /// The next frame, once there is room for it.
-async fn next(peer: &Peer, frames: &mut Frames) -> Result<Option<(Frame, Budget)>, NoFrame> {
+pub(super) async fn next(
+    peer: &Peer,
+    frames: &mut Frames,
+) -> Result<Option<(Frame, Budget)>, NoFrame> {
     let Some(len) = frames.announced().await? else {
         return Ok(None);
     };
     let units = u32::try_from((len as u64).div_ceil(BUDGET_UNIT)).unwrap_or(u32::MAX);
+    // A frame that is longer than all of it takes all of it.
+    let units = units.min(peer.shared.produce_units_max);
     let budget = Arc::clone(&peer.shared.produce_budget);
     let Ok(budget) = budget.acquire_many_owned(units).await else {
         return Ok(None);
@@ -88,12 +105,53 @@ struct Requests {
     peer: Arc<Peer>,
     outbox: Arc<Outbox>,
     unanswered: Arc<Semaphore>,
-    /// Consumers that pull through this stream: (subject, group, consumer).
-    pullers: HashMap<(String, String, String), Attached>,
+    pullers: Pullers,
+}
+
+/// Consumers that pull through a stream, by subject, group and name.
+type Pullers = Arc<Mutex<HashMap<(String, String, String), Puller>>>;
+
+struct Puller {
+    flow: Flow,
+    attached: Attached,
+}
+
+impl Puller {
+    /// Whether it can go on with requests of that flow.
+    fn serves(&self, flow: &Flow) -> bool {
+        let flags = FlowFlags {
+            fresh: self.flow.flags.fresh,
+            ..flow.flags
+        };
+        let like = (self.flow.session, self.flow.flags, &self.flow.filter);
+        !self.attached.is_ended() && like == (flow.session, flags, &flow.filter)
+    }
 }
 
 impl Requests {
-    async fn request(&mut self, frame: &Frame, budget: Budget) -> Result<(), WireError> {
+    /// Looks at requests until the other end has finished: `true`; or until nothing more can come.
+    async fn serve(&self, first: (Frame, Budget), frames: &mut Frames) -> bool {
+        let mut frame = Some(first);
+        while let Some((request, budget)) = frame {
+            if let Err(error) = self.request(&request, budget).await {
+                self.peer.malformed(&NoFrame::Malformed(error));
+                return false;
+            }
+            drop(request);
+            // Who does not read the answers is not asked for more questions.
+            self.outbox.below(ANSWERS_BYTES_MAX).await;
+            frame = match next(&self.peer, frames).await {
+                Ok(next) => next,
+                Err(error) => {
+                    self.peer.malformed(&error);
+                    return false;
+                }
+            };
+        }
+        true
+    }
+
+    async fn request(&self, frame: &Frame, budget: Budget) -> Result<(), WireError> {
         let Ok(unanswered) = Arc::clone(&self.unanswered).acquire_owned().await else {
             return Ok(());
         };
@@ -113,41 +171,32 @@ impl Requests {
             }
             Some(Kind::Pull) => {
                 let pull = Pull::decode(&mut reader)?;
-                match self.puller(&pull.flow).await {
-                    Ok(puller) => {
-                        let wait = Duration::from_millis(u64::from(pull.wait_ms));
-                        let wait = wait.min(PULL_WAIT_MAX);
-                        puller.pull(pull.number, pull.messages, pull.bytes, wait);
-                    }
-                    Err(refusal) => refuse(&outbox, pull.number, refusal),
+                drop(budget);
+                if let Err(refusal) = self.pull(&pull, unanswered).await {
+                    refuse(&outbox, pull.number, refusal);
                 }
             }
             Some(Kind::Ack) => {
                 let ack = Ack::decode(&mut reader, true)?;
-                let (number, Some(flow)) = (ack.number, ack.flow.clone()) else {
+                let Some(flow) = ack.flow.clone() else {
                     return Ok(());
                 };
-                match self.puller(&flow).await {
-                    Ok(puller) => puller.ack(ack, settled(outbox, unanswered)),
-                    Err(refusal) => refuse(&outbox, number, refusal),
-                }
+                let (consumers, caller) = (&self.peer.shared.consumers, &self.peer.caller);
+                consumers.ack(&flow, caller, ack, settled(outbox, unanswered));
             }
             Some(Kind::Nack) => {
                 let nack = Nack::decode(&mut reader, true)?;
-                let (number, Some(flow)) = (nack.number, nack.flow.clone()) else {
+                let Some(flow) = nack.flow.clone() else {
                     return Ok(());
                 };
-                match self.puller(&flow).await {
-                    Ok(puller) => puller.nack(nack, settled(outbox, unanswered)),
-                    Err(refusal) => refuse(&outbox, number, refusal),
-                }
+                let (consumers, caller) = (&self.peer.shared.consumers, &self.peer.caller);
+                consumers.nack(&flow, caller, nack, settled(outbox, unanswered));
             }
             Some(Kind::Renew) => {
                 let renew = Renew::decode(&mut reader, true)?;
-                if let Some(flow) = renew.flow.clone()
-                    && let Ok(puller) = self.puller(&flow).await
-                {
-                    puller.renew(renew);
+                if let Some(flow) = renew.flow.clone() {
+                    let (consumers, caller) = (&self.peer.shared.consumers, &self.peer.caller);
+                    consumers.renew(&flow, caller, renew);
                 }
             }
             Some(Kind::Control) => {
@@ -162,8 +211,8 @@ impl Requests {
                     return Ok(());
                 };
                 let peer = Arc::clone(&self.peer);
-                // It looks at every subject: not on a thread of the runtime.
-                tokio::task::spawn_blocking(move || {
+                // It looks at every subject: not on a thread of the runtime. One at a time, since an answer may be long.
+                let answered = tokio::task::spawn_blocking(move || {
                     let administering = &peer.shared.administering;
                     match administering.answer(number, &request, &peer.caller) {
                         Ok(response) => {
@@ -182,8 +231,10 @@ impl Requests {
                     }
                     drop(unanswered);
                 });
+                let _ = answered.await;
             }
-            _ => {
+            Some(_) => return Err(WireError::Misplaced { kind: frame.kind }),
+            None => {
                 let number = reader.u32("a request").unwrap_or(0);
                 let text = format!(
                     "requests of kind {} are not known here; look at the features of HELLO",
@@ -199,35 +250,58 @@ impl Requests {
         Ok(())
     }
 
-    /// The consumer that a request is about: attached by the first one.
-    async fn puller(&mut self, flow: &Flow) -> Result<&Attached, Refusal> {
+    async fn pull(
+        &self,
+        pull: &Pull,
+        unanswered: tokio::sync::OwnedSemaphorePermit,
+    ) -> Result<(), Refusal> {
+        let flow = &pull.flow;
         let key = (
             flow.subject.clone(),
             flow.group.clone(),
             flow.consumer.clone(),
         );
-        if !self.pullers.contains_key(&key) {
-            if self.pullers.len() >= PULLERS_MAX {
+        let (known, all) = {
+            let pullers = self.pullers.lock();
+            let known = pullers.get(&key).is_some_and(|known| known.serves(flow));
+            (known, pullers.len())
+        };
+        if !known {
+            if all >= PULLERS_MAX {
                 let text =
                     format!("{PULLERS_MAX} consumers pull through this stream; open another");
                 return Err(Refusal::new(0, Code::TooMany, text));
             }
-            let (reply, attached) = oneshot::channel();
-            self.peer.shared.consumers.attach_puller(
-                flow,
-                &self.peer.caller,
-                Arc::clone(&self.outbox) as _,
-                Box::new(|_| {}),
-                Box::new(|outcome| drop(reply.send(outcome))),
-            );
-            let attached = attached
-                .await
-                .unwrap_or_else(|_| Err(subscription::shutting_down()))?;
-            self.pullers.insert(key.clone(), attached);
+            let attached = self.attach(flow).await?;
+            let flow = flow.clone();
+            let before = self
+                .pullers
+                .lock()
+                .insert(key.clone(), Puller { flow, attached });
+            drop(before);
         }
-        self.pullers
-            .get(&key)
-            .ok_or_else(subscription::shutting_down)
+        let wait = Duration::from_millis(u64::from(pull.wait_ms)).min(PULL_WAIT_MAX);
+        if let Some(puller) = self.pullers.lock().get(&key) {
+            let held = Box::new(unanswered);
+            puller
+                .attached
+                .pull(pull.number, pull.messages, pull.bytes, wait, held);
+        }
+        Ok(())
+    }
+
+    async fn attach(&self, flow: &Flow) -> Result<Attached, Refusal> {
+        let (reply, attached) = oneshot::channel();
+        self.peer.shared.consumers.attach_puller(
+            flow,
+            &self.peer.caller,
+            Arc::clone(&self.outbox) as _,
+            Box::new(|_| {}),
+            Box::new(|outcome| drop(reply.send(outcome))),
+        );
+        attached
+            .await
+            .unwrap_or_else(|_| Err(subscription::shutting_down()))
     }
 }
 

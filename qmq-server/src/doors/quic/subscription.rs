@@ -3,39 +3,38 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use qmq_wire::{Ack, Code, Credit, End, Frame, Kind, Nack, Refusal, Renew, Subscribe, Subscribed};
+use qmq_wire::{
+    Ack, Code, Credit, End, Frame, Kind, LEAST_FRAME_BYTES_MAX, Nack, Refusal, Renew, Subscribe,
+    Subscribed, WireError,
+};
 use quinn::SendStream;
 use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::connection::{Peer, outbox};
 use super::frames::{Frames, NoFrame};
 use super::outbox::Outbox;
-use super::requests::settled;
+use super::requests::{self, Budget, settled};
 use crate::rooms::consumers::Attached;
 
 /// Acks and nacks of one subscription that wait for an answer.
 const UNANSWERED_MAX: usize = 1024;
+/// With more bytes waiting to leave, no more acks are looked at.
+const WAITING_BYTES_MAX: usize = 8 << 20;
 
-pub(super) async fn serve(peer: Arc<Peer>, frames: Frames, send: SendStream, first: &Frame) {
+pub(super) async fn serve(peer: Arc<Peer>, frames: Frames, send: SendStream, first: Frame) {
     let subscribe = match Subscribe::decode(&mut first.reader()) {
         Ok(subscribe) => subscribe,
         Err(error) => return peer.malformed(&NoFrame::Malformed(error)),
     };
+    drop(first);
     // The outbox says when it has room, to a consumer that is attached only when there is an outbox.
     let attached: Arc<Mutex<Option<Arc<Attached>>>> = Arc::default();
-    let low = peer.shared.consumers.delivering().outlet_low();
     let drained = {
         let attached = Arc::clone(&attached);
-        let mut was_high = false;
-        move |waiting: usize| {
-            let high = waiting > low;
-            if was_high
-                && !high
-                && let Some(attached) = &*attached.lock()
-            {
+        move || {
+            if let Some(attached) = &*attached.lock() {
                 attached.drained();
             }
-            was_high = high;
         }
     };
     let outbox = outbox(&peer, send, drained);
@@ -71,49 +70,54 @@ pub(super) async fn serve(peer: Arc<Peer>, frames: Frames, send: SendStream, fir
     let consumer = match answer.await.unwrap_or_else(|_| Err(shutting_down())) {
         Ok(consumer) => Arc::new(consumer),
         Err(refusal) => {
-            let end = End {
-                code: Some(refusal.code),
-                text: refusal.text,
-            };
-            outbox.frame(|out| end.encode(out));
+            outbox.frame(|out| refusal.encode(out));
             return outbox.close();
         }
     };
     *attached.lock() = Some(Arc::clone(&consumer));
+    let unanswered = Arc::new(Semaphore::new(UNANSWERED_MAX));
     let for_good = tokio::select! {
-        outcome = read(&peer, frames, &consumer, &outbox) => outcome,
-        () = ended.notified() => Ok(false),
+        outcome = read(&peer, frames, &consumer, (&outbox, &unanswered)) => outcome,
+        () = ended.notified() => Ok(None),
+        () = outbox.lost() => Ok(None),
     };
     attached.lock().take();
+    if let (Ok(Some(true)), Some(consumer)) = (&for_good, Arc::into_inner(consumer)) {
+        consumer.leave();
+    }
     match for_good {
-        Ok(true) => {
-            if let Some(consumer) = Arc::into_inner(consumer) {
-                consumer.leave();
+        // What was sent before the end is answered first: each answer that is due holds a permit until it is in the outbox.
+        Ok(Some(for_good)) => {
+            tokio::select! {
+                _ = unanswered.acquire_many(UNANSWERED_MAX as u32) => {}
+                () = outbox.lost() => {}
+                _ = peer.connection.closed() => {}
             }
-            outbox.frame(|out| {
-                End {
+            if for_good {
+                let end = End {
                     code: None,
                     text: String::new(),
-                }
-                .encode(out);
-            });
+                };
+                outbox.frame(|out| end.encode(out));
+            }
         }
-        Ok(false) => {}
+        Ok(None) => {}
         Err(error) => peer.malformed(&error),
     }
     outbox.close();
 }
 
-/// Reads until the stream ends; whether the consumer goes for good.
+/// Reads until the other end has finished; whether the consumer goes for good. `None` if the broker's own doing ended it.
 async fn read(
     peer: &Peer,
     mut frames: Frames,
     consumer: &Attached,
-    outbox: &Arc<Outbox>,
-) -> Result<bool, NoFrame> {
-    let unanswered = Arc::new(Semaphore::new(UNANSWERED_MAX));
-    while let Some(frame) = frames.next().await? {
-        let Ok(permit) = Arc::clone(&unanswered).acquire_owned().await else {
+    (outbox, unanswered): (&Arc<Outbox>, &Arc<Semaphore>),
+) -> Result<Option<bool>, NoFrame> {
+    while let Some((frame, _budget)) = next(peer, &mut frames).await? {
+        // Who reads nothing is not read either. Deliveries alone stay below this.
+        outbox.below(WAITING_BYTES_MAX).await;
+        let Ok(permit) = Arc::clone(unanswered).acquire_owned().await else {
             break;
         };
         let mut reader = frame.reader();
@@ -128,15 +132,33 @@ async fn read(
                 consumer.nack(nack, settled(Arc::clone(outbox), permit));
             }
             Some(Kind::Renew) => consumer.renew(Renew::decode(&mut reader, false)?),
-            Some(Kind::End) => return Ok(End::decode(&mut reader)?.code.is_none()),
+            Some(Kind::End) => return Ok(Some(End::decode(&mut reader)?.code.is_none())),
+            Some(_) => return Err(WireError::Misplaced { kind: frame.kind }.into()),
             // Of a later version, and optional: what must be understood is asked for in SUBSCRIBE.
-            _ => {
+            None => {
                 let from = peer.connection.remote_address();
                 tracing::debug!(%from, kind = frame.kind, "a frame that is not known in a subscription");
             }
         }
     }
-    Ok(false)
+    Ok(Some(false))
+}
+
+/// The next frame; one that is long takes its share of the budget for what comes in.
+async fn next(
+    peer: &Peer,
+    frames: &mut Frames,
+) -> Result<Option<(Frame, Option<Budget>)>, NoFrame> {
+    match frames.announced().await? {
+        None => Ok(None),
+        Some(len) if len <= LEAST_FRAME_BYTES_MAX as usize => {
+            Ok(frames.next().await?.map(|frame| (frame, None)))
+        }
+        Some(_) => {
+            let frame = requests::next(peer, frames).await?;
+            Ok(frame.map(|(frame, budget)| (frame, Some(budget))))
+        }
+    }
 }
 
 pub(super) fn shutting_down() -> Refusal {

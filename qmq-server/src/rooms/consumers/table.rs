@@ -11,7 +11,7 @@ use qmq_store::{Durability, Error, Store};
 use qmq_wire::{Ack, Acked, Code, End, Nack, Refusal};
 
 use super::held::Held;
-use super::{Attached, ConsumerOptions, Counters, Job, Key, OnEnd, Settled};
+use super::{As, Attached, ConsumerOptions, Counters, Job, Key, OnEnd, Settled};
 use crate::rooms::administer::Activity;
 use crate::rooms::deliver::{Delivering, Taker};
 use crate::rooms::refusals::code;
@@ -72,6 +72,19 @@ struct Attachment {
     on_end: OnEnd,
 }
 
+impl Attachment {
+    /// The broker ends it: who reads it is told why.
+    fn end(self, delivering: &Delivering, incarnation: u32, end: End) {
+        delivering.withdraw(&self.taker);
+        let why = end.code.map(|code| (code, &*end.text));
+        self.taker.end_pulls(incarnation, why);
+        (self.on_end)(end);
+    }
+}
+
+/// Another session has the consumer.
+struct NotIts;
+
 struct Table {
     store: Store,
     options: ConsumerOptions,
@@ -127,12 +140,12 @@ impl Table {
                 attachment,
                 end,
             } => self.failed(&key, attachment, end),
-            Job::Ack(key, attachment, ack, reply) => self.ack(&key, attachment, &ack, reply),
-            Job::Nack(key, attachment, nack, reply) => self.nack(&key, attachment, &nack, reply),
-            Job::Renew(key, attachment, renew) => {
+            Job::Ack(key, speaker, ack, reply) => self.ack(&key, speaker, &ack, reply),
+            Job::Nack(key, speaker, nack, reply) => self.nack(&key, speaker, &nack, reply),
+            Job::Renew(key, speaker, renew) => {
                 let deadline = Instant::now() + self.options.ack_timeout;
                 if renew.incarnation == self.incarnation()
-                    && let Some(consumer) = self.current(&key, attachment)
+                    && let Ok(Some(consumer)) = self.spoken_for(&key, speaker)
                 {
                     for (first, last) in renew.ranges {
                         consumer.held.renew(first, last, deadline);
@@ -140,10 +153,13 @@ impl Table {
                 }
             }
             Job::EndAll(end) => {
+                let incarnation = self.incarnation();
+                let gone_at = Instant::now() + self.options.session_timeout;
                 for consumer in self.consumers.values_mut() {
                     if let Some(current) = consumer.current.take() {
-                        self.delivering.withdraw(&current.taker);
-                        (current.on_end)(end.clone());
+                        // It may come back, to this broker or its next start, and finds what it held.
+                        consumer.gone_at = Some(gone_at);
+                        current.end(&self.delivering, incarnation, end.clone());
                     }
                 }
                 self.online.lock().clear();
@@ -168,6 +184,21 @@ impl Table {
             let current = consumer.current.as_ref();
             current.is_some_and(|current| current.number == attachment)
         })
+    }
+
+    /// The consumer that somebody speaks for: not if it is another's by now. `None`: nobody has it.
+    fn spoken_for(&mut self, key: &Key, speaker: As) -> Result<Option<&mut Consumer>, NotIts> {
+        match speaker {
+            As::Attachment(number) => self.current(key, number).map(Some).ok_or(NotIts),
+            As::Session(session) => {
+                let consumer = self.consumers.get_mut(key);
+                // 0: the broker has started since, and nobody has come back.
+                match consumer {
+                    Some(consumer) if ![0, session].contains(&consumer.session) => Err(NotIts),
+                    consumer => Ok(consumer),
+                }
+            }
+        }
     }
 
     fn attach(
@@ -197,7 +228,6 @@ impl Table {
         let known = consumer.session != 0;
         let resumed = known && consumer.session == session && !fresh;
         if let Some(before) = consumer.current.take() {
-            self.delivering.withdraw(&before.taker);
             let end = if resumed {
                 End {
                     code: None,
@@ -213,7 +243,7 @@ impl Table {
                     ),
                 }
             };
-            (before.on_end)(end);
+            before.end(&self.delivering, incarnation, end);
         } else {
             self.online.lock().insert(key.clone());
         }
@@ -267,6 +297,7 @@ impl Table {
 
     fn failed(&mut self, key: &Key, attachment: u64, end: End) {
         let timeout = self.options.session_timeout;
+        let incarnation = self.incarnation();
         let Some(consumer) = self.current(key, attachment) else {
             return;
         };
@@ -275,8 +306,7 @@ impl Table {
         };
         consumer.gone_at = Some(Instant::now() + timeout);
         self.online.lock().remove(key);
-        self.delivering.withdraw(&current.taker);
-        (current.on_end)(end);
+        current.end(&self.delivering, incarnation, end);
     }
 
     /// What it held goes to the others of its group.
@@ -316,17 +346,19 @@ impl Table {
         }
     }
 
-    fn ack(&mut self, key: &Key, attachment: u64, ack: &Ack, reply: Settled) {
+    fn ack(&mut self, key: &Key, speaker: As, ack: &Ack, reply: Settled) {
         let store = self.store.clone();
-        let Some(consumer) = self.current(key, attachment) else {
+        let Ok(consumer) = self.spoken_for(key, speaker) else {
             return reply(Err(fenced(ack.number)));
         };
         let ranges: Vec<_> = ack.ranges.iter().map(|&(a, b)| a..=b).collect();
         let outcome = store.ack_ranges(&key.member(ack.incarnation), &ranges, Durability::Buffered);
         match outcome {
             Ok(outcome) => {
-                for &(first, last) in &ack.ranges {
-                    consumer.held.remove(first, last);
+                if let Some(consumer) = consumer {
+                    for &(first, last) in &ack.ranges {
+                        consumer.held.remove(first, last);
+                    }
                 }
                 self.counters
                     .acked
@@ -345,7 +377,7 @@ impl Table {
         }
     }
 
-    fn nack(&mut self, key: &Key, attachment: u64, nack: &Nack, reply: Settled) {
+    fn nack(&mut self, key: &Key, speaker: As, nack: &Nack, reply: Settled) {
         let store = self.store.clone();
         let default = AtomicU32::load(&self.options.retry_delay_seconds, Ordering::Relaxed);
         let delay = nack.delay_ms.map_or_else(
@@ -353,7 +385,7 @@ impl Table {
             |ms| Duration::from_millis(u64::from(ms)),
         );
         let nack_max = self.options.nack_max;
-        let Some(consumer) = self.current(key, attachment) else {
+        let Ok(consumer) = self.spoken_for(key, speaker) else {
             return reply(Err(fenced(nack.number)));
         };
         if delay > nack_max {
@@ -373,8 +405,10 @@ impl Table {
         );
         match outcome {
             Ok(outcome) => {
-                for &(first, last) in &nack.ranges {
-                    consumer.held.remove(first, last);
+                if let Some(consumer) = consumer {
+                    for &(first, last) in &nack.ranges {
+                        consumer.held.remove(first, last);
+                    }
                 }
                 self.counters
                     .nacked

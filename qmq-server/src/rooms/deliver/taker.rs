@@ -4,14 +4,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use qmq_store::PullRequest;
-use qmq_wire::{Credit, Flow as Who, Start};
+use qmq_wire::{Code, Credit, Flow as Who, Refusal, Start, put_delivery_header};
 
 use super::FlowKey;
 use super::flow::Flow;
 use crate::rooms::Outlet;
 use crate::rooms::consumers::Key;
+use crate::rooms::produce::Held;
 
 /// See the module.
 pub struct Taker {
@@ -26,7 +28,7 @@ pub struct Taker {
     closed: AtomicBool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Wants {
     messages: u64,
     bytes: i64,
@@ -37,14 +39,26 @@ struct Wants {
     /// Of one that pulls: the requests that wait, in order.
     pulls: std::collections::VecDeque<Pull>,
     pulls_only: bool,
+    /// No pull waits any more.
+    ended: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
 struct Pull {
     number: u32,
     messages: u32,
     bytes: u32,
     until: Instant,
+    /// Given back with the answer.
+    held: Held,
+}
+
+/// Why a pull is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::rooms) enum NotAsked {
+    /// Too many wait.
+    Busy,
+    /// Its consumer is another's now, or nobody's.
+    Ended,
 }
 
 /// What a turn may hand out.
@@ -146,17 +160,71 @@ impl Taker {
         wants.bytes = wants.bytes.saturating_add(bytes);
     }
 
-    /// One that pulls asks once more. With too many waiting the oldest is answered empty by its wait, and this one not at all... so it takes its place.
-    pub(in crate::rooms) fn ask(&self, number: u32, messages: u32, bytes: u32, wait: Duration) {
+    /// One that pulls asks once more.
+    pub(in crate::rooms) fn ask(
+        &self,
+        number: u32,
+        messages: u32,
+        bytes: u32,
+        wait: Duration,
+        held: Held,
+    ) -> Result<(), NotAsked> {
         let mut wants = self.wants.lock();
-        if wants.pulls.len() < PULLS_MAX {
-            wants.pulls.push_back(Pull {
-                number,
-                messages,
-                bytes,
-                until: Instant::now() + wait,
-            });
+        if wants.ended {
+            return Err(NotAsked::Ended);
         }
+        if wants.pulls.len() >= PULLS_MAX {
+            return Err(NotAsked::Busy);
+        }
+        wants.pulls.push_back(Pull {
+            number,
+            messages,
+            bytes,
+            until: Instant::now() + wait,
+            held,
+        });
+        Ok(())
+    }
+
+    /// No pull waits here any more: those that do are refused, or answered without messages if there is no reason.
+    pub(in crate::rooms) fn end_pulls(&self, incarnation: u32, why: Option<(Code, &str)>) {
+        let pulls = {
+            let mut wants = self.wants.lock();
+            wants.ended = true;
+            std::mem::take(&mut wants.pulls)
+        };
+        for pull in pulls {
+            match why {
+                Some((code, text)) => self.refuse_pull(pull.number, code, text),
+                None => self.answer_empty(pull.number, incarnation),
+            }
+        }
+    }
+
+    /// Nobody is there to get an answer.
+    pub(in crate::rooms) fn forget_pulls(&self) {
+        let mut wants = self.wants.lock();
+        wants.ended = true;
+        wants.pulls.clear();
+    }
+
+    pub(in crate::rooms) fn refuse_pull(&self, number: u32, code: Code, text: &str) {
+        let mut frame = BytesMut::new();
+        Refusal::new(number, code, text).encode(&mut frame);
+        self.outlet.put(&mut vec![frame.freeze()]);
+    }
+
+    pub(super) fn answer_empty(&self, number: u32, incarnation: u32) {
+        let mut frame = BytesMut::new();
+        put_delivery_header(&mut frame, Some(number), incarnation, 0, 0);
+        self.outlet.put(&mut vec![Bytes::from(frame)]);
+    }
+
+    /// Takes its oldest pull, to answer it. `None`: it has been answered.
+    pub(super) fn claim(&self, number: u32) -> Option<Held> {
+        let mut wants = self.wants.lock();
+        let pull = wants.pulls.pop_front_if(|pull| pull.number == number)?;
+        Some(pull.held)
     }
 
     /// Whether it should enter its group's queue now: it can take something and does not stand there yet.
@@ -165,7 +233,7 @@ impl Taker {
             return false;
         }
         let mut wants = self.wants.lock();
-        if wants.standing || !wants.can_take() || self.outlet.waiting() >= outlet_bytes_max {
+        if wants.standing || !wants.can_take() || self.outlet.is_full(outlet_bytes_max) {
             return false;
         }
         wants.standing = true;
@@ -179,7 +247,7 @@ impl Taker {
         outlet_bytes_max: usize,
     ) -> Option<May> {
         let mut wants = self.wants.lock();
-        if self.is_closed() || !wants.can_take() || self.outlet.waiting() >= outlet_bytes_max {
+        if self.is_closed() || !wants.can_take() || self.outlet.is_full(outlet_bytes_max) {
             wants.standing = false;
             return None;
         }
@@ -225,16 +293,14 @@ impl Taker {
     /// It was handed so much, or its pull was answered. Whether it can take more; if not, it stands in no queue any more.
     pub(super) fn took(&self, messages: u64, bytes: u64, outlet_bytes_max: usize) -> bool {
         let mut wants = self.wants.lock();
-        if wants.pulls_only {
-            wants.pulls.pop_front();
-        } else {
+        if !wants.pulls_only {
             wants.messages = wants.messages.saturating_sub(messages);
             wants.bytes = wants
                 .bytes
                 .saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
         }
         wants.standing =
-            !self.is_closed() && wants.can_take() && self.outlet.waiting() < outlet_bytes_max;
+            !self.is_closed() && wants.can_take() && !self.outlet.is_full(outlet_bytes_max);
         wants.standing
     }
 
@@ -243,7 +309,7 @@ impl Taker {
         self.wants.lock().pulls.front().map(|pull| pull.until)
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    pub(in crate::rooms) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 

@@ -70,9 +70,10 @@ impl Inner {
         }
         match may.pull {
             Some((number, true)) => {
-                let mut frame = BytesMut::with_capacity(DELIVERY_HEADER_LEN + 4);
-                put_delivery_header(&mut frame, Some(number), self.store.incarnation(), 0, 0);
-                turn.taker.outlet.put(&mut vec![frame.freeze()]);
+                if let Some(_held) = turn.taker.claim(number) {
+                    let incarnation = self.store.incarnation();
+                    turn.taker.answer_empty(number, incarnation);
+                }
                 match turn.taker.took(0, 0, self.outlet_bytes_max()) {
                     true => Ended::More,
                     false => Ended::Enough,
@@ -159,8 +160,13 @@ impl Inner {
         flow.set_behind(
             last.is_some_and(|at| written.saturating_sub(at) > self.options.behind_bytes),
         );
-        if count == 0 && may.pull.is_none() {
+        if count == 0 {
             return Ended::More;
+        }
+        // A pull that was ended meanwhile has its answer: whoever is the consumer now gets these with its first turn.
+        let claimed = may.pull.map(|(number, _)| taker.claim(number));
+        if matches!(claimed, Some(None)) {
+            return Ended::Enough;
         }
         let messages_bytes = u64::from(count) * DELIVERED_HEADER_LEN as u64 + bytes;
         let mut begin = BytesMut::with_capacity(header_len);
@@ -186,6 +192,9 @@ impl Inner {
         if taker.at_most_once {
             if let Err(error) = self.store.ack_with(batch, Durability::Buffered) {
                 // Not acknowledged, so not handed out either: at most once.
+                if let Some((number, _)) = may.pull {
+                    taker.refuse_pull(number, code(&error), &error.to_string());
+                }
                 self.fail(taker, &error);
                 return Ended::Enough;
             }

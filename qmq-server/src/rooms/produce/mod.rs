@@ -116,6 +116,12 @@ impl Producing {
             let text = "the broker is shutting down; send to another one, or again in a while";
             return reply(refuse_all(&produce, Code::Draining, text));
         }
+        let messages = produce.messages.len() as u64;
+        if produce.header.first.checked_add(messages).is_none() {
+            let text =
+                "the numbers of the messages go beyond 64 bits; begin again with a new producer";
+            return reply(refuse_all(&produce, Code::BadMessage, text));
+        }
         let mut denied = Vec::new();
         let mut last: Option<(&[u8], bool)> = None;
         for (index, message) in produce.messages.iter().enumerate() {

@@ -50,6 +50,9 @@ pub(super) async fn measure(plan: &Plan) -> Result<Vec<Row>, Failure> {
         throughput(plan, folder.path(), address)
             .await
             .map_err(failed)?,
+        round_trips(plan, folder.path(), address)
+            .await
+            .map_err(failed)?,
     ];
     if plan.rate > 0 {
         rows.push(
@@ -117,6 +120,33 @@ async fn throughput(plan: &Plan, folder: &Path, address: SocketAddr) -> Result<R
     };
     connection.close(0_u32.into(), b"done");
     Ok(Row::new("quinn", plan, &measured))
+}
+
+/// One message at a time through the other process and back.
+async fn round_trips(plan: &Plan, folder: &Path, address: SocketAddr) -> Result<Row, Failed> {
+    let (_endpoint, taking) = connect(folder, address).await?;
+    let mut hello = taking.open_uni().await?;
+    hello.write_all(&[TAKE]).await?;
+    let (_giver, giving) = connect(folder, address).await?;
+    let mut out = giving.open_uni().await?;
+    out.write_all(&[PASS_ON]).await?;
+    let message = vec![7; plan.size];
+    let mut back = vec![0; plan.size];
+    let clock = Clock::start();
+    let mut measured = Measured::new(plan.load);
+    out.write_all(&message).await?;
+    let mut arriving = taking.accept_uni().await?;
+    arriving.read_exact(&mut back).await?;
+    while clock.now() < WARM_UP + plan.load {
+        let sent = clock.now();
+        out.write_all(&message).await?;
+        arriving.read_exact(&mut back).await?;
+        if sent >= WARM_UP {
+            measured.messages += 1;
+            measured.latency.record(clock.now() - sent);
+        }
+    }
+    Ok(Row::new("round_trip", plan, &measured))
 }
 
 async fn latency(plan: &Plan, folder: &Path, address: SocketAddr) -> Result<Row, Failed> {
