@@ -78,8 +78,8 @@ pub(super) fn stream(
 ) -> Result<Broker, Failure> {
     let mut stage = Stage::begin(data, dir, input)?;
     let flights = input.flights.len();
-    for run in 0..RUNS {
-        let _ = stage.allowed.send(flights * SENT_BEFORE[run] / 100);
+    for (run, share) in SENT_BEFORE.into_iter().enumerate() {
+        let _ = stage.allowed.send(flights * share / 100);
         ledger.begin(run);
         loop {
             stage.hear(ledger, bar)?;
@@ -88,7 +88,7 @@ pub(super) fn stream(
                     ledger.stored() >= (flights * share / 100) as u64
                         && ledger.left.get(run).is_none_or(|left| left.is_some())
                 }
-                None => ledger.is_done() && stage.is_settled()?,
+                None => ledger.is_done() && stage.unsettled()?.is_none(),
             };
             if enough {
                 break;
@@ -155,7 +155,9 @@ impl<'a> Stage<'a> {
             let client = broker::client(&self.broker.client_file())?;
             for route in 0..self.input.routes.len() as u32 {
                 if self.spared[group] != Some(route) {
-                    consumer.handle(&client, route).map_err(subscribing)?;
+                    consumer
+                        .handle(&client, route)
+                        .map_err(|e| subscribing(&e))?;
                 }
             }
             self.consumers.push((consumer, client));
@@ -189,7 +191,7 @@ impl<'a> Stage<'a> {
             Ok(told) => self.note(told, ledger)?,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                 if self.heard.elapsed() > SILENCE_MAX {
-                    return Err(stuck(ledger));
+                    return Err(self.stuck(ledger));
                 }
                 return Ok(());
             }
@@ -212,7 +214,9 @@ impl<'a> Stage<'a> {
             let _entered = self.runtime.enter();
             for (consumer, client) in &self.consumers {
                 if consumer.group == work.group {
-                    consumer.handle(client, route).map_err(subscribing)?;
+                    consumer
+                        .handle(client, route)
+                        .map_err(|e| subscribing(&e))?;
                 }
             }
         }
@@ -237,40 +241,56 @@ impl<'a> Stage<'a> {
         self.hear(ledger, bar)
     }
 
-    /// Whether the broker has nothing left for anybody.
-    fn is_settled(&self) -> Result<bool, Failure> {
+    /// A group for which the broker has something left, in words.
+    fn unsettled(&self) -> Result<Option<String>, Failure> {
         let failed = |e| Failure::of("cannot ask the broker", &e, NEXT);
         let Some((_, client)) = self.consumers.first() else {
-            return Ok(true);
+            return Ok(None);
         };
+        let admins = client.connections().into_iter();
+        let admins = admins.filter_map(|(address, _)| client.admin(&address));
         self.runtime.block_on(async {
-            for (address, _) in client.connections() {
-                let Some(admin) = client.admin(&address) else {
-                    continue;
-                };
+            for admin in admins {
                 let subjects = admin.subjects("", "", 10_000).await.map_err(failed)?;
-                let mut groups = subjects.iter().flat_map(|subject| &subject.groups);
-                // What a group's filter leaves out may stay in its lag.
-                let lag = |group: &GroupStatus| match group.group.as_str() {
-                    name if name == GROUPS[TAGGED] => 0,
-                    _ => group.lag,
-                };
-                if groups.any(|group| lag(group) + group.unacked + group.waiting > 0) {
-                    return Ok(false);
+                let left = subjects.iter().find_map(|subject| {
+                    let group = subject.groups.iter().find(|group| has_work(group))?;
+                    Some(format!("{}: {group:?}", subject.subject))
+                });
+                if left.is_some() {
+                    return Ok(left);
                 }
             }
-            Ok(true)
+            Ok(None)
         })
+    }
+
+    fn stuck(&self, ledger: &Ledger<'_>) -> Failure {
+        let (silence, missing) = (SILENCE_MAX.as_secs(), ledger.missing());
+        let unsettled = match self.unsettled() {
+            Ok(unsettled) => unsettled.unwrap_or_else(|| "nothing".to_owned()),
+            Err(_) => "an unknown amount".to_owned(),
+        };
+        Failure::new(
+            format!(
+                "nothing happened for {silence} s; {missing}; the broker has left: {unsettled}"
+            ),
+            NEXT,
+        )
     }
 }
 
-fn subscribing(error: qmq_client::ConfigError) -> Failure {
-    Failure::of("cannot subscribe", &error, NEXT)
+/// What a group's filter leaves out may stay in its lag.
+fn has_work(group: &GroupStatus) -> bool {
+    let lag = if group.group == GROUPS[TAGGED] {
+        0
+    } else {
+        group.lag
+    };
+    lag + group.unacked + group.waiting > 0
 }
 
-fn stuck(ledger: &Ledger<'_>) -> Failure {
-    let (silence, missing) = (SILENCE_MAX.as_secs(), ledger.missing());
-    Failure::new(format!("nothing happened for {silence} s; {missing}"), NEXT)
+fn subscribing(error: &qmq_client::ConfigError) -> Failure {
+    Failure::of("cannot subscribe", error, NEXT)
 }
 
 /// Starts a process that will get lost, and listens to it.
