@@ -86,6 +86,7 @@ pub(super) fn stream(
             let enough = match KILLED_AT.get(run) {
                 Some(share) => {
                     ledger.stored() >= (flights * share / 100) as u64
+                        && ledger.acked() > 0
                         && ledger.left.get(run).is_none_or(|left| left.is_some())
                 }
                 None => ledger.is_done() && stage.unsettled()?.is_none(),
