@@ -2,6 +2,8 @@
 //!
 //! `cargo build --release && cargo run --release -p qmq-server --example broker_kill -- --kills 200 --seed 1`
 
+#![allow(dead_code, reason = "only a part of the modules is used")]
+
 #[path = "../tests/common/broker_kill/mod.rs"]
 mod broker_kill;
 #[path = "../tests/common/sudden.rs"]

@@ -1,6 +1,7 @@
 //! Whoever is killed, what a broker has answered holds. `cargo run --release --example broker_kill -- --kills 200` does more of it.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(dead_code, reason = "only a part of the modules is used")]
 
 #[path = "common/broker_kill/mod.rs"]
 mod broker_kill;

@@ -3,6 +3,7 @@
 //! The broker is the real binary. Producers and consumers are processes of their own, which write what they see to files; a line that was written is
 //! there, whoever is killed.
 
+mod crowd;
 mod history;
 mod oracle;
 mod process;
@@ -14,6 +15,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub(crate) use crowd::Crowd;
 pub(crate) use history::Tally;
 pub(crate) use role::play;
 
@@ -76,7 +78,7 @@ impl BrokerKillLoop {
     pub(crate) fn run(&self, mut progress: impl FnMut(&Tally)) -> Result<Tally, Failed> {
         std::fs::create_dir_all(self.dir.join("history"))?;
         let mut tally = Tally::default();
-        let broker = Broker::start(&self.qmq, &self.dir, None, self.seed)?;
+        let broker = Broker::start(&self.qmq, &self.dir, None, self.seed, &[])?;
         let mut cast = Cast {
             producers: Vec::new(),
             consumers: Vec::new(),
@@ -111,7 +113,9 @@ impl BrokerKillLoop {
         for producer in &mut cast.producers {
             producer.finish()?;
         }
-        process::wait_until_drained(&cast.broker, DRAINED)?;
+        process::wait_until_drained(&cast.broker, DRAINED, 6, &|subject| {
+            [PLAIN, ORDERED].contains(&subject)
+        })?;
         for consumer in &mut cast.consumers {
             consumer.finish()?;
         }
@@ -151,7 +155,7 @@ impl BrokerKillLoop {
 
     fn restart_broker(&self, cast: &mut Cast, from: u64) -> Result<(), Failed> {
         let address = cast.broker.address;
-        cast.broker = Broker::start(&self.qmq, &self.dir, Some(address), self.seed)?;
+        cast.broker = Broker::start(&self.qmq, &self.dir, Some(address), self.seed, &[])?;
         cast.ended.push(Ended {
             who: "broker".to_owned(),
             from,

@@ -50,12 +50,7 @@ pub(crate) fn check(dir: &Path, ended: &[Ended], tally: &mut Tally) -> Result<()
         logs: BTreeMap::new(),
         groups: BTreeMap::new(),
     };
-    let store = Store::open(
-        &dir.join("store"),
-        Options {
-            ..Options::with_segment_bytes(2 << 20)
-        },
-    )?;
+    let store = Store::open(&dir.join("store"), Options::with_segment_bytes(2 << 20))?;
     if !store.open_report().clean {
         return Err("the broker did not close its store".into());
     }
@@ -80,7 +75,8 @@ pub(crate) fn check(dir: &Path, ended: &[Ended], tally: &mut Tally) -> Result<()
     history.consumers(tally)
 }
 
-fn log(store: &Store, subject: &str) -> Result<Vec<String>, Failed> {
+/// The ids of all messages of a subject, by sequence.
+pub(super) fn log(store: &Store, subject: &str) -> Result<Vec<String>, Failed> {
     let mut ids = Vec::new();
     loop {
         let messages = store.read(subject, ids.len() as u64, PAGE)?;

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use qmq_client::{Client, Pem};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::Failed;
 use super::history::{Ended, now};
 use super::role::{ROLE, Role};
-use super::{BROADCAST, Failed, ORDERED, PLAIN};
 use crate::sudden::kill;
 
 /// How long a broker may take until it serves.
@@ -50,6 +50,7 @@ impl Broker {
         dir: &Path,
         address: Option<SocketAddr>,
         seed: u64,
+        sets: &[&str],
     ) -> Result<Self, Failed> {
         let port = address.map_or(0, |address| address.port());
         let flush = if seed.is_multiple_of(2) {
@@ -73,6 +74,9 @@ impl Broker {
             "message.retry.delay.seconds=1",
             "drain.ack.ms=300",
         ] {
+            command.args(["--set", set]);
+        }
+        for set in sets {
             command.args(["--set", set]);
         }
         let mut child = command
@@ -106,6 +110,11 @@ impl Broker {
         })?;
         broker.address = said.parse()?;
         Ok(broker)
+    }
+
+    /// Its own memory in KiB, and its threads.
+    pub(crate) fn size(&self) -> Result<(u64, u64), Failed> {
+        super::crowd::size(self.child.id())
     }
 
     /// Without notice.
@@ -155,6 +164,10 @@ impl Player {
         Ok(Ended { who, from, to })
     }
 
+    pub(crate) fn signal(&self, signal: Signal) -> Result<(), Failed> {
+        Ok(kill_process(Pid::from_child(&self.child), signal)?)
+    }
+
     /// The next process of the same role.
     pub(crate) fn again(&self, command: fn() -> Command) -> Result<Self, Failed> {
         let mut role = self.role.clone();
@@ -180,8 +193,13 @@ impl Drop for Player {
     }
 }
 
-/// Waits until no group has anything before it.
-pub(crate) fn wait_until_drained(broker: &Broker, limit: Duration) -> Result<(), Failed> {
+/// Waits until none of so many groups has anything before it, and looks that there is no subject of nobody: a dead letter would be one.
+pub(crate) fn wait_until_drained(
+    broker: &Broker,
+    limit: Duration,
+    groups: usize,
+    is_known: &dyn Fn(&str) -> bool,
+) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -196,26 +214,24 @@ pub(crate) fn wait_until_drained(broker: &Broker, limit: Duration) -> Result<(),
         let until = Instant::now() + limit;
         loop {
             let subjects = admin.subjects("", "", 100).await?;
-            let groups = subjects
+            let all = subjects
                 .iter()
                 .flat_map(|subject| subject.groups.iter().map(move |group| (subject, group)));
-            let left: Vec<String> = groups
+            let left: Vec<String> = all
                 .filter(|(_, group)| group.lag + group.unacked + group.waiting > 0)
                 .map(|(subject, group)| format!("{} {group:?}", subject.subject))
                 .collect();
-            let strangers = subjects
-                .iter()
-                .find(|subject| ![PLAIN, ORDERED].contains(&&*subject.subject));
-            if let Some(stranger) = strangers {
+            let stranger = subjects.iter().find(|subject| !is_known(&subject.subject));
+            if let Some(stranger) = stranger {
                 return Err(format!("subject {} of nobody", stranger.subject).into());
             }
             let count: usize = subjects.iter().map(|subject| subject.groups.len()).sum();
-            if left.is_empty() && count == 6 {
+            if left.is_empty() && count == groups {
                 return Ok(());
             }
             if Instant::now() > until {
                 return Err(format!(
-                    "not everything is consumed within {limit:?} ({BROADCAST} among {count} groups): {left:?}"
+                    "not everything is consumed within {limit:?} ({count} of {groups} groups): {left:?}"
                 )
                 .into());
             }

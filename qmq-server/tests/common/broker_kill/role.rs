@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::crowd;
 use super::history::{Event, Writer, body, id_of};
 use super::{BROADCAST, Failed, ORDERED, PLAIN};
 use crate::sudden::random;
@@ -23,6 +24,7 @@ const UNANSWERED_MAX: usize = 100;
 pub(crate) enum Kind {
     Producer,
     Consumer { group: String, lasting: bool },
+    Crowd { connections: usize },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -46,13 +48,13 @@ impl Role {
 
     pub(crate) fn file(&self) -> PathBuf {
         let group = match &self.kind {
-            Kind::Producer => "",
+            Kind::Producer | Kind::Crowd { .. } => "",
             Kind::Consumer { group, .. } => group,
         };
         self.folder.join(format!("{}@{group}", self.who()))
     }
 
-    fn client(&self) -> Result<Client, Failed> {
+    pub(super) fn client(&self) -> Result<Client, Failed> {
         let client = Client::builder()
             .broker(&self.address)
             .authorities(Pem::File(self.authorities.clone()))
@@ -82,13 +84,14 @@ pub(crate) fn play() -> Result<bool, Failed> {
         match &role.kind {
             Kind::Producer => produce(&role, &writer).await,
             Kind::Consumer { group, lasting } => consume(&role, group, *lasting, &writer).await,
+            Kind::Crowd { connections } => crowd::play(&role, *connections, &writer).await,
         }
     })?;
     Ok(true)
 }
 
 /// Comes when whoever started this process closes its input, or dies.
-async fn told_to_end() {
+pub(super) async fn told_to_end() {
     let (tell, told) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
