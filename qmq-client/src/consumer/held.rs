@@ -72,6 +72,9 @@ pub(crate) struct Held {
     next_number: u32,
     /// The last pull sequence of an earlier incarnation. A new message behind it shows that no more of them come: what is held is delivered first.
     stale_max: Option<u64>,
+    /// What was held when the connection began, by pull sequence: the sequence, and whether the broker has said since that it is settled. A delivery of it
+    /// that the broker had prepared before that may still come.
+    resumed: BTreeMap<u64, (u64, bool)>,
 }
 
 impl Held {
@@ -90,6 +93,10 @@ impl Held {
     /// A connection begins. What was not answered is told again, if it means the same to the broker as before.
     pub(crate) fn connected(&mut self, incarnation: u32) {
         self.disconnected();
+        let held = self.items.iter();
+        self.resumed = held
+            .map(|(pull_sequence, item)| (*pull_sequence, (item.sequence, false)))
+            .collect();
         self.begin(incarnation);
         for (pull_sequence, item) in &mut self.items {
             if let (State::Settling(how, _), true) = (&item.state, item.incarnation == incarnation)
@@ -150,6 +157,9 @@ impl Held {
             }
             item.charged = true;
             return Arrival::InHand;
+        }
+        if self.resumed.get(&pull_sequence) == Some(&(sequence, true)) {
+            return Arrival::Settled;
         }
         if self.stale_max.is_some_and(|last| last < pull_sequence) {
             self.drop_stale();
@@ -279,6 +289,9 @@ impl Held {
     }
 
     fn conclude(&mut self, pull_sequence: u64, outcome: Result<(), SettleError>) {
+        if let (Some((_, settled)), Ok(())) = (self.resumed.get_mut(&pull_sequence), &outcome) {
+            *settled = true;
+        }
         if let Some(item) = self.items.remove(&pull_sequence)
             && let State::Settling(_, answer) = item.state
         {
@@ -390,6 +403,22 @@ mod tests {
         ];
         assert_eq!(told, expected);
         assert!(held.is_empty());
+    }
+
+    #[test]
+    fn what_was_settled_while_it_was_on_its_way_again_is_not_shown_again() {
+        let mut held = three();
+        let acked_meanwhile = ack(&mut held, 1);
+        held.connected(1);
+        let told = held.next_settlement().unwrap();
+        assert_eq!(told.ranges, [(1, 1)]);
+        // The broker had prepared what it delivers again before it saw the ack.
+        held.answered(&acked(told.number, 0));
+        assert_eq!(acked_meanwhile.blocking_recv().unwrap(), Ok(()));
+        assert_eq!(held.arrived(0, 0, 10, 1), Arrival::InHand);
+        assert_eq!(held.arrived(1, 1, 10, 1), Arrival::Settled);
+        assert_eq!(held.next_settlement(), None, "the broker knows");
+        assert_eq!(held.arrived(1, 9, 10, 1), Arrival::New, "another message");
     }
 
     #[test]
