@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 pub use error::{ConsumeError, SettleError, Unsettled};
-pub use idempotence::{Idempotence, Recent};
+#[cfg(feature = "idempotence-sql")]
+pub use idempotence::sql::{SqlIdempotence, SqlIdempotenceError};
+pub use idempotence::{Idempotence, Known, Recent};
 pub use listener::{HandlerError, Listening, Outcome};
 pub use puller::{PullError, Puller};
 pub use received::Received;

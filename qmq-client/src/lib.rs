@@ -54,6 +54,11 @@
 //! Sending runs in a span `qmq.produce`, handling in a span `qmq.handle`. A message carries the W3C trace context in its property [`TRACEPARENT`],
 //! set by the application or by a [`TraceContext`].
 //!
+//! # Features
+//!
+//! `idempotence-sql`, off by default: `SqlIdempotence` remembers in a table of a SQLite or MySQL database which messages were handled. It brings `sqlx`, and
+//! SQLite in C.
+//!
 //! # Modules
 //!
 //! | module | what it is about |
@@ -81,9 +86,11 @@ pub use client::Client;
 pub use config::{ClientBuilder, ClientConfig, Pem};
 pub use connection::ConnectionState;
 pub use consumer::{
-    ConsumeError, Consumer, HandlerError, Idempotence, Listening, Outcome, PullError, Puller,
-    Received, Recent, SettleError, Subscription, Unsettled,
+    ConsumeError, Consumer, HandlerError, Idempotence, Known, Listening, Outcome, PullError,
+    Puller, Received, Recent, SettleError, Subscription, Unsettled,
 };
+#[cfg(feature = "idempotence-sql")]
+pub use consumer::{SqlIdempotence, SqlIdempotenceError};
 pub use error::{ConfigError, ConnectError};
 pub use producer::{Producer, ProducerBuilder, Report, SendCause, SendError, Sent, Unsent};
 pub use qmq_message::{Attributes, Message, TagFilter};

@@ -197,7 +197,7 @@ impl Broker {
             }
         };
         Ok(Self {
-            _watch: watch::start(tls, access, followed),
+            _watch: watch::start(tls, access, consumers.clone(), followed),
             store,
             producing,
             consumers,
@@ -219,6 +219,18 @@ impl Broker {
     #[must_use]
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.http.as_ref().map(HttpDoor::address)
+    }
+
+    /// Who consumes.
+    #[must_use]
+    pub fn consumers(&self) -> &Consumers {
+        &self.consumers
+    }
+
+    /// Bytes of answers and deliveries that wait for their connections.
+    #[must_use]
+    pub fn outgoing_bytes(&self) -> u64 {
+        self.quic.load().outgoing_bytes()
     }
 
     /// What operators ask.
@@ -249,7 +261,7 @@ impl Broker {
         tokio::time::sleep(LOOK_EVERY).await;
         self.quic.close(CLOSE_MAX).await;
         self.consumers.delivering().stop();
-        let store = self.store;
+        let store = self.store.clone();
         tokio::task::spawn_blocking(move || store.close())
             .await
             .unwrap_or(Err(qmq_store::Error::Closed))
@@ -261,6 +273,14 @@ impl Broker {
             let _ = reply.send(held);
         }));
         held.await.unwrap_or(false)
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.quic.close_now();
+        self.consumers.delivering().stop();
+        self.consumers.stop();
     }
 }
 

@@ -1,16 +1,27 @@
 //! Handling a message once, though it comes twice.
 
+#[cfg(feature = "idempotence-sql")]
+pub(super) mod sql;
+
 use std::collections::{BTreeMap, HashMap};
+use std::error::Error;
+use std::future::{Future, ready};
+use std::pin::Pin;
 
 use parking_lot::Mutex;
 
+/// What an [`Idempotence`] answers, perhaps after asking a database.
+pub type Known<'a, T> =
+    Pin<Box<dyn Future<Output = Result<T, Box<dyn Error + Send + Sync>>> + Send + 'a>>;
+
 /// Remembers what has been handled. A listener asks before it handles a message, by its id, or by its place if it has none.
 pub trait Idempotence: Send + Sync {
-    /// Whether the key is seen for the first time; it counts as seen from then on.
-    fn first(&self, key: &str) -> bool;
+    /// Whether the key is seen for the first time; it counts as seen from then on. After an error the message is not handled, and comes again; the
+    /// listener says [`Idempotence::failed`], since the key may have been noted nevertheless: rather twice than never.
+    fn first<'a>(&'a self, key: &'a str) -> Known<'a, bool>;
 
-    /// Handling failed: the key counts as not seen.
-    fn failed(&self, key: &str);
+    /// Handling failed: the key counts as not seen. After an error the listener tries again a few times, since the message would be taken for handled.
+    fn failed<'a>(&'a self, key: &'a str) -> Known<'a, ()>;
 }
 
 /// Remembers the most recent keys in memory, so many and no more. A new process has forgotten all.
@@ -36,10 +47,8 @@ impl Recent {
             seen: Mutex::default(),
         }
     }
-}
 
-impl Idempotence for Recent {
-    fn first(&self, key: &str) -> bool {
+    fn note(&self, key: &str) -> bool {
         let seen = &mut *self.seen.lock();
         seen.turn += 1;
         let before = seen.by_key.insert(key.to_owned(), seen.turn);
@@ -55,11 +64,22 @@ impl Idempotence for Recent {
         before.is_none()
     }
 
-    fn failed(&self, key: &str) {
+    fn forget(&self, key: &str) {
         let seen = &mut *self.seen.lock();
         if let Some(turn) = seen.by_key.remove(key) {
             seen.by_turn.remove(&turn);
         }
+    }
+}
+
+impl Idempotence for Recent {
+    fn first<'a>(&'a self, key: &'a str) -> Known<'a, bool> {
+        Box::pin(ready(Ok(self.note(key))))
+    }
+
+    fn failed<'a>(&'a self, key: &'a str) -> Known<'a, ()> {
+        self.forget(key);
+        Box::pin(ready(Ok(())))
     }
 }
 
@@ -70,20 +90,20 @@ mod tests {
     #[test]
     fn a_key_is_first_once_and_again_after_a_failure() {
         let recent = Recent::new(10);
-        assert!(recent.first("a"));
-        assert!(!recent.first("a"));
-        recent.failed("a");
-        assert!(recent.first("a"));
+        assert!(recent.note("a"));
+        assert!(!recent.note("a"));
+        recent.forget("a");
+        assert!(recent.note("a"));
     }
 
     #[test]
     fn the_oldest_key_is_forgotten_when_there_are_too_many() {
         let recent = Recent::new(2);
-        assert!(recent.first("a") && recent.first("b"));
-        assert!(!recent.first("a"), "used again, so b is older now");
-        assert!(recent.first("c"));
-        assert!(!recent.first("a"));
-        assert!(recent.first("b"));
+        assert!(recent.note("a") && recent.note("b"));
+        assert!(!recent.note("a"), "used again, so b is older now");
+        assert!(recent.note("c"));
+        assert!(!recent.note("a"));
+        assert!(recent.note("b"));
         assert_eq!(recent.seen.lock().by_turn.len(), 2);
     }
 }

@@ -15,6 +15,11 @@ use super::idempotence::Idempotence;
 use super::received::{Settler, in_ms};
 use super::{Consumer, Received};
 
+/// Tries to take back the key of a message whose handling failed: about 13 s in all.
+const FORGET_TRIES: u32 = 8;
+/// Pause after the first of them; each is twice the one before.
+const FORGET_PAUSE: Duration = Duration::from_millis(100);
+
 /// Why a handler failed, and when to try again. Any error becomes one with `?`.
 pub struct HandlerError {
     cause: Box<dyn std::error::Error + Send + Sync>,
@@ -166,37 +171,85 @@ async fn next_with_permit(
     Ok((consumer.next().await?, permit))
 }
 
-/// Settles a message by what its handler does, whatever that is.
-struct Handling<'a> {
+/// What is to be said of a message once it is known what its handler does.
+struct Ending {
     seen: Received,
-    settler: Option<Settler>,
+    settler: Settler,
     key: Option<String>,
-    around: &'a Around,
+    around: Around,
 }
 
-impl Handling<'_> {
-    fn conclude(&mut self, outcome: &Outcome, delay: Option<Duration>) {
-        let Some(settler) = self.settler.take() else {
-            return;
-        };
-        match outcome {
-            Outcome::Handled | Outcome::Filtered | Outcome::Repeated => settler.settle(How::Ack),
-            Outcome::Failed(_) | Outcome::Panicked | Outcome::Damaged => {
-                if let (Some(idempotence), Some(key)) = (&self.around.idempotence, &self.key) {
-                    idempotence.failed(key);
-                }
-                settler.settle(How::Nack(delay.map(in_ms)));
-            }
+impl Ending {
+    async fn conclude(self, outcome: Outcome, delay: Option<Duration>) {
+        if !outcome.is_well()
+            && let (Some(idempotence), Some(key)) = (&self.around.idempotence, &self.key)
+        {
+            // The message comes again only then: else it could be taken for handled.
+            forget(&**idempotence, key).await;
         }
+        self.settle(&outcome, delay);
+    }
+
+    fn settle(self, outcome: &Outcome, delay: Option<Duration>) {
+        self.settler.settle(match outcome.is_well() {
+            true => How::Ack,
+            false => How::Nack(delay.map(in_ms)),
+        });
         for hook in &self.around.after {
             hook(&self.seen, outcome);
         }
     }
 }
 
-impl Drop for Handling<'_> {
+/// Takes a key back, in several tries.
+async fn forget(idempotence: &dyn Idempotence, key: &str) {
+    let mut pause = FORGET_PAUSE;
+    for tries_left in (0..FORGET_TRIES).rev() {
+        let Err(error) = idempotence.failed(key).await else {
+            return;
+        };
+        if tries_left == 0 {
+            tracing::error!(key, %error, "handling failed, and the key cannot be taken back: when the message comes again, it may be taken for handled");
+            return;
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+}
+
+impl Outcome {
+    /// Whether nobody needs the message any more.
+    fn is_well(&self) -> bool {
+        matches!(self, Self::Handled | Self::Filtered | Self::Repeated)
+    }
+}
+
+/// Settles a message by what its handler does, whatever that is.
+struct Handling(Option<Ending>);
+
+impl Handling {
+    fn ending(&mut self) -> Option<&mut Ending> {
+        self.0.as_mut()
+    }
+
+    async fn conclude(&mut self, outcome: Outcome, delay: Option<Duration>) {
+        if let Some(ending) = self.0.take() {
+            ending.conclude(outcome, delay).await;
+        }
+    }
+}
+
+impl Drop for Handling {
     fn drop(&mut self) {
-        self.conclude(&Outcome::Panicked, None);
+        let Some(ending) = self.0.take() else {
+            return;
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) if ending.key.is_some() => {
+                runtime.spawn(ending.conclude(Outcome::Panicked, None));
+            }
+            _ => ending.settle(&Outcome::Panicked, None),
+        }
     }
 }
 
@@ -205,15 +258,18 @@ where
     H: Fn(Received) -> F,
     F: Future<Output = Result<(), HandlerError>>,
 {
-    let mut handling = Handling {
+    let Some(settler) = received.settler.take() else {
+        return;
+    };
+    let mut handling = Handling(Some(Ending {
         seen: Received {
             parts: Arc::clone(&received.parts),
             settler: None,
         },
-        settler: received.settler.take(),
+        settler,
         key: None,
-        around,
-    };
+        around: around.clone(),
+    }));
     if received.is_damaged() {
         let (broker, sequence) = (received.broker(), received.sequence());
         tracing::error!(
@@ -222,17 +278,25 @@ where
             sequence,
             "a message is damaged and cannot be handled"
         );
-        return handling.conclude(&Outcome::Damaged, None);
+        return handling.conclude(Outcome::Damaged, None).await;
     }
     if !around.before.iter().all(|wanted| wanted(&received)) {
-        return handling.conclude(&Outcome::Filtered, None);
+        return handling.conclude(Outcome::Filtered, None).await;
     }
     if let Some(idempotence) = &around.idempotence {
         let key = key(&received);
-        if !idempotence.first(&key) {
-            return handling.conclude(&Outcome::Repeated, None);
+        let first = idempotence.first(&key).await;
+        if matches!(first, Ok(false)) {
+            return handling.conclude(Outcome::Repeated, None).await;
         }
-        handling.key = Some(key);
+        if let Some(ending) = handling.ending() {
+            ending.key = Some(key);
+        }
+        if let Err(error) = first {
+            tracing::warn!(%error, "whether a message was handled before is not known");
+            let why = format!("whether it was handled before is not known: {error}");
+            return handling.conclude(Outcome::Failed(why), None).await;
+        }
     }
     let span = tracing::info_span!(
         "qmq.handle",
@@ -241,10 +305,13 @@ where
         attempt = received.attempt()
     );
     match handler(received).instrument(span.clone()).await {
-        Ok(()) => handling.conclude(&Outcome::Handled, None),
+        Ok(()) => handling.conclude(Outcome::Handled, None).await,
         Err(error) => {
             span.in_scope(|| tracing::warn!(%error, "a handler failed"));
-            handling.conclude(&Outcome::Failed(error.to_string()), error.delay);
+            let delay = error.delay;
+            handling
+                .conclude(Outcome::Failed(error.to_string()), delay)
+                .await;
         }
     }
 }

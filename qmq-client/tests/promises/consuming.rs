@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use qmq_client::{
-    ConsumeError, Consumer, HandlerError, Outcome, Received, Recent, SettleError, Subscription,
+    ConsumeError, Consumer, HandlerError, Idempotence, Known, Outcome, Received, Recent,
+    SettleError, Subscription,
 };
 use qmq_wire::Code;
 
@@ -383,6 +384,72 @@ async fn a_message_already_handled_is_acknowledged_without_handling() {
         .until("acked again", |state| state.acked.len() == 2)
         .await;
     assert_eq!(handled.load(Ordering::SeqCst), 1);
+}
+
+/// Does not know whether the message at sequence 0 was handled, and must be told twice of the first failure.
+struct Shaky {
+    failed: Arc<Mutex<Vec<String>>>,
+    told: AtomicUsize,
+}
+
+impl Idempotence for Shaky {
+    fn first<'a>(&'a self, key: &'a str) -> Known<'a, bool> {
+        Box::pin(async move {
+            match key.ends_with(" 0") {
+                true => Err("the database is away".into()),
+                false => Ok(true),
+            }
+        })
+    }
+
+    fn failed<'a>(&'a self, key: &'a str) -> Known<'a, ()> {
+        Box::pin(async move {
+            if self.told.fetch_add(1, Ordering::SeqCst) == 0 {
+                return Err("the database is away".into());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            self.failed.lock().push(key.to_owned());
+            Ok(())
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_was_not_handled_comes_again_only_when_its_key_is_taken_back() {
+    let broker = FakeBroker::start();
+    let (failed, handled) = (
+        Arc::<Mutex<Vec<String>>>::default(),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let shaky = Shaky {
+        failed: Arc::clone(&failed),
+        told: AtomicUsize::new(0),
+    };
+    let count = Arc::clone(&handled);
+    let consumer = consumer(&broker).await.idempotence(shaky);
+    let _listening = consumer.listen(move |received| {
+        count.fetch_add(1, Ordering::SeqCst);
+        async move {
+            match body(&received) {
+                "bad" => Err("bad".into()),
+                "panic" => panic!("as the test wants it"),
+                _ => Ok(()),
+            }
+        }
+    });
+    broker.publish(["not known", "bad", "panic", "good"]);
+    for nacked in 1..=3 {
+        broker
+            .until("a nack", |state| state.nacked.len() >= nacked)
+            .await;
+        assert!(failed.lock().len() >= nacked);
+    }
+    broker.until("an ack", |state| state.acked == [3]).await;
+    assert_eq!(handled.load(Ordering::SeqCst), 3);
+    let mut failed = failed.lock().clone();
+    failed.sort_unstable_by_key(|key| key.chars().last());
+    let places = failed.iter().filter_map(|key| key.rsplit(' ').next());
+    assert_eq!(places.collect::<Vec<_>>(), ["0", "1", "2"]);
 }
 
 #[tokio::test]

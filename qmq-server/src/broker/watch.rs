@@ -8,6 +8,7 @@ use tokio::task::AbortHandle;
 
 use crate::access::Access;
 use crate::config::WatchedConfig;
+use crate::rooms::consumers::Consumers;
 use crate::tls::ReloadingServer;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -32,6 +33,7 @@ pub(super) struct Followed {
 pub(super) fn start(
     tls: Arc<ReloadingServer>,
     access: Arc<Access>,
+    consumers: Consumers,
     followed: Option<Followed>,
 ) -> Watch {
     let followed = followed.map(Arc::new);
@@ -39,9 +41,10 @@ pub(super) fn start(
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let (tls, access) = (Arc::clone(&tls), Arc::clone(&access));
+            let consumers = consumers.clone();
             let followed = followed.clone();
             let looked = tokio::task::spawn_blocking(move || {
-                look(&tls, &access);
+                look(&tls, &access, &consumers);
                 if let Some(followed) = followed {
                     followed.look();
                 }
@@ -54,7 +57,7 @@ pub(super) fn start(
     Watch(task.abort_handle())
 }
 
-fn look(tls: &ReloadingServer, access: &Access) {
+fn look(tls: &ReloadingServer, access: &Access, consumers: &Consumers) {
     match tls.poll(SystemTime::now()) {
         Ok(true) => tracing::info!("new certificates are served"),
         Ok(false) => {}
@@ -63,7 +66,10 @@ fn look(tls: &ReloadingServer, access: &Access) {
         }
     }
     match access.poll() {
-        Ok(true) => tracing::info!("the tokens were read anew"),
+        Ok(true) => {
+            tracing::info!("the tokens were read anew");
+            consumers.recheck();
+        }
         Ok(false) => {}
         Err(error) => tracing::error!(%error, "the new tokens are no good; the old ones count"),
     }

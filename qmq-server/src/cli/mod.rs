@@ -61,7 +61,7 @@ enum Command {
     /// Certificates for an installation
     #[command(subcommand, after_help = server::tls::EXAMPLES)]
     Tls(server::tls::Command),
-    /// Stream real flights through the store, kill it, reopen it, and check every message
+    /// Stream real flights through a broker, kill it again and again, and check every message
     Demo(demo::Args),
     /// Write to, read from and look after a store's folder
     #[command(subcommand, after_help = store::EXAMPLES)]
@@ -75,7 +75,7 @@ enum Command {
     /// Measure, beside the limits of this machine measured in the same run
     #[command(subcommand, after_help = bench::EXAMPLES)]
     Bench(bench::Command),
-    /// The half of the demo that gets killed; `qmq demo` starts it
+    /// The consumers of the demo that get lost; `qmq demo` starts it
     #[command(hide = true)]
     DemoWorker(demo::WorkerArgs),
     /// The other end of `qmq bench cluster --bare`

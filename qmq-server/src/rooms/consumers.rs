@@ -11,7 +11,7 @@ mod table;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
@@ -107,6 +107,7 @@ pub(super) enum Job {
         session: u64,
         /// The process is new: it has nothing of what the consumer holds.
         fresh: bool,
+        caller: Caller,
         taker: Arc<Taker>,
         on_end: OnEnd,
         reply: Box<dyn FnOnce(Result<Attached, Refusal>) + Send>,
@@ -131,6 +132,10 @@ pub(super) enum Job {
     Nack(Key, As, Nack, Settled),
     Renew(Key, As, Renew),
     EndAll(End),
+    /// Rights have changed.
+    Recheck,
+    /// The thread ends.
+    Stop,
     /// Whether anything is held, for who waits for that.
     IsAnythingHeld(Box<dyn FnOnce(bool) + Send>),
 }
@@ -144,6 +149,7 @@ pub struct Consumers {
     accepting: Arc<AtomicBool>,
     attachments: Arc<AtomicU64>,
     online: Arc<Mutex<HashSet<Key>>>,
+    known: Arc<AtomicUsize>,
 }
 
 impl std::fmt::Debug for Consumers {
@@ -181,6 +187,7 @@ impl Consumers {
         let (jobs, queue) = crossbeam_channel::bounded(options.queue_max);
         let counters = Arc::new(Counters::default());
         let online = Arc::<Mutex<HashSet<Key>>>::default();
+        let known = Arc::<AtomicUsize>::default();
         delivering.tell(jobs.clone());
         table::start(
             store,
@@ -188,7 +195,7 @@ impl Consumers {
             delivering.clone(),
             Arc::clone(&counters),
             activity,
-            Arc::clone(&online),
+            (Arc::clone(&online), Arc::clone(&known)),
             queue,
         )?;
         Ok(Self {
@@ -198,6 +205,7 @@ impl Consumers {
             accepting: Arc::new(AtomicBool::new(true)),
             attachments: Arc::new(AtomicU64::new(1)),
             online,
+            known,
         })
     }
 
@@ -249,6 +257,7 @@ impl Consumers {
             key,
             session: flow.session,
             fresh: flow.flags.fresh,
+            caller: caller.clone(),
             taker,
             on_end,
             reply,
@@ -312,6 +321,16 @@ impl Consumers {
         let _ = self.jobs.send(Job::EndAll(end));
     }
 
+    /// Ends what is attached without the right to it. To be called when rights have changed.
+    pub fn recheck(&self) {
+        let _ = self.jobs.send(Job::Recheck);
+    }
+
+    /// Ends the thread: nobody is told.
+    pub fn stop(&self) {
+        let _ = self.jobs.send(Job::Stop);
+    }
+
     /// Calls back with whether any consumer holds messages.
     pub fn is_anything_held(&self, reply: Box<dyn FnOnce(bool) + Send>) {
         let _ = self.jobs.send(Job::IsAnythingHeld(reply));
@@ -321,6 +340,12 @@ impl Consumers {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// How many consumers are known, those included that may come back: as of the last look at their deadlines.
+    #[must_use]
+    pub fn known(&self) -> usize {
+        self.known.load(Ordering::Relaxed)
     }
 
     /// How many consumers are attached.

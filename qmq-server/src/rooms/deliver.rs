@@ -6,6 +6,7 @@
 
 mod flow;
 mod run;
+mod share;
 mod taker;
 mod turn;
 
@@ -23,6 +24,7 @@ use super::administer::Activity;
 use super::consumers::{Job, Key};
 use flow::Flow;
 use run::RunQueue;
+use share::Share;
 pub(super) use taker::NotAsked;
 pub use taker::Taker;
 
@@ -99,6 +101,7 @@ struct Inner {
     counters: Counters,
     flows: Mutex<HashMap<FlowKey, Arc<Flow>>>,
     queue: RunQueue,
+    share: Share,
     consumers: OnceLock<Sender<Job>>,
     takers: AtomicUsize,
     paused: AtomicBool,
@@ -122,6 +125,7 @@ impl Delivering {
             counters: Counters::default(),
             flows: Mutex::default(),
             queue: RunQueue::default(),
+            share: Share::default(),
             consumers: OnceLock::new(),
             takers: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
@@ -146,6 +150,12 @@ impl Delivering {
     #[must_use]
     pub fn budget_bytes(&self) -> u64 {
         self.inner.options.budget_bytes
+    }
+
+    /// Groups that have consumers; of a broadcast group each consumer counts.
+    #[must_use]
+    pub fn flows(&self) -> usize {
+        self.inner.flows.lock().len()
     }
 
     /// An outlet that has so few bytes left can take more.
@@ -178,8 +188,8 @@ impl Delivering {
         self.inner.consumers.get().cloned()
     }
 
-    /// A consumer takes part in its group.
-    pub(super) fn join(&self, taker: Arc<Taker>) {
+    /// A consumer takes part in its group, from its first [`Delivering::offer`] on.
+    pub(super) fn join(&self, taker: &Taker) {
         let flow = {
             let mut flows = self.inner.flows.lock();
             let flow = flows
@@ -190,7 +200,6 @@ impl Delivering {
             Arc::clone(flow)
         };
         taker.belongs_to(&flow);
-        flow.offer(&taker, self.inner.outlet_bytes_max());
     }
 
     /// A consumer may be able to take more.
@@ -219,8 +228,12 @@ impl Delivering {
         if flow.count_out() {
             let mut flows = self.inner.flows.lock();
             // Somebody may have joined since.
-            if flow.is_empty() {
-                flows.remove(&taker.flow_key());
+            let key = taker.flow_key();
+            let is_it = flows
+                .get(&key)
+                .is_some_and(|known| Arc::ptr_eq(known, &flow));
+            if is_it && flow.is_empty() {
+                flows.remove(&key);
             }
         }
     }

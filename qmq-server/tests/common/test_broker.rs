@@ -109,6 +109,18 @@ impl Home {
         self.start_with(options).await
     }
 
+    /// Once whoever had the folder has let go of it.
+    pub(crate) async fn start_patiently(self) -> TestBroker {
+        let end = std::time::Instant::now() + super::wire_client::LIMIT;
+        loop {
+            match Broker::start(self.options()).await {
+                Ok(broker) => return TestBroker { broker, home: self },
+                Err(error) => assert!(std::time::Instant::now() < end, "{error}"),
+            }
+            super::wire_client::sleep_ms(10).await;
+        }
+    }
+
     pub(crate) async fn start_with(self, options: BrokerOptions) -> TestBroker {
         let broker = within("a start", Broker::start(options)).await.unwrap();
         TestBroker { broker, home: self }
@@ -140,6 +152,13 @@ impl TestBroker {
     pub(crate) async fn drain(self) -> Home {
         let Self { broker, home } = self;
         within("a drain", broker.drain()).await.unwrap();
+        home
+    }
+
+    /// Ends it as if its process had been killed, as far as that is possible inside of one.
+    pub(crate) fn crash(self) -> Home {
+        let Self { broker, home } = self;
+        drop(broker);
         home
     }
 

@@ -6,7 +6,11 @@ mod test_broker;
 #[path = "../common/wire_client.rs"]
 mod wire_client;
 
+mod fairness;
 mod gate;
+mod limits;
 mod produce;
 mod pull;
+mod restart;
+mod security;
 mod subscribe;

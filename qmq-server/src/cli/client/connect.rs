@@ -15,6 +15,8 @@ use crate::cli::output::note;
 
 /// How long a broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A connection so long silent is lost; three times as often the broker is asked for a sign, so a new process of it is soon noticed.
+const IDLE: Duration = Duration::from_secs(6);
 /// How often the connections are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often they are looked at once they are made.
@@ -53,6 +55,7 @@ impl Settings {
         let client = self
             .builder()?
             .connect_timeout(PATIENCE)
+            .idle_timeout(IDLE)
             .build()
             .map_err(|error| {
                 let next = format!("correct {}", self.shown());

@@ -97,7 +97,7 @@ pub(crate) fn run(command: &Command) -> Result<(), Failure> {
             };
             target.each(
                 matches!(to, Place::Sequence(_)),
-                async |admin, subject, group| {
+                &async |admin, subject, group| {
                     let next = admin.reset(subject, group, to.reset()).await?;
                     Ok(Some(next))
                 },
@@ -110,7 +110,7 @@ pub(crate) fn run(command: &Command) -> Result<(), Failure> {
                 client: &args.client,
                 json: args.json,
             };
-            target.each(false, async |admin, subject, group| {
+            target.each(false, &async |admin, subject, group| {
                 admin.drop_group(subject, group).await?;
                 Ok(None)
             })
@@ -131,7 +131,7 @@ impl Target<'_> {
     fn each(
         &self,
         alone: bool,
-        act: impl AsyncFn(&Admin, &str, &str) -> Result<Option<u64>, AdminError>,
+        act: &impl AsyncFn(&Admin, &str, &str) -> Result<Option<u64>, AdminError>,
     ) -> Result<(), Failure> {
         check_subject(self.subject)
             .map_err(|e| Failure::usage(e.to_string(), "give another subject"))?;
@@ -153,7 +153,7 @@ impl Target<'_> {
             let mut out = Output::new();
             let mut failed = false;
             for address in addresses {
-                match self.on(&client, address, &act).await {
+                match self.on(&client, address, act).await {
                     Ok(next) => self.tell(&mut out, address, next)?,
                     Err(error) => {
                         complain(&format!(

@@ -85,7 +85,7 @@ fn last_of_dev() -> Result<PathBuf, Failure> {
 
 impl Settings {
     /// Everything for a client but the patience.
-    fn builder(&self) -> Result<ClientBuilder, Failure> {
+    pub(super) fn builder(&self) -> Result<ClientBuilder, Failure> {
         let config = &self.config;
         let missing = |key: &str, what: &str| {
             Failure::new(

@@ -1,5 +1,6 @@
 //! Reads a reopened store and compares it with the input, message by message.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -33,9 +34,15 @@ pub(super) struct Audit {
     pub(super) different: Findings,
     /// Places where a sequence is not the one after the last.
     pub(super) gaps: Findings,
-    /// Routes with fewer or more messages than flights.
+    /// Messages of flights that are there before.
+    pub(super) copies: u64,
+    /// The same, without a kill that explains it.
+    pub(super) twice: Findings,
+    /// Flights that stand before one that was sent earlier.
+    pub(super) disorder: Findings,
+    /// Flights that are not there.
     pub(super) incomplete: Findings,
-    /// Flights that had been reported durable and are not there, or not where they were said to be.
+    /// Flights that had been acknowledged and are not where they were said to be.
     pub(super) lost: Findings,
     /// Messages that a group is still handed.
     pub(super) unfinished: Findings,
@@ -105,60 +112,77 @@ impl Audit {
         route: u32,
     ) -> Result<(), Failure> {
         let subject = input.routes[route as usize].subject.as_str();
-        let flights = &input.routes[route as usize].flights;
-        let mut next = 0;
+        let mut seen = Route::default();
         loop {
-            let messages = match store.read(subject, next, READ_MAX) {
+            let messages = match store.read(subject, seen.next, READ_MAX) {
                 Ok(messages) if messages.is_empty() => break,
                 Ok(messages) => messages,
                 Err(e) if super::unknown(&e) => break,
                 Err(e) => {
-                    let doing = format_args!("cannot read {subject} from {next}");
+                    let doing = format_args!("cannot read {subject} from {}", seen.next);
                     return Err(Failure::of(doing, &e, NEXT));
                 }
             };
             for message in messages.iter() {
-                let sequence = message.sequence();
-                if sequence != next {
-                    self.gaps
-                        .add(|| format!("{subject}: {sequence} where {next} was due"));
-                }
-                next = sequence + 1;
                 self.messages += 1;
-                let flight = input
-                    .at(route, sequence)
-                    .map(|f| &input.flights[f as usize]);
-                let difference = match (message.message(), flight) {
-                    (Err(damaged), _) => Some(damaged.to_string()),
-                    (Ok(_), None) => Some("no flight".to_owned()),
-                    (Ok(message), Some(flight)) => {
-                        difference(&message, subject, flight).map(str::to_owned)
-                    }
-                };
-                if let Some(what) = difference {
-                    self.different
-                        .add(|| format!("{subject} sequence {sequence}: {what}"));
+                let sequence = message.sequence();
+                if sequence != seen.next {
+                    let due = seen.next;
+                    self.gaps
+                        .add(|| format!("{subject}: {sequence} where {due} was due"));
+                }
+                seen.next = sequence + 1;
+                let found = message.message().map_err(|damaged| damaged.to_string());
+                let found = found.and_then(|message| flight(&message, subject, input));
+                match found {
+                    Ok(flight) => self.take(flight, sequence, input, ledger, &mut seen),
+                    Err(what) => self
+                        .different
+                        .add(|| format!("{subject} sequence {sequence}: {what}")),
                 }
             }
         }
-        if next != flights.len() as u64 {
-            self.incomplete
-                .add(|| format!("{subject}: {next} of {}", flights.len()));
-        }
-        for index in flights {
-            let flight = &input.flights[*index as usize];
-            let Some(promised) = ledger.sequences[*index as usize] else {
+        for index in &input.routes[route as usize].flights {
+            let id = &input.flights[*index as usize].id;
+            let places = seen.places.get(index);
+            if places.is_none() {
+                self.incomplete.add(|| format!("{subject}: {id}"));
+            }
+            let Some(stored) = ledger.flights[*index as usize] else {
                 continue;
             };
-            if promised != flight.sequence {
-                self.gaps
-                    .add(|| format!("{subject}: flight {index} was given {promised}"));
-            }
-            if promised >= next {
-                self.lost.add(|| format!("{subject} sequence {promised}"));
+            if !places.is_some_and(|places| places.contains(&stored.sequence)) {
+                let sequence = stored.sequence;
+                self.lost
+                    .add(|| format!("{subject} sequence {sequence}: {id}"));
             }
         }
         Ok(())
+    }
+
+    /// A flight is where it may be: behind those sent before it, and once, unless a kill explains a second time.
+    fn take(
+        &mut self,
+        flight: u32,
+        sequence: u64,
+        input: &Input,
+        ledger: &Ledger<'_>,
+        seen: &mut Route,
+    ) {
+        let id = &input.flights[flight as usize].id;
+        let places = seen.places.entry(flight).or_default();
+        places.push(sequence);
+        if places.len() > 1 {
+            self.copies += 1;
+            if !ledger.may_be_twice(flight) {
+                self.twice.add(|| format!("{id}: sequences {places:?}"));
+            }
+            return;
+        }
+        if seen.last.is_some_and(|last| last > flight) {
+            self.disorder.add(|| format!("{id}: sequence {sequence}"));
+        }
+        seen.last = Some(flight);
     }
 
     /// What was acknowledged is never handed out again, whoever asks.
@@ -193,6 +217,31 @@ impl Audit {
             self.damage.add(|| damage.to_string());
         }
         Ok(())
+    }
+}
+
+/// What was seen of a route.
+#[derive(Debug, Default)]
+struct Route {
+    /// The sequence that is due.
+    next: u64,
+    /// The last flight that came for the first time.
+    last: Option<u32>,
+    /// Where each flight stands.
+    places: HashMap<u32, Vec<u64>>,
+}
+
+/// Which flight a message is, or what is wrong with it.
+fn flight(
+    message: &qmq_store::MessageView<'_>,
+    subject: &str,
+    input: &Input,
+) -> Result<u32, String> {
+    let index = message.id().and_then(|id| input.by_id(id));
+    let index = index.ok_or("no flight")?;
+    match difference(message, subject, &input.flights[index as usize]) {
+        Some(what) => Err(what.to_owned()),
+        None => Ok(index),
     }
 }
 

@@ -1,222 +1,145 @@
-//! One consumer of the demo: takes batches of every route in turn, handles them, acknowledges them.
+//! One consumer of the demo: gets the messages of every route, handles them, acknowledges them.
 
-use std::sync::atomic::Ordering;
-use std::thread;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use qmq_store::{Batch, PullRequest, Store, TagFilter};
+use qmq_client::{Client, ConfigError, ConsumeError, Received, Start, Subscription, TagFilter};
 
-use super::event::{Event, GROUPS, Work};
-use super::worker::{Shared, fail, nanos, tell};
+use super::event::{CARRIERS, Event, GROUPS, TAGGED, Work};
+use super::input::Input;
+use crate::cli::failure::chain;
 
-/// Messages asked for at once.
-const BATCH_MAX: usize = 100;
+/// Messages of a route that a consumer has at a time.
+const WINDOW: u32 = 64;
+const WINDOW_BYTES: u64 = 1 << 20;
 
-/// How long a consumer rests when no route has anything for it.
-const IDLE: Duration = Duration::from_millis(1);
+/// How long one that leaves work behind waits for more of it.
+const GATHER: Duration = Duration::from_millis(50);
 
-/// How a consumer's work ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// Everything is stored and nothing is left for it.
-    Finished,
-    /// It took work and died.
-    Died,
-    /// It took work and hangs until the process is killed.
-    Hung,
-}
+/// Where events go. It is called from many threads.
+pub(super) type Tell = Arc<dyn Fn(Event) + Send + Sync>;
 
-/// Which route is set aside, so that the consumer that leaves work behind surely finds some there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Aside {
-    First,
-    Last,
-}
-
-/// A consumer before it starts.
-#[derive(Debug)]
+/// A consumer of one route.
+#[derive(Clone)]
 pub(super) struct Consumer {
-    group: usize,
-    name: &'static str,
-    filter: TagFilter,
-    aside: Option<Aside>,
-    ending: Ending,
+    pub(super) group: usize,
+    pub(super) name: &'static str,
+    pub(super) input: Arc<Input>,
+    pub(super) tell: Tell,
 }
 
 impl Consumer {
-    /// One that handles everything that it is given.
-    pub(super) fn new(group: usize, name: &'static str) -> Self {
-        Self {
-            group,
-            name,
-            filter: TagFilter::All,
-            aside: None,
-            ending: Ending::Finished,
-        }
-    }
-
-    /// Its name in the group.
-    pub(super) fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// Takes only messages with one of these tags.
-    pub(super) fn only(mut self, tags: &[&str]) -> Self {
-        self.filter = TagFilter::Any(tags.iter().map(|tag| (*tag).to_owned()).collect());
-        self
-    }
-
-    /// After some work takes messages of the first flight's route and ends so.
-    pub(super) fn leaves_first_route_and(mut self, ending: Ending) -> Self {
-        (self.aside, self.ending) = (Some(Aside::First), ending);
-        self
-    }
-
-    /// After some work takes messages of the last flight's route and ends so.
-    pub(super) fn leaves_last_route_and(mut self, ending: Ending) -> Self {
-        (self.aside, self.ending) = (Some(Aside::Last), ending);
-        self
-    }
-
-    /// Leaves the first flight's route alone until another consumer has left work behind there.
-    pub(super) fn spares_first_route(mut self) -> Self {
-        self.aside = Some(Aside::First);
-        self
-    }
-
-    /// Leaves the last flight's route alone until another consumer has left work behind there.
-    pub(super) fn spares_last_route(mut self) -> Self {
-        self.aside = Some(Aside::Last);
-        self
-    }
-
-    /// Works until its ending.
-    pub(super) fn run(&self, store: &Store, shared: &Shared) -> Ending {
-        let routes = &shared.input.routes;
-        let aside = self.aside.and_then(|aside| {
-            let flights = &shared.input.flights;
-            let flight = if aside == Aside::First {
-                flights.first()
-            } else {
-                flights.last()
-            };
-            flight.map(|flight| flight.route)
-        });
-        let leaves = self.ending != Ending::Finished;
-        let quota = shared.input.flights.len() as u64 / 8;
-        let mut handled = 0;
-        loop {
-            // Looked at before the round: what is true now was true for all of it.
-            let all_stored = shared.all_stored.load(Ordering::SeqCst);
-            let settled = shared.declared_gone.load(Ordering::SeqCst) || self.aside.is_none();
-            let spare = leaves || !shared.left_behind.load(Ordering::SeqCst);
-            let mut round = 0;
-            for route in 0..routes.len() as u32 {
-                if Some(route) != aside || !spare {
-                    round += self.handle_batch(store, shared, route);
-                }
-            }
-            handled += round;
-            if leaves && (handled >= quota || (all_stored && round == 0)) {
-                if let Some(route) = aside {
-                    self.leave_behind(store, shared, route);
-                }
-                return self.ending;
-            }
-            if round == 0 {
-                if all_stored && settled {
-                    return Ending::Finished;
-                }
-                thread::sleep(IDLE);
-            }
-        }
-    }
-
-    fn handle_batch(&self, store: &Store, shared: &Shared, route: u32) -> u64 {
-        let start = Instant::now();
-        let Some(batch) = self.pull(store, shared, route) else {
-            return 0;
-        };
-        let pulled = start.elapsed();
-        let work = self.work(&batch, shared, route);
-        // Handling a message means telling the parent of it: an effect that outlives this process. It comes
-        // before the acknowledgement, so whatever the store counts as done has been done.
-        let handled = Event::Handled {
-            work,
-            nanos: nanos(pulled),
-        };
-        tell(&handled);
-        let start = Instant::now();
-        if let Err(e) = store.ack(&batch) {
-            fail("cannot acknowledge", &e);
-        }
-        let took = nanos(start.elapsed());
-        if let Event::Handled { work, .. } = handled {
-            let count = work.sequences.len() as u64;
-            tell(&Event::Acked { work, nanos: took });
-            return count;
-        }
-        0
-    }
-
-    /// Takes messages of the route that was set aside, and leaves them.
-    fn leave_behind(&self, store: &Store, shared: &Shared, route: u32) {
-        loop {
-            if let Some(batch) = self.pull(store, shared, route) {
-                tell(&Event::Held(self.work(&batch, shared, route)));
-                break;
-            }
-            thread::sleep(IDLE);
-        }
-        shared.left_behind.store(true, Ordering::SeqCst);
-        if self.ending == Ending::Hung {
+    /// Handles and acknowledges whatever comes, until its runtime ends.
+    pub(super) fn handle(&self, client: &Client, route: u32) -> Result<(), ConfigError> {
+        let mut consumer = client.subscribe(self.subscription(route))?;
+        let this = self.clone();
+        tokio::spawn(async move {
             loop {
-                thread::park();
+                match consumer.next().await {
+                    Ok(received) => this.take(received, route),
+                    Err(error) => return this.failed(&error),
+                }
             }
-        }
+        });
+        Ok(())
     }
 
-    /// What there is for it, if anything.
-    fn pull(&self, store: &Store, shared: &Shared, route: u32) -> Option<Batch> {
-        let subject = &shared.input.routes[route as usize].subject;
-        let request = PullRequest::new(subject.as_str(), GROUPS[self.group], self.name)
-            .max(BATCH_MAX)
-            .filter(self.filter.clone());
-        match store.pull(&request) {
-            Ok(batch) => (!batch.is_empty()).then_some(batch),
-            // Its first flight is still to come.
-            Err(e) if super::unknown(&e) => None,
-            Err(e) => fail("cannot pull", &e),
+    /// Takes some messages, and keeps them as long as the process lives.
+    pub(super) async fn hold(&self, client: &Client, route: u32) -> Result<(), ConfigError> {
+        let mut consumer = client.subscribe(self.subscription(route))?;
+        let mut held = Vec::new();
+        let mut gathered = None;
+        loop {
+            let next = async {
+                match gathered {
+                    None => Some(consumer.next().await),
+                    Some(until) => tokio::time::timeout_at(until, consumer.next()).await.ok(),
+                }
+            };
+            match next.await {
+                Some(Ok(received)) => held.push(received),
+                Some(Err(error)) => {
+                    self.failed(&error);
+                    break;
+                }
+                None => break,
+            }
+            gathered.get_or_insert_with(|| tokio::time::Instant::now() + GATHER);
         }
+        let mut work = self.work(route, 0);
+        for received in &held {
+            work.again += u64::from(received.attempt() > 0);
+            work.messages.extend(self.message(received, route));
+        }
+        (self.tell)(Event::Held(work));
+        std::future::pending::<()>().await;
+        drop((held, consumer));
+        Ok(())
     }
 
-    /// Compares a batch with the input, byte by byte.
-    fn work(&self, batch: &Batch, shared: &Shared, route: u32) -> Work {
-        let mut work = Work {
+    fn subscription(&self, route: u32) -> Subscription {
+        let filter = if self.group == TAGGED {
+            TagFilter::Any(CARRIERS.map(str::to_owned).to_vec())
+        } else {
+            TagFilter::All
+        };
+        Subscription::new(
+            &self.input.routes[route as usize].subject,
+            GROUPS[self.group],
+        )
+        .consumer_id(self.name)
+        .tags(filter)
+        .start(Start::Earliest)
+        .window(WINDOW, WINDOW_BYTES)
+    }
+
+    fn work(&self, route: u32, again: u64) -> Work {
+        Work {
             group: self.group,
             consumer: self.name.to_owned(),
             route,
-            sequences: Vec::with_capacity(batch.len()),
-            again: 0,
-        };
-        for delivered in batch.iter() {
-            let sequence = delivered.sequence();
-            let message = match delivered.message() {
-                Ok(message) => message,
-                Err(e) => fail("a pulled message is damaged", &e),
-            };
-            let expected = shared.input.at(route, sequence);
-            let same = expected.is_some_and(|flight| {
-                shared.input.flights[flight as usize].body.as_ref() == message.body()
-            });
-            if !same {
-                let subject = &shared.input.routes[route as usize].subject;
-                let differs = std::io::Error::other(format!("{subject} sequence {sequence}"));
-                fail("a pulled message differs from its flight", &differs);
-            }
-            work.sequences.push(sequence);
-            work.again += u64::from(delivered.attempt() > 0);
+            messages: Vec::new(),
+            again,
         }
-        work
     }
+
+    fn take(&self, received: Received, route: u32) {
+        let mut work = self.work(route, u64::from(received.attempt() > 0));
+        work.messages.extend(self.message(&received, route));
+        // Handling a message means telling of it: an effect that outlives the broker. It comes before the
+        // acknowledgement, so whatever the broker counts as done has been done.
+        (self.tell)(Event::Handled(work.clone()));
+        let tell = Arc::clone(&self.tell);
+        tokio::spawn(async move {
+            let start = Instant::now();
+            // One that is not confirmed comes again, to this consumer or to another.
+            if received.ack().await.is_ok() {
+                let nanos = nanos(start.elapsed());
+                tell(Event::Acked { work, nanos });
+            }
+        });
+    }
+
+    /// Which flight it is, compared with the input byte by byte.
+    fn message(&self, received: &Received, route: u32) -> Option<(u32, u64)> {
+        let id = received.attributes().id();
+        let index = id.and_then(|id| self.input.by_id(id)).filter(|index| {
+            let flight = &self.input.flights[*index as usize];
+            flight.route == route && flight.body == *received.body()
+        });
+        if index.is_none() {
+            let (subject, sequence) = (received.subject(), received.sequence());
+            (self.tell)(Event::Foreign(format!("{subject} sequence {sequence}")));
+        }
+        index.map(|index| (index, received.sequence()))
+    }
+
+    fn failed(&self, error: &ConsumeError) {
+        (self.tell)(Event::Failed(chain(error)));
+    }
+}
+
+/// Whole nanoseconds of a duration.
+pub(super) fn nanos(took: Duration) -> u64 {
+    u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)
 }

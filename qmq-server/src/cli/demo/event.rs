@@ -1,16 +1,15 @@
-//! What the worker tells the demo, one JSON object a line, so that the demo knows after a kill what had been
-//! promised before it.
+//! What happens in the demo, so that it knows after a kill what had been promised before it. A process of the demo tells it as JSON, one object a line.
 
 use serde::{Deserialize, Serialize};
 
 /// The consumer groups of the demo.
 pub(super) const GROUPS: [&str; 3] = ["all-1", "all-2", "some-carriers"];
 
-/// The group that one consumer of the first run takes work in and never comes back to.
+/// The group of which one consumer's process is killed.
 pub(super) const KILLED_IN: usize = 0;
 
-/// The group that one consumer of the second run dies in while the process goes on.
-pub(super) const DEAD_IN: usize = 1;
+/// The group of which one consumer's process hangs.
+pub(super) const HUNG_IN: usize = 1;
 
 /// The group that sees only [`CARRIERS`].
 pub(super) const TAGGED: usize = 2;
@@ -27,41 +26,31 @@ pub(super) struct Work {
     pub(super) consumer: String,
     /// Index of the route.
     pub(super) route: u32,
-    /// Sequences in the route's subject.
-    pub(super) sequences: Vec<u64>,
+    /// Which flight, and its sequence in the route's subject.
+    pub(super) messages: Vec<(u32, u64)>,
     /// How many of them had been handed out before.
     pub(super) again: u64,
 }
 
-/// One thing that the worker did.
+/// One thing that happened.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Event {
-    /// The store is open.
-    Opened {
-        /// How long it took.
-        nanos: u64,
-    },
-    /// Flights are durable: (flight, sequence, nanoseconds from the call until then). None: still alive.
+    /// The broker has acknowledged flights: (flight, sequence, nanoseconds from the call until then).
     Stored(Vec<(u32, u64, u64)>),
     /// A consumer is about to handle these; told before they are acknowledged.
-    Handled {
-        /// The messages.
-        work: Work,
-        /// How long the pull took.
-        nanos: u64,
-    },
-    /// The acknowledgement of these has returned.
+    Handled(Work),
+    /// The broker has confirmed the acknowledgement of these.
     Acked {
         /// The messages.
         work: Work,
         /// How long it took.
         nanos: u64,
     },
-    /// A consumer took these and will never acknowledge them.
+    /// A consumer has these and will never acknowledge them.
     Held(Work),
-    /// Everything is stored and handled; the worker waits to be killed.
-    Done,
-    /// The worker cannot go on.
+    /// A consumer got what is no flight, or not as it was sent.
+    Foreign(String),
+    /// It cannot go on.
     Failed(String),
 }

@@ -62,7 +62,7 @@ where
 pub(super) struct Flight {
     /// Index of its route in [`Input::routes`].
     pub(super) route: u32,
-    /// Its place among the flights of its route: the sequence that the store must give it.
+    /// Its place among the flights of its route.
     pub(super) sequence: u64,
     /// The airline: the message's tag.
     pub(super) carrier: String,
@@ -94,6 +94,7 @@ pub(super) struct Input {
     pub(super) routes: Vec<Route>,
     /// Sum of all bodies' lengths.
     pub(super) body_bytes: u64,
+    ids: HashMap<String, u32>,
 }
 
 impl Input {
@@ -120,6 +121,7 @@ impl Input {
             flights: Vec::new(),
             routes: Vec::new(),
             body_bytes: 0,
+            ids: HashMap::new(),
         };
         let mut known: HashMap<String, u32> = HashMap::new();
         for row in csv::Reader::from_reader(csv).into_deserialize::<Row>() {
@@ -158,13 +160,15 @@ impl Input {
             .map_err(|e| Failure::of("the demo takes at most 4,294,967,295 flights", &e, NEXT))?;
         let flights = &mut self.routes[route as usize].flights;
         self.body_bytes += body.len() as u64;
+        let id = format!(
+            "{}{}@{}#{index}",
+            row.carrier, row.flight, row.scheduled_utc
+        );
+        self.ids.insert(id.clone(), index);
         self.flights.push(Flight {
             route,
             sequence: flights.len() as u64,
-            id: format!(
-                "{}{}@{}#{index}",
-                row.carrier, row.flight, row.scheduled_utc
-            ),
+            id,
             carrier: row.carrier.clone(),
             body: body.into(),
             departure_ms: u64::try_from(departure.as_millisecond()).unwrap_or(0),
@@ -182,6 +186,11 @@ impl Input {
         )
         .tag(flight.carrier.as_str())
         .with_id(flight.id.as_str())
+    }
+
+    /// The index of the flight that an id names.
+    pub(super) fn by_id(&self, id: &str) -> Option<u32> {
+        self.ids.get(id).copied()
     }
 
     /// The index of the flight that a route's sequence stands for, or `None` beyond its last.

@@ -1,9 +1,9 @@
-//! `qmq demo`: the main job on real input, with the power button pressed twice.
+//! `qmq demo`: the main job on real input, with the broker killed again and again.
 
 mod audit;
+mod broker;
 mod checks;
 mod consumer;
-mod drive;
 mod event;
 mod input;
 mod ledger;
@@ -11,9 +11,11 @@ mod pair;
 mod reminders;
 mod replicated;
 mod report;
+mod stream;
 mod worker;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use qmq_store::{Error, Options, Store};
 
@@ -27,18 +29,21 @@ pub(crate) use worker::{WorkerArgs, run_worker};
 
 const EXAMPLES: &str = "\
 What happens:
-  1. A process streams flights into a fresh store: one subject a route
-     (flight.JFK.LAX), the carrier as the tag, the row as JSON in the body.
-     Two groups consume everything, a third only the carriers AA and DL. One
-     consumer takes work and hangs. Half-way the process is killed (SIGKILL).
-  2. The store is reopened and compared with what had been acknowledged.
-  3. A second process goes on. One consumer takes work, dies and is declared
-     gone; the others finish everything. Then this process is killed too.
-  4. The store is reopened and compared with the input, message by message.
+  1. `qmq dev` runs as a process of its own. Producers send flights to it over
+     QUIC: one subject a route (flight.JFK.LAX), the carrier as the tag, the row
+     as JSON in the body. Two groups consume everything, a third only the
+     carriers AA and DL. Two consumers are processes of their own.
+  2. The broker is killed (SIGKILL) and started again, three times; the clients
+     go on where they were. With the first kill a consumer that holds messages
+     is killed too, with the second one is stopped; the others finish its work.
+  3. After the first kill the store is compared with what had been acknowledged.
+  4. When all is done the broker is killed once more, and its store is compared
+     with the input, message by message.
   5. Each flight schedules a reminder for three hours before its departure, and
      the time of the data is replayed on a virtual clock. Flights that never
      left are cancelled, late ones are re-timed, some of both too late. Half-way
      the scheduler is dropped with reminders in the caller's hands, and reopened.
+     What is due goes to the broker, and is consumed from there in the end.
   6. The flights are stored and consumed once more, on a master with a slave,
      each acknowledged when both have it. Half-way the master is dropped without
      notice, the slave is promoted and goes on; the old master returns as slave.
@@ -46,7 +51,7 @@ What happens:
 Examples:
   qmq demo
   qmq demo --data flights-2013.csv.gz
-  qmq demo --dir flights && qmq store inspect --dir flights
+  qmq demo --dir flights && qmq store inspect --dir flights/broker/store
   qmq demo --json | tail -n 1
 
 Exit code 0 only if every check held. The last line of --json has `flights`,
@@ -69,10 +74,9 @@ pub(crate) struct Args {
 
 /// Runs the demo; `Ok` only if every check held.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let input = Input::load(args.data.as_deref())?;
+    let input = Arc::new(Input::load(args.data.as_deref())?);
     let folder = WorkFolder::prepare(args.dir.as_deref())?;
     let dir = folder.path();
-    let data = args.data.as_deref();
     let flights = input.flights.len() as u64;
     let mut ledger = Ledger::new(&input);
 
@@ -80,26 +84,28 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         "streaming and consuming",
         flights + Ledger::to_handle(&input),
     );
-    drive::run_and_kill(data, dir, 0, &mut ledger, &bar, |ledger, _| {
-        ledger.stored() >= flights / 2 && ledger.left[0].is_some()
-    })?;
-    bar.set_message("reopening");
-    let first = audit::audit(
-        dir,
+    let mut first = audit::Audit::default();
+    let mut broker = stream::stream(
+        args.data.as_deref(),
+        &dir.join("broker"),
         &input,
-        &ledger,
-        false,
-        &indicatif::ProgressBar::hidden(),
+        &mut ledger,
+        &bar,
+        &mut |store, ledger| {
+            let hidden = indicatif::ProgressBar::hidden();
+            first = audit::audit(store, &input, ledger, false, &hidden)?;
+            Ok(())
+        },
     )?;
-    bar.set_message("streaming and consuming");
-    drive::run_and_kill(data, dir, 1, &mut ledger, &bar, |_, done| done)?;
     bar.finish_and_clear();
     let bar = progress::counted("checking each message", flights);
-    let last = audit::audit(dir, &input, &ledger, true, &bar)?;
+    let last = audit::audit(&broker.store(), &input, &ledger, true, &bar)?;
     bar.finish_and_clear();
 
     let bar = progress::counted("replaying the reminders", Replay::steps(&input));
-    let reminders = reminders::replay(&dir.join("reminders"), &input, &bar)?;
+    broker.restart()?;
+    let reminders = reminders::replay(&dir.join("reminders"), &broker, &input, &bar)?;
+    broker.end()?;
     bar.finish_and_clear();
 
     let bar = progress::counted("storing on master and slave", flights);
@@ -161,4 +167,14 @@ fn unknown(error: &Error) -> bool {
         error,
         Error::UnknownSubject { .. } | Error::UnknownGroup { .. }
     )
+}
+
+/// A runtime for the demo's clients.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .thread_name("qmq-demo")
+        .build()
+        .map_err(|error| Failure::of("starting threads", &error, "check `ulimit -u`"))
 }

@@ -17,12 +17,15 @@ use crate::cli::files::{DiskUse, WorkFolder};
 use crate::cli::latency::Latency;
 use crate::cli::output::{self, Output, bytes, count, duration, micros, rate, table};
 
+/// The broker's lives.
+const RUN_NAMES: [&str; RUNS] = ["first_run", "second_run", "third_run", "fourth_run"];
+
 /// Everything that was seen.
 #[derive(Debug)]
 pub(super) struct Facts<'a> {
     pub(super) input: &'a Input,
     pub(super) ledger: &'a Ledger<'a>,
-    pub(super) audits: &'a [Audit; RUNS],
+    pub(super) audits: &'a [Audit; 2],
     pub(super) reminders: &'a Replay,
     pub(super) failover: &'a Failover,
     pub(super) disk: DiskUse,
@@ -32,7 +35,7 @@ impl Facts<'_> {
     fn latencies(&self) -> [(&'static str, &Latency); 3] {
         [
             ("stored", &self.ledger.append_latency),
-            ("pulled", &self.ledger.pull_latency),
+            ("delivered", &self.ledger.deliver_latency),
             ("acknowledged", &self.ledger.ack_latency),
         ]
     }
@@ -74,7 +77,7 @@ pub(super) fn for_people(
     ))?;
     if !folder.is_temporary() {
         out.line(format!(
-            "kept in {dir}; look into it with: qmq store inspect --dir {dir}",
+            "kept in {dir}; look into it with: qmq store inspect --dir {dir}/broker/store",
             dir = folder.path().display()
         ))?;
     }
@@ -82,41 +85,33 @@ pub(super) fn for_people(
 }
 
 fn runs_table(facts: &Facts<'_>) -> comfy_table::Table {
-    let mut rows = table(
-        &[
-            "run",
-            "ended by",
-            "what",
-            "messages",
-            "again",
-            "seconds",
-            "per second",
-        ],
-        &[3, 4, 5, 6],
-    );
-    for (number, run) in facts.ledger.runs.iter().enumerate() {
-        let name = if number == 0 { "first" } else { "second" };
-        let mut row = |what: &str, messages: u64, again: String, took: Duration| {
-            rows.add_row([
-                name.to_owned(),
-                "SIGKILL".to_owned(),
-                what.to_owned(),
-                count(messages),
-                again,
-                format!("{:.3}", took.as_secs_f64()),
-                rate(per_second(messages, took)),
-            ]);
-        };
-        row("stored (synced)", run.stored, "-".to_owned(), run.storing);
-        for (group, name) in GROUPS.into_iter().enumerate() {
-            let what = format!("acknowledged by {name}");
-            row(
-                &what,
-                run.acked[group],
-                count(run.again[group]),
-                run.consuming,
-            );
-        }
+    let mut header = vec![
+        "the broker",
+        "ended by",
+        "ready in",
+        "seconds",
+        "stored (synced)",
+    ];
+    let names: Vec<String> = GROUPS
+        .iter()
+        .map(|name| format!("acked by {name}"))
+        .collect();
+    header.extend(names.iter().map(String::as_str));
+    header.extend(["again", "per second"]);
+    let mut rows = table(&header, &[2, 3, 4, 5, 6, 7, 8, 9]);
+    for (run, name) in facts.ledger.runs.iter().zip(RUN_NAMES) {
+        let acked: u64 = run.acked.iter().sum();
+        let mut row = vec![
+            name.replace('_', " "),
+            "SIGKILL".to_owned(),
+            run.opened.map_or_else(|| "-".to_owned(), duration),
+            format!("{:.3}", run.lasted.as_secs_f64()),
+            count(run.stored),
+        ];
+        row.extend(run.acked.map(count));
+        row.push(count(run.again.iter().sum()));
+        row.push(rate(per_second(run.stored + acked, run.lasted)));
+        rows.add_row(row);
     }
     rows
 }
@@ -124,15 +119,16 @@ fn runs_table(facts: &Facts<'_>) -> comfy_table::Table {
 fn opens_table(facts: &Facts<'_>) -> comfy_table::Table {
     let mut rows = table(
         &[
-            "open",
-            "took",
+            "the store",
+            "opened in",
             "log read again",
             "tail cut",
             "messages found",
+            "copies by kills",
         ],
-        &[1, 2, 3, 4],
+        &[1, 2, 3, 4, 5],
     );
-    for (name, audit) in ["after the first kill", "after the second kill"]
+    for (name, audit) in ["after the first kill", "after the last kill"]
         .iter()
         .zip(facts.audits)
     {
@@ -142,6 +138,7 @@ fn opens_table(facts: &Facts<'_>) -> comfy_table::Table {
             bytes(audit.replayed_bytes),
             bytes(audit.cut_bytes),
             count(audit.messages),
+            count(audit.copies),
         ]);
     }
     rows
@@ -151,9 +148,9 @@ fn latency_table(facts: &Facts<'_>) -> comfy_table::Table {
     let mut rows = table(&["latency", "p50", "p99", "p99.9", "max"], &[1, 2, 3, 4]);
     for (name, latency) in facts.latencies() {
         let name = match name {
-            "stored" => "append until synced (many in flight)",
-            "pulled" => "pull of a batch",
-            _ => "acknowledge of a batch",
+            "stored" => "send until synced and acknowledged (many in flight)",
+            "delivered" => "send until handed to a consumer",
+            _ => "acknowledge until confirmed",
         };
         rows.add_row([
             name.to_owned(),
@@ -229,13 +226,14 @@ struct RunLine<'a> {
     seconds: f64,
     stored_per_s: f64,
     acked_per_s: f64,
-    open_us: u128,
+    ready_us: u128,
 }
 
 #[derive(Serialize)]
 struct OpenLine<'a> {
     stage: &'a str,
     messages: u64,
+    copies: u64,
     clean: bool,
     open_us: u128,
     replayed_bytes: u64,
@@ -299,22 +297,24 @@ impl Serialize for Verdict<'_> {
 /// Prints the lines.
 pub(super) fn for_programs(facts: &Facts<'_>, checks: &[Check]) -> Result<(), Failure> {
     let mut out = Output::new();
-    for (number, audit) in facts.audits.iter().enumerate() {
-        let run = &facts.ledger.runs[number];
+    for (run, stage) in facts.ledger.runs.iter().zip(RUN_NAMES) {
         let acked = run.acked.iter().sum();
         out.json(&RunLine {
-            stage: ["first_run", "second_run"][number],
+            stage,
             stored: run.stored,
             acked,
             handed_out_again: run.again.iter().sum(),
             seconds: run.lasted.as_secs_f64(),
-            stored_per_s: per_second(run.stored, run.storing),
-            acked_per_s: per_second(acked, run.consuming),
-            open_us: run.opened.unwrap_or_default().as_micros(),
+            stored_per_s: per_second(run.stored, run.lasted),
+            acked_per_s: per_second(acked, run.lasted),
+            ready_us: run.opened.unwrap_or_default().as_micros(),
         })?;
+    }
+    for (audit, stage) in facts.audits.iter().zip(["first_reopen", "last_reopen"]) {
         out.json(&OpenLine {
-            stage: ["first_reopen", "second_reopen"][number],
+            stage,
             messages: audit.messages,
+            copies: audit.copies,
             clean: audit.clean,
             open_us: audit.opened.as_micros(),
             replayed_bytes: audit.replayed_bytes,

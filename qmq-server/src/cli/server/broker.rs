@@ -29,6 +29,7 @@ Examples:
   qmq broker --config broker.properties --set flush.mode=async
 
 Settings come from --set, then the environment (broker.port is QMQ_BROKER_PORT), then the file, then the defaults.
+All keys, with what they mean, their ranges and defaults: qmq_server::config::keys::BROKER, qmq-server/src/config/keys/broker.rs.
 SIGTERM ends it in order, a second one at once.";
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {

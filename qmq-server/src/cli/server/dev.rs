@@ -25,6 +25,9 @@ pub(crate) struct Args {
     /// A setting of the broker, as in broker.properties; may be given several times
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
+    /// Stop when standard input ends
+    #[arg(long)]
+    until_eof: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -58,10 +61,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         http_port,
         sets: sets.collect::<Result<_, Failure>>()?,
     };
-    runtime()?.block_on(serve(&options))
+    runtime()?.block_on(serve(&options, args.until_eof))
 }
 
-async fn serve(options: &DevOptions) -> Result<(), Failure> {
+async fn serve(options: &DevOptions, until_eof: bool) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let dev = Dev::start(options).await.map_err(|error| {
         Failure::of(
@@ -98,6 +101,20 @@ async fn serve(options: &DevOptions) -> Result<(), Failure> {
         "  qmq consume greetings --group me --count 1{hint}"
     ))?;
     out.flush()?;
-    signals.next().await;
+    tokio::select! {
+        () = signals.next() => {}
+        () = input_ended(), if until_eof => {}
+    }
     end_orderly(&mut signals, dev.drain()).await
+}
+
+/// Waits until nobody can write to standard input any more.
+async fn input_ended() {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    // A thread of its own: a runtime waits for those of its own at the end.
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let _ = tell.send(());
+    });
+    let _ = told.await;
 }

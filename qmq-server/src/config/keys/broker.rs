@@ -12,7 +12,7 @@ pub const BROKER: &[Key] = &[
         "broker.name",
         text(100),
         "",
-        "name of this broker in logs, metrics and certificates; empty: the host's name",
+        "name that this broker tells its clients and shows in its metrics; empty: the host's name",
     ),
     works(
         "broker.group",
@@ -36,13 +36,13 @@ pub const BROKER: &[Key] = &[
         "http.listen",
         Kind::Address,
         "127.0.0.1",
-        "address of health, metrics and administration over HTTP",
+        "address of health and metrics over HTTP",
     ),
     Key {
         name: "http.port",
         kind: MAYBE_PORT,
         default: Fallback::Computed("broker.port + 10000"),
-        meaning: "TCP port of health, metrics and administration over HTTP; 0: none",
+        meaning: "TCP port of health and metrics over HTTP; 0: none",
         status: Status::Works,
     },
     // What it stores.
@@ -101,13 +101,13 @@ pub const BROKER: &[Key] = &[
         "consumer.session.timeout.ms",
         ms(100, 604_800_000),
         "10000",
-        "a consumer not heard of for so long is gone, and its messages go to others",
+        "a consumer whose stream is lost for so long is gone, and its messages go to others",
     ),
     works(
         "consumer.ack.timeout.ms",
         ms(100, 604_800_000),
         "30000",
-        "a message not acknowledged for so long is delivered again",
+        "a message neither acknowledged nor renewed for so long is delivered again",
     ),
     works(
         "consumer.nack.max.ms",
@@ -156,7 +156,7 @@ pub const BROKER: &[Key] = &[
         "handshake.timeout.ms",
         ms(100, 600_000),
         "5000",
-        "longest time from a connection's first packet to its first request",
+        "longest time for TLS and HELLO",
     ),
     works(
         "streams.max",
@@ -180,7 +180,7 @@ pub const BROKER: &[Key] = &[
         "memory.produce.bytes",
         bytes(1 << 20, 1 << 40),
         "256M",
-        "most bytes of all produce requests that are not yet answered",
+        "most bytes of all requests that are not yet in the log",
     ),
     works(
         "memory.deliver.bytes",

@@ -36,9 +36,15 @@ pub(super) struct Peer {
 }
 
 pub(super) async fn serve(incoming: Incoming, shared: &Arc<Shared>) -> Result<(), Ended> {
-    let limit = shared.options.handshake;
-    let begin = tokio::time::timeout(limit, begin(incoming, shared));
-    let Some((peer, control)) = begin.await.map_err(|_| Ended::TooSlow)?? else {
+    let until = tokio::time::Instant::now() + shared.options.handshake;
+    let connection = tokio::time::timeout_at(until, incoming);
+    let connection = connection.await.map_err(|_| Ended::TooSlow)??;
+    let Ok(begun) = tokio::time::timeout_at(until, begin(&connection, shared)).await else {
+        let why = b"HELLO did not come within handshake.timeout.ms";
+        connection.close((CloseCode::NoHello as u32).into(), why);
+        return Err(Ended::TooSlow);
+    };
+    let Some((peer, control)) = begun? else {
         return Ok(());
     };
     let peer = Arc::new(peer);
@@ -54,9 +60,21 @@ pub(super) async fn serve(incoming: Incoming, shared: &Arc<Shared>) -> Result<()
 
 type Control = (Frames, SendStream);
 
-/// TLS, then HELLO in both directions. `None`: the other end was told why not.
-async fn begin(incoming: Incoming, shared: &Arc<Shared>) -> Result<Option<(Peer, Control)>, Ended> {
-    let connection = incoming.await?;
+/// One too many.
+pub(super) async fn turn_away(incoming: Incoming, limit: Duration) {
+    if let Ok(Ok(connection)) = tokio::time::timeout(limit, incoming).await {
+        let why = b"connection.max connections are open; try again later";
+        connection.close((CloseCode::TooManyConnections as u32).into(), why);
+        // Its close is sent while it is there.
+        let _ = tokio::time::timeout(limit, connection.closed()).await;
+    }
+}
+
+/// HELLO in both directions. `None`: the other end was told why not.
+async fn begin(
+    connection: &Connection,
+    shared: &Arc<Shared>,
+) -> Result<Option<(Peer, Control)>, Ended> {
     let certificate = connection
         .peer_identity()
         .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())
@@ -75,7 +93,10 @@ async fn begin(incoming: Incoming, shared: &Arc<Shared>) -> Result<Option<(Peer,
                 Err(error) => return close(CloseCode::Malformed, &error.to_string()),
             }
         }
-        Ok(_) => return close(CloseCode::NoHello, "the first frame must be HELLO"),
+        Ok(Some(_)) => return close(CloseCode::Malformed, "the first frame must be HELLO"),
+        Ok(None) | Err(NoFrame::Lost(_)) => {
+            return close(CloseCode::NoHello, "the control stream ended before HELLO");
+        }
         Err(error) => return close(CloseCode::Malformed, &error.to_string()),
     };
     let ours = &shared.hello;

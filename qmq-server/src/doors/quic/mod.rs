@@ -93,6 +93,9 @@ pub(crate) struct Shared {
 /// Bytes that are asked of the system for the socket in each direction; it gives what `net.core.rmem_max` and `wmem_max` allow. What does not fit
 /// while this process is busy is lost, and slows connections down.
 const SOCKET_BYTES: usize = 8 << 20;
+/// Connections beyond the limit that are told so at a time. The others are refused without a word of the protocol, which costs less.
+const TOLD_MAX: usize = 64;
+
 /// A permit of the produce budget is so many bytes.
 const BUDGET_UNIT: u64 = 1024;
 
@@ -184,6 +187,13 @@ impl QuicDoor {
         self.endpoint.set_server_config(None);
     }
 
+    /// Closes all connections, and waits for nobody.
+    pub fn close_now(&self) {
+        let why = b"the broker has ended";
+        self.endpoint
+            .close((CloseCode::ShuttingDown as u32).into(), why);
+    }
+
     /// Closes all connections, and waits until they have been told, for `limit` at most.
     pub async fn close(&self, limit: Duration) {
         let why = b"the broker is shutting down";
@@ -239,12 +249,22 @@ fn transport(options: &QuicOptions) -> io::Result<TransportConfig> {
 }
 
 async fn accept(endpoint: Endpoint, shared: Arc<Shared>) {
+    let told = Arc::new(Semaphore::new(TOLD_MAX));
     while let Some(incoming) = endpoint.accept().await {
         let open = shared.connections.fetch_add(1, Ordering::AcqRel);
         if open >= shared.options.connections_max as u64 {
             shared.connections.fetch_sub(1, Ordering::AcqRel);
             tracing::warn!(from = %incoming.remote_address(), "a connection is refused: connection.max are open");
-            incoming.refuse();
+            match Arc::clone(&told).try_acquire_owned() {
+                Ok(permit) => {
+                    let limit = shared.options.handshake;
+                    tokio::spawn(async move {
+                        connection::turn_away(incoming, limit).await;
+                        drop(permit);
+                    });
+                }
+                Err(_) => incoming.refuse(),
+            }
             continue;
         }
         let shared = Arc::clone(&shared);

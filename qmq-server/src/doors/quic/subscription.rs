@@ -75,6 +75,8 @@ pub(super) async fn serve(peer: Arc<Peer>, frames: Frames, send: SendStream, fir
         }
     };
     *attached.lock() = Some(Arc::clone(&consumer));
+    // What it was handed before this may have filled the outbox, and have left it again.
+    consumer.drained();
     let unanswered = Arc::new(Semaphore::new(UNANSWERED_MAX));
     let for_good = tokio::select! {
         outcome = read(&peer, frames, &consumer, (&outbox, &unanswered)) => outcome,

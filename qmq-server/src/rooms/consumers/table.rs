@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -12,6 +12,8 @@ use qmq_wire::{Ack, Acked, Code, End, Nack, Refusal};
 
 use super::held::Held;
 use super::{As, Attached, ConsumerOptions, Counters, Job, Key, OnEnd, Settled};
+use crate::access::Right;
+use crate::rooms::Caller;
 use crate::rooms::administer::Activity;
 use crate::rooms::deliver::{Delivering, Taker};
 use crate::rooms::refusals::code;
@@ -22,7 +24,7 @@ pub(super) fn start(
     delivering: Delivering,
     counters: Arc<Counters>,
     activity: Arc<Activity>,
-    online: Arc<Mutex<HashSet<Key>>>,
+    (online, known): (Arc<Mutex<HashSet<Key>>>, Arc<AtomicUsize>),
     jobs: Receiver<Job>,
 ) -> std::io::Result<()> {
     let shortest = options.session_timeout.min(options.ack_timeout);
@@ -43,6 +45,7 @@ pub(super) fn start(
             let mut look_at = Instant::now() + look_every;
             loop {
                 match jobs.recv_deadline(look_at) {
+                    Ok(Job::Stop) => return,
                     Ok(job) => table.work(job),
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
@@ -50,6 +53,7 @@ pub(super) fn start(
                 let now = Instant::now();
                 if now >= look_at {
                     table.look_at_deadlines(now);
+                    known.store(table.consumers.len(), Ordering::Relaxed);
                     look_at = now + look_every;
                 }
             }
@@ -68,6 +72,7 @@ struct Consumer {
 
 struct Attachment {
     number: u64,
+    caller: Caller,
     taker: Arc<Taker>,
     on_end: OnEnd,
 }
@@ -84,6 +89,19 @@ impl Attachment {
 
 /// Another session has the consumer.
 struct NotIts;
+
+impl Consumer {
+    /// It holds these no more, and has got all that was handed out before them.
+    fn settled(&mut self, ranges: &[(u64, u64)]) {
+        for &(first, last) in ranges {
+            self.held.remove(first, last);
+        }
+        let last = ranges.iter().map(|(_, last)| *last).max();
+        if let (Some(current), Some(last)) = (&self.current, last) {
+            current.taker.settled(last);
+        }
+    }
+}
 
 struct Table {
     store: Store,
@@ -121,10 +139,11 @@ impl Table {
                 key,
                 session,
                 fresh,
+                caller,
                 taker,
                 on_end,
                 reply,
-            } => self.attach(key, (session, fresh), taker, on_end, reply),
+            } => self.attach(key, (session, fresh), caller, &taker, on_end, reply),
             Job::Detach {
                 key,
                 attachment,
@@ -164,6 +183,9 @@ impl Table {
                 }
                 self.online.lock().clear();
             }
+            Job::Recheck => self.recheck(),
+            // Seen before it comes here.
+            Job::Stop => {}
             Job::IsAnythingHeld(reply) => {
                 reply(
                     self.consumers
@@ -205,7 +227,8 @@ impl Table {
         &mut self,
         key: Key,
         (session, fresh): (u64, bool),
-        taker: Arc<Taker>,
+        caller: Caller,
+        taker: &Arc<Taker>,
         on_end: OnEnd,
         reply: Box<dyn FnOnce(Result<Attached, Refusal>) + Send>,
     ) {
@@ -262,24 +285,27 @@ impl Table {
         consumer.gone_at = None;
         consumer.current = Some(Attachment {
             number: taker.attachment(),
-            taker: Arc::clone(&taker),
+            caller,
+            taker: Arc::clone(taker),
             on_end,
         });
         let (Some(jobs), attachment) = (self.delivering.jobs(), taker.attachment()) else {
             return;
         };
+        // Whoever gets the answer may go at once: its part in the group must have begun by then.
+        self.delivering.join(taker);
         // What it holds is handed out again with its first pull, and entered then.
         reply(Ok(Attached {
             jobs,
             delivering: self.delivering.clone(),
-            taker: Arc::clone(&taker),
+            taker: Arc::clone(taker),
             key,
             attachment,
             incarnation,
             resumed,
             for_good: false,
         }));
-        self.delivering.join(taker);
+        self.delivering.offer(taker);
     }
 
     fn detach(&mut self, key: &Key, attachment: u64, for_good: bool) {
@@ -292,6 +318,25 @@ impl Table {
         self.online.lock().remove(key);
         if for_good {
             self.declare_gone(key);
+        }
+    }
+
+    /// Whoever has lost the right to consume goes on no longer.
+    fn recheck(&mut self) {
+        let mut denied = Vec::new();
+        for (key, consumer) in &self.consumers {
+            if let Some(current) = &consumer.current
+                && let Err(refused) = current.caller.check(Right::Consume, &key.subject)
+            {
+                let end = End {
+                    code: Some(Code::Denied),
+                    text: refused.to_string(),
+                };
+                denied.push((key.clone(), current.number, end));
+            }
+        }
+        for (key, attachment, end) in denied {
+            self.failed(&key, attachment, end);
         }
     }
 
@@ -356,9 +401,7 @@ impl Table {
         match outcome {
             Ok(outcome) => {
                 if let Some(consumer) = consumer {
-                    for &(first, last) in &ack.ranges {
-                        consumer.held.remove(first, last);
-                    }
+                    consumer.settled(&ack.ranges);
                 }
                 self.counters
                     .acked
@@ -406,9 +449,7 @@ impl Table {
         match outcome {
             Ok(outcome) => {
                 if let Some(consumer) = consumer {
-                    for &(first, last) in &nack.ranges {
-                        consumer.held.remove(first, last);
-                    }
+                    consumer.settled(&nack.ranges);
                 }
                 self.counters
                     .nacked

@@ -8,6 +8,7 @@ use std::task::{Wake, Waker};
 use parking_lot::Mutex;
 use qmq_store::Waiting;
 
+use super::share::OnItsWay;
 use super::{Inner, Taker};
 
 pub(super) struct Flow {
@@ -17,6 +18,7 @@ pub(super) struct Flow {
     members: AtomicUsize,
     behind: AtomicBool,
     full: AtomicBool,
+    pub(super) on_its_way: OnItsWay,
 }
 
 #[derive(Default)]
@@ -38,6 +40,12 @@ enum Standing {
     Turning,
     /// A thread has it, and something has changed since it began.
     TurningAgain,
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        self.rest();
+    }
 }
 
 /// What a thread takes for a turn.
@@ -80,6 +88,7 @@ impl Flow {
             // Until it is known to be near the end of the log.
             behind: AtomicBool::new(true),
             full: AtomicBool::new(false),
+            on_its_way: OnItsWay::default(),
         })
     }
 
@@ -132,6 +141,7 @@ impl Flow {
         }
         drop(state);
         if let Some(room) = self.room.upgrade() {
+            self.on_its_way.begin(&room.share);
             room.queue.push(Arc::clone(self));
         }
     }
@@ -164,6 +174,7 @@ impl Flow {
             return Some(Turn { taker, waiting });
         }
         state.standing = Standing::Parked;
+        self.rest();
         // With nobody to take it, a publish need not wake anybody.
         let waiting = state.waiting.take();
         drop(state);
@@ -190,12 +201,39 @@ impl Flow {
         let again = state.standing == Standing::TurningAgain;
         if !more && !again {
             state.standing = Standing::Parked;
+            self.rest();
             return;
         }
         state.standing = Standing::Queued;
         drop(state);
         if let Some(room) = self.room.upgrade() {
             room.queue.push(Arc::clone(self));
+        }
+    }
+
+    /// Gives a turn back that may not be taken yet; the group still has something to do.
+    pub(super) fn hold_back(self: &Arc<Self>, turn: Turn) {
+        let mut state = self.state.lock();
+        state.waiting = Some(turn.waiting);
+        state.takers.push_front(turn.taker);
+        let again = state.standing == Standing::TurningAgain;
+        state.standing = Standing::Parked;
+        drop(state);
+        if again {
+            self.enqueue();
+        }
+    }
+
+    fn rest(&self) {
+        if let Some(room) = self.room.upgrade() {
+            self.on_its_way.rest(&room.share);
+        }
+    }
+
+    /// So many bytes have arrived; if the group was held back for them, it goes on.
+    pub(super) fn arrived(self: &Arc<Self>, bytes: u64) {
+        if self.on_its_way.take(bytes) {
+            self.enqueue();
         }
     }
 }

@@ -11,6 +11,7 @@ use qmq_wire::{Code, Credit, Flow as Who, Refusal, Start, put_delivery_header};
 
 use super::FlowKey;
 use super::flow::Flow;
+use super::share::Turns;
 use crate::rooms::Outlet;
 use crate::rooms::consumers::Key;
 use crate::rooms::produce::Held;
@@ -25,6 +26,7 @@ pub struct Taker {
     pub(super) outlet: Arc<dyn Outlet>,
     flow: OnceLock<Weak<Flow>>,
     wants: Mutex<Wants>,
+    turns: Mutex<Turns>,
     closed: AtomicBool,
 }
 
@@ -121,6 +123,7 @@ impl Taker {
                 pulls_only: true,
                 ..Wants::default()
             }),
+            turns: Mutex::default(),
             closed: AtomicBool::new(false),
         }
     }
@@ -158,6 +161,10 @@ impl Taker {
         wants.messages = wants.messages.saturating_add(u64::from(credit.messages));
         let bytes = i64::try_from(credit.bytes).unwrap_or(i64::MAX);
         wants.bytes = wants.bytes.saturating_add(bytes);
+        drop(wants);
+        if self.at_most_once {
+            self.arrived(|turns| turns.granted(credit.bytes));
+        }
     }
 
     /// One that pulls asks once more.
@@ -315,7 +322,32 @@ impl Taker {
 
     /// Takes no more. Whether it did until now.
     pub(super) fn close(&self) -> bool {
-        !self.closed.swap(true, Ordering::AcqRel)
+        let open = !self.closed.swap(true, Ordering::AcqRel);
+        self.arrived(Turns::clear);
+        open
+    }
+
+    /// A turn is on its way to it.
+    pub(super) fn sent(&self, first_pull: u64, bytes: u64) {
+        self.turns.lock().add(first_pull, bytes);
+        if self.is_closed() {
+            // It went meanwhile, and nothing arrives there any more.
+            self.arrived(Turns::clear);
+        }
+    }
+
+    /// It has settled a message, so that one has arrived, and what came before it.
+    pub(in crate::rooms) fn settled(&self, pull_sequence: u64) {
+        self.arrived(|turns| turns.settled(pull_sequence));
+    }
+
+    fn arrived(&self, what: impl FnOnce(&mut Turns) -> u64) {
+        let bytes = what(&mut self.turns.lock());
+        if bytes > 0
+            && let Some(flow) = self.flow()
+        {
+            flow.arrived(bytes);
+        }
     }
 }
 

@@ -34,6 +34,17 @@ impl Inner {
             let ended = self.nothing(flow, &turn, may, None);
             return flow.end(turn, ended);
         }
+        let turn_bytes = self.options.turn_bytes;
+        let may_go = flow
+            .on_its_way
+            .may_go(&self.share, turn_bytes, Instant::now());
+        if let Err(not_yet) = may_go {
+            if not_yet.ahead {
+                self.share.wait_for_others(Arc::downgrade(flow));
+            }
+            self.queue.at(not_yet.until, flow);
+            return flow.hold_back(turn);
+        }
         let request = turn.taker.request(may);
         let mut poll = || {
             self.store
@@ -198,7 +209,18 @@ impl Inner {
                 self.fail(taker, &error);
                 return Ended::Enough;
             }
-        } else {
+        }
+        if may.pull.is_none()
+            && let Some((first, _)) = ranges.first()
+        {
+            for asked in flow.on_its_way.add(&self.share, bytes) {
+                if let Some(flow) = asked.upgrade() {
+                    flow.enqueue();
+                }
+            }
+            taker.sent(*first, bytes);
+        }
+        if !taker.at_most_once {
             self.tell_consumers(Job::HandedOut {
                 key: taker.key().clone(),
                 incarnation: member.incarnation,

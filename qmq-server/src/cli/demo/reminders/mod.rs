@@ -1,9 +1,10 @@
 //! A reminder for each flight, on a virtual clock that goes from one moment at which something happens to the next.
 
+mod courier;
 mod expected;
 mod plan;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,11 +14,13 @@ use qmq_sched::{Cancelled, DelayId, Fired, Message, Options, Scheduler};
 use qmq_store::{Clock, Durability, ManualClock};
 
 use super::audit::Findings;
+use super::broker::Broker;
 use super::checks::Check;
 use super::input::Input;
 use crate::cli::delay::folder;
 use crate::cli::failure::Failure;
 use crate::cli::output::count;
+use courier::Courier;
 use expected::Expected;
 use plan::{Act, Step};
 
@@ -58,6 +61,10 @@ pub(super) struct Replay {
     lost: Findings,
     /// What is left in the end, and damage.
     left: Findings,
+    /// Messages that consumers of the broker got.
+    delivered: u64,
+    /// Delivered otherwise than it was sent.
+    delivery: Findings,
 }
 
 /// The replay under way.
@@ -71,11 +78,19 @@ struct Stage<'a> {
     ids: Vec<Option<DelayId>>,
     /// Handed out and not settled when the scheduler was dropped.
     unsettled: Vec<DelayId>,
+    courier: Courier,
+    /// Sent to the broker twice, since the scheduler was dropped before it was told of the first time.
+    sent_twice: HashSet<DelayId>,
     seen: Replay,
 }
 
-/// Replays the time of the data in a new folder.
-pub(super) fn replay(dir: &Path, input: &Input, bar: &ProgressBar) -> Result<Replay, Failure> {
+/// Replays the time of the data in a new folder; what is due goes to the broker.
+pub(super) fn replay(
+    dir: &Path,
+    broker: &Broker,
+    input: &Input,
+    bar: &ProgressBar,
+) -> Result<Replay, Failure> {
     let start = Instant::now();
     let steps = plan::steps(input);
     let begin_ms = steps.first().map_or(0, |step| step.at_ms);
@@ -88,6 +103,8 @@ pub(super) fn replay(dir: &Path, input: &Input, bar: &ProgressBar) -> Result<Rep
         flights: HashMap::new(),
         ids: vec![None; input.flights.len()],
         unsettled: Vec::new(),
+        courier: Courier::new(broker)?,
+        sent_twice: HashSet::new(),
         seen: Replay::default(),
     };
     let (mut done, mut restarted) = (0, false);
@@ -117,7 +134,9 @@ pub(super) fn replay(dir: &Path, input: &Input, bar: &ProgressBar) -> Result<Rep
             ));
         }
     }
+    stage.settle(true)?;
     stage.look_for_rest()?;
+    stage.look_for_delivered()?;
     let mut seen = stage.seen;
     seen.virtual_time = Duration::from_millis(clock.now_ms() - begin_ms);
     seen.took = start.elapsed();
@@ -201,13 +220,61 @@ impl Stage<'_> {
             for one in &fired {
                 self.note(one, now_ms);
             }
-            let ids: Vec<DelayId> = fired.iter().map(|one| one.id).collect();
             if interrupted {
-                self.unsettled = ids;
+                self.settle(true)?;
+            }
+            for one in &fired {
+                if let Ok(message) = &one.message {
+                    self.courier.send(one.id, message.clone())?;
+                }
+            }
+            if interrupted {
+                // The broker has them, and the scheduler is not told.
+                self.unsettled = self.courier.acknowledged(true)?;
+                self.sent_twice.extend(&self.unsettled);
                 return Ok(taken);
             }
-            self.scheduler.dispatched(&ids).map_err(|e| failed(&e))?;
+            self.settle(false)?;
         }
+    }
+
+    /// Tells the scheduler what the broker has.
+    fn settle(&mut self, all: bool) -> Result<(), Failure> {
+        let ids = self.courier.acknowledged(all)?;
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let told = self.scheduler.dispatched(&ids);
+        told.map(drop).map_err(|e| failed(&e))
+    }
+
+    /// Each reminder that fired is delivered, once, or twice if it was sent twice.
+    fn look_for_delivered(&mut self) -> Result<(), Failure> {
+        let routes = self.input.routes.iter();
+        let subjects = routes.map(|route| format!("reminder.{}", route.subject));
+        let sent = self.seen.fired + self.sent_twice.len() as u64;
+        let times = self.courier.consume(subjects, sent)?;
+        self.seen.delivered = times.values().sum();
+        let known: HashMap<String, u64> = self
+            .ids
+            .iter()
+            .flatten()
+            .map(|id| (id.to_string(), 1 + u64::from(self.sent_twice.contains(id))))
+            .collect();
+        for (id, times) in &times {
+            if known.get(id) != Some(times) {
+                self.seen
+                    .delivery
+                    .add(|| format!("{id}: delivered {times} times"));
+            }
+        }
+        if self.seen.delivered != sent {
+            let delivered = self.seen.delivered;
+            self.seen
+                .delivery
+                .add(|| format!("{delivered} of {sent} were delivered"));
+        }
+        Ok(())
     }
 
     fn note(&mut self, one: &Fired, now_ms: u64) {
@@ -325,6 +392,15 @@ impl Replay {
                 ok: restart.ok && self.again > 0,
                 ..restart
             },
+            Check::nothing(
+                "reminders_delivered",
+                &[&self.delivery],
+                format!(
+                    "{} consumed from the broker, {} of them sent twice",
+                    count(self.delivered),
+                    count(self.again)
+                ),
+            ),
             Check::nothing(
                 "reminders_settled",
                 &[&self.left],
