@@ -13,7 +13,7 @@ use crate::cli::latency::Latency;
 pub(super) const RUNS: usize = 4;
 
 /// For so long after a kill, what consumers hold may be taken from them for it: they have a session timeout to come back.
-const AFTER_KILL: Duration = Duration::from_millis(3 * SESSION_MS);
+const AFTER_KILL: Duration = Duration::from_millis(2 * SESSION_MS);
 
 /// What happened in one life of the broker.
 #[derive(Debug, Default)]
