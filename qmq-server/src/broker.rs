@@ -110,6 +110,10 @@ impl Broker {
             auto_create: Arc::clone(&produce.auto_create),
             retry_delay_seconds: Arc::clone(&consume.retry_delay_seconds),
         });
+        let secret = std::fs::read(&tls.own.key).map_err(|source| BrokerError::Io {
+            doing: "reading tls.key",
+            source,
+        })?;
         let tls = Arc::new(ReloadingServer::open(tls, SystemTime::now())?);
         let store = open(folder, store_options).await?;
         if produce.durability == Durability::Buffered {
@@ -165,6 +169,7 @@ impl Broker {
             administering: Arc::clone(&administering),
             hello,
             connections,
+            secret,
         };
         let address = quic.listen;
         let quic = QuicDoor::open(quic, tls.config(&[ALPN])?, rooms).map_err(|source| {

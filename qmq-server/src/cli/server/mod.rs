@@ -11,7 +11,10 @@ use super::failure::Failure;
 
 /// A runtime for a server, with its log going to standard error.
 fn runtime() -> Result<Runtime, Failure> {
+    // The rooms have threads of their own, and handing work from one core to another costs more than it gains on few of them.
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
     Builder::new_multi_thread()
+        .worker_threads((cores / 2).max(1))
         .enable_all()
         .thread_name("qmq-runtime")
         .build()

@@ -16,7 +16,11 @@ use std::time::Duration;
 pub use load::Load;
 use qmq_wire::{CloseCode, Hello};
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn::{
+    ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout, ServerConfig,
+    TransportConfig, VarInt,
+};
+use ring::hmac;
 use tokio::sync::Semaphore;
 
 use crate::access::Access;
@@ -109,6 +113,8 @@ pub struct Rooms {
     pub hello: Hello,
     /// Counts the connections.
     pub connections: Arc<AtomicU64>,
+    /// What makes a restarted node known to its clients: nobody else may have it.
+    pub secret: Vec<u8>,
 }
 
 /// The open door.
@@ -135,7 +141,8 @@ impl QuicDoor {
         let _ = buffers.set_send_buffer_size(SOCKET_BYTES);
         let runtime = quinn::default_runtime()
             .ok_or_else(|| io::Error::other("no async runtime to serve connections in"))?;
-        let endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime)?;
+        let config = endpoint(&rooms.secret, &rooms.hello.node);
+        let endpoint = Endpoint::new(config, Some(server), socket, runtime)?;
         let address = endpoint.local_addr()?;
         let mut hello = rooms.hello;
         hello.limits.frame_bytes_max = options.frame_bytes_max;
@@ -193,6 +200,36 @@ impl QuicDoor {
         self.endpoint
             .close((CloseCode::ShuttingDown as u32).into(), why);
         let _ = tokio::time::timeout(limit, self.endpoint.wait_idle()).await;
+    }
+}
+
+/// Signs stateless resets as the process before did: after a crash its clients take the new one's word that their connections are gone, at once,
+/// instead of waiting until these have been silent for too long. Nodes that share a secret have keys of their own.
+fn endpoint(secret: &[u8], node: &str) -> EndpointConfig {
+    let secret = hmac::Key::new(hmac::HMAC_SHA256, secret);
+    let resets = hmac::sign(&secret, format!("qmq stateless reset {node}").as_bytes());
+    let resets = hmac::Key::new(hmac::HMAC_SHA256, resets.as_ref());
+    let mut config = EndpointConfig::new(Arc::new(resets));
+    config.cid_generator(|| Box::new(RandomIds));
+    config
+}
+
+/// Ids that do not tell which process made them: quinn's own do, and nothing is answered to those of another process.
+#[derive(Debug)]
+struct RandomIds;
+
+impl ConnectionIdGenerator for RandomIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        let id = getrandom::u64().unwrap_or_default();
+        ConnectionId::new(&id.to_ne_bytes())
+    }
+
+    fn cid_len(&self) -> usize {
+        size_of::<u64>()
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
     }
 }
 

@@ -50,6 +50,9 @@ pub(super) async fn measure(plan: &Plan) -> Result<Vec<Row>, Failure> {
         throughput(plan, folder.path(), address)
             .await
             .map_err(failed)?,
+        round_trips(plan, folder.path(), address)
+            .await
+            .map_err(failed)?,
     ];
     if plan.rate > 0 {
         rows.push(
