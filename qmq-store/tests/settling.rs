@@ -572,3 +572,26 @@ fn a_refusal_wakes_those_who_wait_even_if_it_does_not_become_durable() {
     assert_eq!(stats.groups[0].waiting, 1, "it was applied");
     assert_eq!(bell.rung(), 1);
 }
+
+#[test]
+fn what_a_consumer_holds_is_said_by_its_pull_sequences() {
+    let mut house = House::new();
+    house.send_numbers("s", 0..10);
+    let request = PullRequest::new("s", "g", "a");
+    let batch = house.store().pull(&request).unwrap();
+    let member = batch.member().clone();
+    let first = pull_sequences(&batch)[0];
+    let at = |from: u64, to: u64| first + from..=first + to;
+    assert_eq!(house.store().held_by("s", "g", "a"), [at(0, 9)]);
+    house
+        .store()
+        .ack_ranges(&member, &[at(2, 3), at(7, 7)], Durability::Buffered)
+        .unwrap();
+    let left = [at(0, 1), at(4, 6), at(8, 9)];
+    assert_eq!(house.store().held_by("s", "g", "a"), left);
+    house.restart();
+    assert_eq!(house.store().held_by("s", "g", "a"), left);
+    for (subject, group, consumer) in [("t", "g", "a"), ("s", "h", "a"), ("s", "g", "b")] {
+        assert_eq!(house.store().held_by(subject, group, consumer), []);
+    }
+}

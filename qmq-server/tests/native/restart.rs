@@ -115,3 +115,20 @@ async fn a_broker_that_has_restarted_knows_no_producer_and_takes_any_number() {
     let gap = Batch::bodies("order", ["a"]).by(7, 500).ordered();
     assert_eq!(outcomes(&peer.produce(&gap).await), [Err(Code::OutOfOrder)]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_held_before_a_restart_and_is_never_taken_again_goes_to_another() {
+    let broker = TestBroker::start(&[("consumer.ack.timeout.ms", "1000")]).await;
+    let peer = broker.peer().await;
+    peer.publish("order", 5, 10).await;
+    let mut sub = peer.subscribe(&flow("order", "g", "idle"), 5, PLENTY).await;
+    let held = sub.take(5).await;
+    let broker = again(broker, true).await;
+    let peer = broker.peer().await;
+    // It is back, and grants no credit: nothing can be handed to it.
+    let _idle = peer.subscribe(&flow("order", "g", "idle"), 0, 0).await;
+    let mut other = peer.subscribe(&flow("order", "g", "busy"), 5, PLENTY).await;
+    let came = other.take(5).await;
+    assert_eq!(sequences(&came), sequences(&held));
+    assert!(came.iter().all(|one| one.attempt == 1));
+}

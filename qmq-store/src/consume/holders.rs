@@ -1,5 +1,6 @@
 //! Who holds messages.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::store::Store;
@@ -18,6 +19,29 @@ pub struct Holder {
 }
 
 impl Store {
+    /// What a consumer holds: pull sequences that it was handed and has neither acknowledged nor refused, as ranges in order. Nothing if there is no such
+    /// consumer.
+    #[must_use]
+    pub fn held_by(&self, subject: &str, group: &str, consumer: &str) -> Vec<RangeInclusive<u64>> {
+        let Some(subject) = self.inner.catalog.get(subject) else {
+            return Vec::new();
+        };
+        let consumption = subject.consumption.lock();
+        let Some(at) = consumption.find(group, consumer) else {
+            return Vec::new();
+        };
+        let mut ranges: Vec<RangeInclusive<u64>> = Vec::new();
+        for (pull_sequence, ..) in consumption.groups[at].pending_of(consumer, None, usize::MAX) {
+            match ranges.last_mut() {
+                Some(range) if *range.end() + 1 == pull_sequence => {
+                    *range = *range.start()..=pull_sequence;
+                }
+                _ => ranges.push(pull_sequence..=pull_sequence),
+            }
+        }
+        ranges
+    }
+
     /// All consumers that hold messages: after an open, those to declare gone ([`Store::consumer_gone`]) if they do not come back. Takes the
     /// lock of each subject's groups for a moment, and reads no file. Says the same of a replica, as of what it has taken from its master.
     #[must_use]

@@ -280,6 +280,13 @@ impl Table {
                 Ok(_) | Err(Error::UnknownSubject { .. } | Error::UnknownGroup { .. }) => {}
                 Err(error) => return reply(Err(refusal(0, &error))),
             }
+        } else {
+            // Counted from now, also what it was handed before a restart, and whether or not it takes it again.
+            let deadline = Instant::now() + self.options.ack_timeout;
+            let held = self.store.held_by(&key.subject, &key.group, &key.consumer);
+            for range in held {
+                consumer.held.insert(*range.start(), *range.end(), deadline);
+            }
         }
         consumer.session = session;
         consumer.gone_at = None;
