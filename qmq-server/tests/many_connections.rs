@@ -13,7 +13,7 @@ mod sudden;
 use std::process::Command;
 use std::time::Duration;
 
-use broker_kill::Crowd;
+use broker_kill::crowd::Crowd;
 
 /// Memory that the broker may have of its own, in KiB: without connections, and for each that it knows. Of those that died it knows until they are idle for
 /// too long.

@@ -209,10 +209,7 @@ impl Crowd {
 
     /// Everything that was answered is there, and came to somebody.
     fn check(&self, crowded: &mut Crowded) -> Result<(), Failed> {
-        let store = Store::open(
-            &self.dir.join("store"),
-            Options::with_segment_bytes(2 << 20),
-        )?;
+        let store = Store::open(self.dir.join("store"), Options::with_segment_bytes(2 << 20))?;
         let mut logs = HashMap::new();
         for n in 0..SUBJECTS {
             logs.insert(subject(n), log(&store, &subject(n))?);

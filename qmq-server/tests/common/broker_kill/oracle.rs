@@ -50,7 +50,7 @@ pub(crate) fn check(dir: &Path, ended: &[Ended], tally: &mut Tally) -> Result<()
         logs: BTreeMap::new(),
         groups: BTreeMap::new(),
     };
-    let store = Store::open(&dir.join("store"), Options::with_segment_bytes(2 << 20))?;
+    let store = Store::open(dir.join("store"), Options::with_segment_bytes(2 << 20))?;
     if !store.open_report().clean {
         return Err("the broker did not close its store".into());
     }
