@@ -6,6 +6,11 @@
 #![allow(dead_code, reason = "only a part of the modules is used")]
 
 #[path = "common/broker_kill/mod.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "each of those who share it uses a part"
+)]
 mod broker_kill;
 #[path = "common/sudden.rs"]
 mod sudden;

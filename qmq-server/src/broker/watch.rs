@@ -62,7 +62,7 @@ fn look(tls: &ReloadingServer, access: &Access, consumers: &Consumers) {
         Ok(true) => tracing::info!("new certificates are served"),
         Ok(false) => {}
         Err(error) => {
-            tracing::error!(%error, "the new certificates are no good; the old ones are served")
+            tracing::error!(%error, "the new certificates are no good; the old ones are served");
         }
     }
     match access.poll() {

@@ -44,7 +44,7 @@ fn malformed() -> Vec<(&'static str, u8, Vec<u8>)> {
     let batch = Batch::bodies("order", ["a"]);
     let pull = super::wire_client::pull(1, 1, 0, &flow);
     let ack = Ack {
-        flow: Some(flow.clone()),
+        flow: Some(flow),
         number: 1,
         durability: Durability::Default,
         incarnation: 1,
@@ -64,7 +64,7 @@ fn malformed() -> Vec<(&'static str, u8, Vec<u8>)> {
         longer.push(1);
         all.push((what, kind as u8, longer));
     }
-    let mut backwards = ack.clone();
+    let mut backwards = ack;
     backwards.ranges = vec![(2, 1)];
     all.push((
         "a range backwards",

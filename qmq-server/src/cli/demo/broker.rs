@@ -19,7 +19,7 @@ use crate::cli::failure::Failure;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// For how long it waits for a consumer that is gone to come back.
-pub(super) const SESSION_MS: u64 = 1_000;
+pub(super) const SESSION_MS: u64 = 2_000;
 
 const NEXT: &str = "run the demo again, or `qmq dev` by itself to see why";
 
@@ -145,7 +145,7 @@ fn run(dir: &Path, segment_bytes: u64, port: u16) -> Result<(Process, u16), Fail
                 "--set",
                 &format!("consumer.session.timeout.ms={SESSION_MS}"),
             ])
-            .args(["--set", "connection.idle.ms=1000"])
+            .args(["--set", "connection.idle.ms=2000"])
             // It is not the broker that the user's other commands are for.
             .env(
                 "XDG_STATE_HOME",

@@ -4,12 +4,16 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use super::audit::Findings;
+use super::broker::SESSION_MS;
 use super::event::{CARRIERS, Event, GROUPS, KILLED_IN, TAGGED, Work};
 use super::input::Input;
 use crate::cli::latency::Latency;
 
 /// Lives of the broker; each ends with a kill.
 pub(super) const RUNS: usize = 4;
+
+/// For so long after a kill, what consumers hold may be taken from them for it: they have a session timeout to come back.
+const AFTER_KILL: Duration = Duration::from_millis(2 * SESSION_MS);
 
 /// What happened in one life of the broker.
 #[derive(Debug, Default)]
@@ -236,7 +240,9 @@ impl<'a> Ledger<'a> {
                 let lost = self.left.iter().flatten().any(|left| {
                     left.work.group == work.group && left.work.consumer != work.consumer
                 });
-                let killed = self.kills.iter().any(|(start, _)| *start >= before.handled);
+                // What came before the kill may be handled a little after it.
+                let killed = |(_, end): &(Instant, Instant)| *end + AFTER_KILL >= before.handled;
+                let killed = self.kills.iter().any(killed);
                 if before.acked {
                     self.after_ack.add(what);
                 } else if !lost && !killed {

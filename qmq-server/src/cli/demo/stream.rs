@@ -28,7 +28,7 @@ const PRODUCERS: usize = 2;
 const IN_FLIGHT_MAX: usize = 256;
 
 /// Nothing new for this long, and something has stopped working.
-const SILENCE_MAX: Duration = Duration::from_secs(10);
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// How often the broker is asked whether all is done, once it looks so.
 const ASK_EVERY: Duration = Duration::from_millis(20);

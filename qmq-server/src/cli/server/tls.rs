@@ -124,6 +124,7 @@ fn qmq_message_name(name: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::usage(error.to_string(), "choose another name"))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn failed(error: TlsError) -> Failure {
     Failure::of(
         "certificates",

@@ -28,7 +28,7 @@ use crate::rooms::administer::Administering;
 use crate::rooms::consumers::Consumers;
 use crate::rooms::produce::Producing;
 
-/// Limits of the door. Every queue and window has one; [`QuicOptions::memory_max`] is their sum.
+/// Limits of the door. Every queue and window has one.
 #[derive(Clone, Debug)]
 pub struct QuicOptions {
     /// Where it listens, on UDP.

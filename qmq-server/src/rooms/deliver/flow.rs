@@ -55,6 +55,7 @@ pub(super) struct Turn {
 }
 
 /// How a turn ended for its consumer.
+#[derive(Clone, Copy)]
 pub(super) enum Ended {
     /// It can take more: it stands behind the others.
     More,

@@ -200,15 +200,15 @@ impl Inner {
                 chunks.push(payload);
             }
         }
-        if taker.at_most_once {
-            if let Err(error) = self.store.ack_with(batch, Durability::Buffered) {
-                // Not acknowledged, so not handed out either: at most once.
-                if let Some((number, _)) = may.pull {
-                    taker.refuse_pull(number, code(&error), &error.to_string());
-                }
-                self.fail(taker, &error);
-                return Ended::Enough;
+        if taker.at_most_once
+            && let Err(error) = self.store.ack_with(batch, Durability::Buffered)
+        {
+            // Not acknowledged, so not handed out either: at most once.
+            if let Some((number, _)) = may.pull {
+                taker.refuse_pull(number, code(&error), &error.to_string());
             }
+            self.fail(taker, &error);
+            return Ended::Enough;
         }
         if may.pull.is_none()
             && let Some((first, _)) = ranges.first()

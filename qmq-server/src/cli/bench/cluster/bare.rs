@@ -30,6 +30,7 @@ const PIECE: usize = 64 << 10;
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn failed(error: Failed) -> Failure {
     Failure::new(format!("bare QUIC: {error}"), "try again without --bare")
 }
