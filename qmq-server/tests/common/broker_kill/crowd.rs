@@ -64,14 +64,17 @@ pub(crate) struct Crowded {
     /// The broker's own memory with all connections there before the first kill, and the most later, in KiB.
     pub(crate) kib_before: u64,
     pub(crate) kib_max: u64,
+    /// The most in each second.
+    pub(crate) kib_by_second: Vec<u64>,
     /// The same of its threads.
     pub(crate) threads_before: u64,
     pub(crate) threads_max: u64,
     /// Most connections that it knew at a time.
     pub(crate) connections_max: u64,
-    /// Answers to a calm client's messages: how many, the median, the 99th percentile, the longest.
+    /// Answers to a calm client's messages: how many, the median, the 95th and 99th percentile, the longest.
     pub(crate) calm_answers: usize,
     pub(crate) calm_median: Duration,
+    pub(crate) calm_p95: Duration,
     pub(crate) calm_p99: Duration,
     pub(crate) calm_max: Duration,
 }
@@ -125,12 +128,15 @@ impl Crowd {
             players[at].kill()?;
             players[at] = players[at].again(self.player)?;
             crowded.killed += self.connections / PROCESSES;
+            let mut kib_max = 0;
             while Instant::now() < until {
                 thread::sleep(Duration::from_millis(100));
                 let (kib, threads) = broker.size()?;
-                crowded.kib_max = crowded.kib_max.max(kib);
+                kib_max = kib_max.max(kib);
                 crowded.threads_max = crowded.threads_max.max(threads);
             }
+            crowded.kib_by_second.push(kib_max);
+            crowded.kib_max = crowded.kib_max.max(kib_max);
             let status = runtime.block_on(admin.status())?;
             crowded.connections_max = crowded.connections_max.max(status.connections);
         }
@@ -146,7 +152,7 @@ impl Crowd {
                 .copied()
                 .unwrap_or_default()
         };
-        (crowded.calm_median, crowded.calm_p99) = (at(50), at(99));
+        (crowded.calm_median, crowded.calm_p95, crowded.calm_p99) = (at(50), at(95), at(99));
         crowded.calm_max = took.last().copied().unwrap_or_default();
         // All but one end, and then what is left is that one's.
         let (last, others) = players.split_last_mut().ok_or("nobody")?;

@@ -3,7 +3,7 @@
 //! The broker is the real binary. Producers and consumers are processes of their own, which write what they see to files; a line that was written is
 //! there, whoever is killed.
 
-mod crowd;
+pub(crate) mod crowd;
 mod history;
 mod oracle;
 mod process;
@@ -15,7 +15,6 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub(crate) use crowd::Crowd;
 pub(crate) use history::Tally;
 pub(crate) use role::play;
 
