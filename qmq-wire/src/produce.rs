@@ -17,7 +17,7 @@
 //!
 //! PRODUCED  0 u32  number of the request
 //!           4 u32  runs of accepted messages, and for each: u32 index of its first in the request, u32 length, u64 sequence of its first
-//!             u32  refused messages, and for each: u32 index, u16 code, u16 length and text (empty: as of the one before)
+//!             u32  refused messages, and for each: u32 index, u16 code, u16 length and text (empty: as of the one before, if that has the same code)
 //! ```
 
 use std::ops::Range;
@@ -210,8 +210,14 @@ pub struct Refused {
     pub index: u32,
     /// Why.
     pub code: Code,
-    /// Why, for a person. An empty one in a frame is that of the message before.
+    /// Why, for a person. In a frame an empty one behind a refusal of the same code is that one's.
     pub text: String,
+}
+
+impl Refused {
+    fn says_the_same(&self, other: &Self) -> bool {
+        self.code == other.code && self.text == other.text
+    }
 }
 
 impl Produced {
@@ -226,10 +232,14 @@ impl Produced {
                 out.put_u64_le(run.sequence);
             }
             out.put_u32_le(self.refused.len() as u32);
+            let mut before: Option<&Refused> = None;
             for refused in &self.refused {
                 out.put_u32_le(refused.index);
                 out.put_u16_le(refused.code.number());
-                put::text(out, &refused.text);
+                // Many are often refused for one reason: an answer must not be longer than the request.
+                let same = before.is_some_and(|before| before.says_the_same(refused));
+                put::text(out, if same { "" } else { &refused.text });
+                before = Some(refused);
             }
         });
     }
@@ -257,8 +267,10 @@ impl Produced {
                 code: Code::from_number(reader.u16("a refusal")?),
                 text: reader.text("a refusal")?,
             };
-            if let Some(before) = refused.last().filter(|_| one.text.is_empty()) {
-                let before: &Refused = before;
+            let before: Option<&Refused> = refused.last();
+            if let Some(before) = before.filter(|before| before.code == one.code)
+                && one.text.is_empty()
+            {
                 one.text.clone_from(&before.text);
             }
             refused.push(one);

@@ -134,10 +134,15 @@ fn produced() -> impl Strategy<Value = Produced> {
         len,
         sequence,
     });
+    // There is always a reason; an empty text in a frame stands for the one before.
     let refused = (any::<u32>(), code(), text()).prop_map(|(index, code, text)| Refused {
         index,
         code,
-        text,
+        text: if text.is_empty() {
+            "why".to_owned()
+        } else {
+            text
+        },
     });
     (any::<u32>(), vec(accepted, 0..8), vec(refused, 0..8)).prop_map(
         |(number, accepted, refused)| Produced {

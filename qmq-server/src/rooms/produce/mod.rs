@@ -182,14 +182,12 @@ fn refuse_all(produce: &Produce, code: Code, text: &str) -> Produced {
     }
 }
 
-/// Refusals of these messages for one reason. Its text stands with the first alone: an answer must not be longer than the request.
+/// Refusals of these messages for one reason.
 fn refused(indexes: impl IntoIterator<Item = u32>, code: Code, text: &str) -> Vec<Refused> {
-    let texts = std::iter::once(text).chain(std::iter::repeat(""));
-    let each = indexes.into_iter().zip(texts);
-    each.map(|(index, text)| Refused {
+    let each = indexes.into_iter().map(|index| Refused {
         index,
         code,
         text: text.to_owned(),
-    })
-    .collect()
+    });
+    each.collect()
 }
