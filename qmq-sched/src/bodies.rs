@@ -6,8 +6,7 @@
 //! index    sequence u64 and position u64 of each record, in order; 8 bytes with their checksum
 //! ```
 //!
-//! A message is its id, order key and tags, each with a length u16, the tags with a count u16 before them; its times of creation and due time, each
-//! a byte and a u64; and its body.
+//! A message is a length u16, so many bytes of attributes as in a record of the log, and its body.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,11 +14,12 @@ use std::sync::Arc;
 
 use qmq_store::Message;
 use qmq_store::disk::{Access, Disk, DiskFile, Region};
+use qmq_store::message::Attributes;
 
 use crate::event::{SUBJECT, take};
 
 const MAGIC: [u8; 8] = *b"QMQ-BOD\n";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 pub(crate) const HEADER_LEN: usize = 4_096;
 const STORE_ID_AT: usize = 16;
 const RECORD_HEADER_LEN: usize = 16;
@@ -324,62 +324,23 @@ fn word(entry: &[u8; INDEX_LEN], at: usize) -> u64 {
     take(&mut input).map_or(0, u64::from_le_bytes)
 }
 
+/// `u16 length, attributes` as in a record of the log, then the body.
 fn put_message(out: &mut Vec<u8>, message: &Message) {
-    put_bytes(out, message.id().unwrap_or_default().as_bytes());
-    put_bytes(out, message.order_key().unwrap_or_default());
-    out.extend_from_slice(&(message.tags().len() as u16).to_le_bytes());
-    for tag in message.tags() {
-        put_bytes(out, tag.as_bytes());
-    }
-    for time in [message.create_time_ms(), message.due_time_ms()] {
-        out.push(u8::from(time.is_some()));
-        out.extend_from_slice(&time.unwrap_or(0).to_le_bytes());
-    }
+    let start = out.len();
+    out.extend_from_slice(&[0; 2]);
+    // It came from the log, where nothing is that breaks a rule; an attribute that did would be left out, and not the message.
+    let _ = Attributes::encode(message, out);
+    let len = (out.len() - start - 2) as u16;
+    out[start..start + 2].copy_from_slice(&len.to_le_bytes());
     out.extend_from_slice(message.body());
 }
 
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend_from_slice(&(bytes.len() as u16).to_le_bytes());
-    out.extend_from_slice(bytes);
-}
-
-/// A message of the scheduler's subject. An attribute of no bytes is none.
+/// A message of the scheduler's subject.
 fn take_message(mut input: &[u8]) -> Option<Message> {
-    let id = take_text(&mut input)?;
-    let key = take_bytes(&mut input)?;
-    let mut message = Message::new(SUBJECT, Vec::new());
-    if !id.is_empty() {
-        message = message.with_id(id);
-    }
-    if !key.is_empty() {
-        message = message.with_order_key(key.to_vec());
-    }
-    for _ in 0..u16::from_le_bytes(take(&mut input)?) {
-        message = message.tag(take_text(&mut input)?);
-    }
-    let mut time = || {
-        let [there] = take(&mut input)?;
-        let time = u64::from_le_bytes(take(&mut input)?);
-        Some((there == 1).then_some(time))
-    };
-    if let Some(time_ms) = time()? {
-        message = message.with_create_time_ms(time_ms);
-    }
-    if let Some(time_ms) = time()? {
-        message = message.with_due_time_ms(time_ms);
-    }
-    Some(message.with_body(input.to_vec()))
-}
-
-fn take_bytes<'a>(input: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let len = u16::from_le_bytes(take(input)?);
-    let (bytes, rest) = input.split_at_checked(usize::from(len))?;
-    *input = rest;
-    Some(bytes)
-}
-
-fn take_text<'a>(input: &mut &'a [u8]) -> Option<&'a str> {
-    std::str::from_utf8(take_bytes(input)?).ok()
+    let len = u16::from_le_bytes(take(&mut input)?);
+    let (attributes, body) = input.split_at_checked(usize::from(len))?;
+    let attributes = Attributes::decode(attributes).ok()?;
+    Some(attributes.to_message(SUBJECT, body.to_vec()))
 }
 
 #[cfg(test)]
@@ -397,6 +358,7 @@ mod tests {
             1 => message.with_id("id").tag("a").tag("b"),
             _ => message
                 .with_order_key("key")
+                .property("trace", "00-1")
                 .with_create_time_ms(number)
                 .with_due_time_ms(7),
         }
