@@ -5,13 +5,12 @@ mod consumers;
 mod pace;
 mod producers;
 mod report;
-mod target;
 
 use std::time::Duration;
 
-use qmq_client::Durability;
-use target::Target;
+use qmq_client::{Client, Durability};
 
+use crate::cli::client::{ClientArgs, Settings};
 use crate::cli::failure::Failure;
 
 const EXAMPLES: &str = "\
@@ -37,7 +36,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(flatten)]
-    target: Target,
+    target: ClientArgs,
     /// Producers, each with a connection of its own
     #[arg(long, value_name = "P", default_value_t = 1)]
     producers: usize,
@@ -116,6 +115,7 @@ const WARM_UP: Duration = Duration::from_secs(1);
 
 /// Measures and prints.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let target = args.target.settings()?;
     let unique = std::process::id();
     let plan = Plan {
         producers: args.producers,
@@ -135,7 +135,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::of("starting threads", &error, "check `ulimit -u`"))?;
     let rows = runtime.block_on(async {
-        let mut rows = measure(&plan, &args.target).await?;
+        let mut rows = measure(&plan, &target).await?;
         if args.bare {
             rows.extend(bare::measure(&plan).await?);
         }
@@ -144,7 +144,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     report::print(&rows, args.json)
 }
 
-async fn measure(plan: &Plan, target: &Target) -> Result<Vec<report::Row>, Failure> {
+async fn measure(plan: &Plan, target: &Settings) -> Result<Vec<report::Row>, Failure> {
     let clock = pace::Clock::start();
     let consumers = consumers::start(plan, target, &clock).await?;
     let produced = producers::run(plan, target, &clock).await?;
@@ -154,6 +154,15 @@ async fn measure(plan: &Plan, target: &Target) -> Result<Vec<report::Row>, Failu
         rows.push(report::Row::new("deliver", plan, &delivered));
     }
     Ok(rows)
+}
+
+/// A client with a connection of its own.
+async fn connect(target: &Settings) -> Result<Client, Failure> {
+    target
+        .builder()?
+        .connect()
+        .await
+        .map_err(|error| Failure::of("connecting", &error, "is the broker running?"))
 }
 
 /// The half of `--bare` that runs in another process.

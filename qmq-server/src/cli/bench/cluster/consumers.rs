@@ -10,7 +10,8 @@ use tokio::task::JoinHandle;
 
 use super::pace::Clock;
 use super::report::Measured;
-use super::{Plan, Target, WARM_UP};
+use super::{Plan, WARM_UP, connect};
+use crate::cli::client::Settings;
 use crate::cli::failure::Failure;
 use crate::cli::latency::Latency;
 
@@ -35,7 +36,7 @@ struct Seen {
 /// They take everything of all subjects, acknowledge it, and look at the time that it carries.
 pub(super) async fn start(
     plan: &Plan,
-    target: &Target,
+    target: &Settings,
     clock: &Clock,
 ) -> Result<Option<Consumers>, Failure> {
     if plan.consumers == 0 {
@@ -45,7 +46,7 @@ pub(super) async fn start(
     let seen = Arc::new(Seen::default());
     let (mut clients, mut tasks) = (Vec::new(), Vec::new());
     for _ in 0..plan.consumers {
-        let client = target.connect().await?;
+        let client = connect(target).await?;
         for subject in &plan.subjects {
             let subscription = Subscription::new(subject, "bench")
                 .start(Start::Earliest)

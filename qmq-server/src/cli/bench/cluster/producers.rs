@@ -9,17 +9,22 @@ use tokio::sync::mpsc;
 
 use super::pace::{self, Clock};
 use super::report::Measured;
-use super::{Plan, Target, WARM_UP};
+use super::{Plan, WARM_UP, connect};
+use crate::cli::client::Settings;
 use crate::cli::failure::Failure;
 use crate::cli::latency::Latency;
 
-pub(super) async fn run(plan: &Plan, target: &Target, clock: &Clock) -> Result<Measured, Failure> {
+pub(super) async fn run(
+    plan: &Plan,
+    target: &Settings,
+    clock: &Clock,
+) -> Result<Measured, Failure> {
     let mut tasks = Vec::new();
     let mut paced = Vec::new();
     let begin = clock.now();
     let end = begin + WARM_UP + plan.load;
     for number in 0..plan.producers.max(1) {
-        let client = target.connect().await?;
+        let client = connect(target).await?;
         let producer = producer(plan, &client)?;
         let load = Load {
             plan: plan.clone(),
