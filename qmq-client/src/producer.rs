@@ -171,7 +171,7 @@ impl Producer {
             report,
             _room: room,
         };
-        match self.inner.commands.send(Command::Send(Box::new(pending))) {
+        match self.inner.commands.send(Command::Send(pending)) {
             Ok(()) => Ok(Sent::new(sent)),
             Err(mpsc::error::SendError(Command::Send(pending))) => {
                 Err(SendError::unsent(pending.message, SendCause::Closed))

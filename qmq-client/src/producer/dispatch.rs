@@ -18,7 +18,7 @@ use crate::connection::Broker;
 /// How often deadlines are looked at while something is in hand.
 const TICK: Duration = Duration::from_millis(20);
 pub(crate) enum Command {
-    Send(Box<Pending>),
+    Send(Pending),
     Close {
         until: Instant,
         done: oneshot::Sender<Unsent>,
@@ -114,7 +114,7 @@ impl Dispatcher {
                 if self.queue.is_empty() {
                     self.queued_since = Instant::now();
                 }
-                self.queue.push_back(*pending);
+                self.queue.push_back(pending);
             }
             Command::Close { until, done } => self.closing = Some((until, done)),
         }
@@ -139,7 +139,7 @@ impl Dispatcher {
         commands.close();
         while let Ok(command) = commands.try_recv() {
             match command {
-                Command::Send(pending) => self.queue.push_back(*pending),
+                Command::Send(pending) => self.queue.push_back(pending),
                 // A second caller of close: the first one gets the numbers.
                 Command::Close { done, .. } => drop(done.send(Unsent::default())),
             }

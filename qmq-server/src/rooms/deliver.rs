@@ -194,7 +194,7 @@ impl Delivering {
             let mut flows = self.inner.flows.lock();
             let flow = flows
                 .entry(taker.flow_key())
-                .or_insert_with(|| Flow::new(&self.inner));
+                .or_insert_with(|| Flow::new(&Arc::downgrade(&self.inner)));
             flow.count_in();
             self.inner.takers.fetch_add(1, Ordering::Relaxed);
             Arc::clone(flow)
@@ -212,7 +212,9 @@ impl Delivering {
     /// A pull's wait ends then, whether or not there is anything.
     pub(super) fn remind(&self, taker: &Arc<Taker>, wait: Duration) {
         if let Some(flow) = taker.flow() {
-            self.inner.queue.at(Instant::now() + wait, &flow);
+            let until = Instant::now() + wait;
+            flow.pull_ends(until);
+            self.inner.queue.at(until, &flow);
         }
     }
 

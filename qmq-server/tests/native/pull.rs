@@ -111,6 +111,32 @@ async fn a_pull_waits_for_the_first_message_and_is_answered_without_any_when_the
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_wait_of_a_pull_ends_whoever_of_its_group_stands_before_it() {
+    let broker = TestBroker::start(&[]).await;
+    let peer = broker.peer().await;
+    let mut streams = Vec::new();
+    for (consumer, wait_ms) in [("patient", 60_000), ("second", 400), ("third", 200)] {
+        let mut stream = peer.stream().await;
+        stream
+            .pull(1, 10, wait_ms, &flow("order", "g", consumer))
+            .await;
+        sleep_ms(30).await;
+        streams.push(stream);
+    }
+    let began = Instant::now();
+    for stream in streams[1..].iter_mut().rev() {
+        assert_eq!(stream.pulled().await.messages, []);
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    peer.publish("order", 1, 1).await;
+    assert_eq!(streams[0].pulled().await.messages.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pulls_that_wait_are_answered_in_turn_and_one_too_many_is_refused() {
     let broker = TestBroker::start(&[]).await;
     let peer = broker.peer().await;

@@ -694,3 +694,24 @@ async fn an_ack_under_another_incarnation_is_refused_and_settles_nothing() {
     assert_eq!(refusal.code, Code::StaleIncarnation);
     assert_eq!(broker.group("order", "g").unwrap().unacked, 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_with_nothing_to_do_take_no_turns_however_many_consumers_they_have() {
+    let broker = TestBroker::start(&[]).await;
+    let peer = broker.peer().await;
+    let mut subs = Vec::new();
+    for group in 0..10 {
+        for consumer in 0..6 {
+            let who = flow("order", &format!("g{group}"), &format!("c{consumer}"));
+            subs.push(peer.subscribe(&who, 10, PLENTY).await);
+        }
+    }
+    let turns = || {
+        let counters = broker.broker.consumers().delivering().counters();
+        counters.turns.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    sleep_ms(200).await;
+    let before = turns();
+    sleep_ms(300).await;
+    assert_eq!(turns(), before);
+}

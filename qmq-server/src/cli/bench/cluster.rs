@@ -9,6 +9,7 @@ mod report;
 use std::time::Duration;
 
 use qmq_client::{Client, Durability};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::client::{ClientArgs, Settings};
 use crate::cli::failure::Failure;
@@ -27,7 +28,8 @@ it are answered, so a slow answer does not hide the waiting of those behind it. 
 
 Examples:
   qmq bench cluster --batch 1000 --durability buffered --seconds 30
-  qmq bench cluster --batch 1 --in-flight 64 --durability synced
+  qmq bench cluster --batch 1 --in-flight 64 --durability synced   # one message a request
+  qmq bench cluster --in-hand 64 --durability synced               # the client puts what has come together into one
   qmq bench cluster --batch 1 --in-flight 1 --consumers 0
   qmq bench cluster --rate 50000 --consumers 1 --bare --json";
 
@@ -49,6 +51,9 @@ pub(crate) struct Args {
     /// Requests of a producer under way at a time
     #[arg(long, value_name = "N", default_value_t = 8)]
     in_flight: usize,
+    /// Messages of a producer that have not been answered at a time; 0: as many as fill its requests twice
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    in_hand: usize,
     /// Bytes of a body, 16 at least
     #[arg(long, value_name = "B", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(16..=4 << 20))]
     size: u32,
@@ -64,6 +69,9 @@ pub(crate) struct Args {
     /// Subjects to spread the messages over
     #[arg(long, value_name = "S", default_value_t = 1)]
     subjects: usize,
+    /// Threads that the load runs on; 0: half of the cores, which leaves the others to the broker
+    #[arg(long, value_name = "T", default_value_t = 0)]
+    threads: usize,
     /// Also measure bare QUIC between two processes, in the same run
     #[arg(long)]
     bare: bool,
@@ -103,6 +111,7 @@ struct Plan {
     consumers: usize,
     batch: usize,
     in_flight: usize,
+    in_hand: usize,
     size: usize,
     rate: u64,
     durability: Durability,
@@ -122,6 +131,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         consumers: args.consumers,
         batch: args.batch,
         in_flight: args.in_flight,
+        in_hand: args.in_hand,
         size: args.size as usize,
         rate: args.rate,
         durability: args.durability.into(),
@@ -130,10 +140,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             .map(|n| format!("bench.cluster.{unique}.{n}"))
             .collect(),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::of("starting threads", &error, "check `ulimit -u`"))?;
+    let runtime = runtime(args.threads)?;
     let rows = runtime.block_on(async {
         let mut rows = measure(&plan, &target).await?;
         if args.bare {
@@ -142,6 +149,16 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Ok::<_, Failure>(rows)
     })?;
     report::print(&rows, args.json)
+}
+
+fn runtime(threads: usize) -> Result<Runtime, Failure> {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let threads = if threads == 0 { cores / 2 } else { threads };
+    Builder::new_multi_thread()
+        .worker_threads(threads.max(1))
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::of("starting threads", &error, "check `ulimit -u`"))
 }
 
 async fn measure(plan: &Plan, target: &Settings) -> Result<Vec<report::Row>, Failure> {
@@ -167,9 +184,5 @@ async fn connect(target: &Settings) -> Result<Client, Failure> {
 
 /// The half of `--bare` that runs in another process.
 pub(crate) fn run_relay() -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::of("starting threads", &error, "check `ulimit -u`"))?;
-    runtime.block_on(bare::relay())
+    runtime(0)?.block_on(bare::relay())
 }

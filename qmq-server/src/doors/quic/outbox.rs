@@ -35,8 +35,23 @@ pub(super) struct Outbox {
 #[derive(Debug, Default)]
 struct State {
     chunks: VecDeque<Bytes>,
+    /// Small frames behind the chunks: many answers of one moment leave as one chunk.
+    tail: BytesMut,
     /// Nothing comes behind what is there.
     closed: bool,
+}
+
+impl State {
+    fn is_empty(&self) -> bool {
+        self.chunks.is_empty() && self.tail.is_empty()
+    }
+
+    fn end_tail(&mut self) {
+        if !self.tail.is_empty() {
+            let tail = self.tail.split().freeze();
+            self.chunks.push_back(tail);
+        }
+    }
 }
 
 impl Outlet for Outbox {
@@ -49,7 +64,8 @@ impl Outlet for Outbox {
         }
         self.waiting.fetch_add(bytes, Ordering::AcqRel);
         self.all.fetch_add(bytes as u64, Ordering::Relaxed);
-        let was_empty = state.chunks.is_empty();
+        let was_empty = state.is_empty();
+        state.end_tail();
         state.chunks.extend(chunks.drain(..));
         drop(state);
         if was_empty {
@@ -87,11 +103,22 @@ impl Outbox {
         }
     }
 
-    /// Puts one frame, or several, encoded by `fill`.
+    /// Puts one small frame, or several, encoded by `fill`, which appends, and does nothing else.
     pub(super) fn frame(&self, fill: impl FnOnce(&mut BytesMut)) {
-        let mut frame = BytesMut::new();
-        fill(&mut frame);
-        self.put(&mut vec![frame.freeze()]);
+        let mut state = self.state.lock();
+        if state.closed {
+            return;
+        }
+        let was_empty = state.is_empty();
+        let before = state.tail.len();
+        fill(&mut state.tail);
+        let bytes = state.tail.len() - before;
+        self.waiting.fetch_add(bytes, Ordering::AcqRel);
+        self.all.fetch_add(bytes as u64, Ordering::Relaxed);
+        drop(state);
+        if was_empty {
+            self.changed.notify_one();
+        }
     }
 
     /// What is there still goes out, then the stream ends.
@@ -105,6 +132,7 @@ impl Outbox {
         loop {
             {
                 let mut state = self.state.lock();
+                state.end_tail();
                 let count = state.chunks.len().min(CHUNKS_TOGETHER);
                 into.extend(state.chunks.drain(..count));
                 if !into.is_empty() {
@@ -173,6 +201,7 @@ impl Outbox {
         let mut state = self.state.lock();
         state.closed = true;
         state.chunks.clear();
+        state.tail.clear();
         drop(state);
         self.lost.notify_one();
     }

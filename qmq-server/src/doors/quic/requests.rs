@@ -16,6 +16,7 @@ use super::connection::{Peer, outbox};
 use super::frames::{Frames, NoFrame};
 use super::outbox::Outbox;
 use super::{BUDGET_UNIT, subscription};
+use crate::rooms::Outlet;
 use crate::rooms::consumers::Attached;
 
 /// Longest wait of a pull.
@@ -219,7 +220,7 @@ impl Requests {
                             let answer = Controlled { number, response };
                             let mut frame = bytes::BytesMut::new();
                             match answer.encode(&mut frame) {
-                                Ok(()) => outbox.frame(|out| *out = frame),
+                                Ok(()) => outbox.put(&mut vec![frame.freeze()]),
                                 Err(error) => refuse(
                                     &outbox,
                                     number,

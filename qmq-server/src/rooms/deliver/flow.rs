@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Wake, Waker};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use qmq_store::Waiting;
@@ -19,12 +20,16 @@ pub(super) struct Flow {
     behind: AtomicBool,
     full: AtomicBool,
     pub(super) on_its_way: OnItsWay,
+    /// When the queue's timer for it rings; the queue's lock guards it.
+    pub(super) timer: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
 struct State {
     standing: Standing,
     takers: VecDeque<Arc<Taker>>,
+    /// No pull's wait is over before this.
+    pulls_end: Option<Instant>,
     /// Given to the thread that has the turn.
     waiting: Option<Waiting>,
 }
@@ -45,6 +50,9 @@ enum Standing {
 impl Drop for Flow {
     fn drop(&mut self) {
         self.rest();
+        if let (Some(room), Some(at)) = (self.room.upgrade(), self.timer.get_mut().take()) {
+            room.queue.forget(at, self);
+        }
     }
 }
 
@@ -80,9 +88,9 @@ impl Wake for Wakes {
 }
 
 impl Flow {
-    pub(super) fn new(room: &Arc<Inner>) -> Arc<Self> {
+    pub(super) fn new(room: &Weak<Inner>) -> Arc<Self> {
         Arc::new(Self {
-            room: Arc::downgrade(room),
+            room: Weak::clone(room),
             state: Mutex::default(),
             waker: OnceLock::new(),
             members: AtomicUsize::new(0),
@@ -90,6 +98,7 @@ impl Flow {
             behind: AtomicBool::new(true),
             full: AtomicBool::new(false),
             on_its_way: OnItsWay::default(),
+            timer: Mutex::default(),
         })
     }
 
@@ -195,8 +204,13 @@ impl Flow {
             Ended::Enough => !state.takers.is_empty(),
             Ended::Nothing => {
                 state.takers.push_front(turn.taker);
-                // Who has just come must look for what it holds.
-                state.takers.iter().any(|taker| taker.is_new())
+                // Who has just come, and was offered during this turn, must look for what it holds.
+                let new = state.takers.iter().position(|taker| taker.is_new());
+                let new = new.and_then(|at| state.takers.remove(at));
+                let is_somebody_new = new.is_some();
+                state.takers.extend(new);
+                state.takers.rotate_right(usize::from(is_somebody_new));
+                is_somebody_new
             }
         };
         let again = state.standing == Standing::TurningAgain;
@@ -223,6 +237,29 @@ impl Flow {
         if again {
             self.enqueue();
         }
+    }
+
+    /// A pull waits until then.
+    pub(super) fn pull_ends(&self, at: Instant) {
+        let mut state = self.state.lock();
+        state.pulls_end = Some(state.pulls_end.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// There is nothing for the group: pulls whose wait is over by `now` are answered by `answer`, which says whether its consumer can take more.
+    /// Returns when the next one's is.
+    pub(super) fn end_pulls(
+        &self,
+        now: Instant,
+        mut answer: impl FnMut(&Taker) -> bool,
+    ) -> Option<Instant> {
+        let mut state = self.state.lock();
+        if state.pulls_end.is_some_and(|at| at <= now) {
+            state
+                .takers
+                .retain(|taker| taker.until().is_none_or(|until| until > now) || answer(taker));
+            state.pulls_end = state.takers.iter().filter_map(|taker| taker.until()).min();
+        }
+        state.pulls_end
     }
 
     fn rest(&self) {

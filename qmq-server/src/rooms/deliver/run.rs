@@ -1,7 +1,6 @@
 //! The queue in which groups stand for their turns, and the times at which some enter it.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -23,30 +22,9 @@ struct State {
     behind: VecDeque<Arc<Flow>>,
     /// Whose turn among those who take both it is next.
     behind_next: bool,
-    timers: BinaryHeap<Reverse<Timer>>,
+    /// At most one of each group: by its time, and the group's address.
+    timers: BTreeMap<(Instant, usize), Weak<Flow>>,
     stopped: bool,
-}
-
-struct Timer {
-    at: Instant,
-    flow: Weak<Flow>,
-}
-
-impl PartialEq for Timer {
-    fn eq(&self, other: &Self) -> bool {
-        self.at == other.at
-    }
-}
-impl Eq for Timer {}
-impl PartialOrd for Timer {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Timer {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.at.cmp(&other.at)
-    }
 }
 
 impl RunQueue {
@@ -71,21 +49,30 @@ impl RunQueue {
         }
     }
 
-    /// A group enters the queue at a time.
+    /// A group enters the queue at a time, unless it does so before: the turn that follows asks again for what it then waits for.
     pub(super) fn at(&self, at: Instant, flow: &Arc<Flow>) {
         let mut state = self.state.lock();
-        let first = state
-            .timers
-            .peek()
-            .is_none_or(|Reverse(timer)| at < timer.at);
-        state.timers.push(Reverse(Timer {
-            at,
-            flow: Arc::downgrade(flow),
-        }));
+        let mut timer = flow.timer.lock();
+        if timer.is_some_and(|earlier| earlier <= at) || state.stopped {
+            return;
+        }
+        let address = Arc::as_ptr(flow).addr();
+        if let Some(later) = timer.replace(at) {
+            state.timers.remove(&(later, address));
+        }
+        drop(timer);
+        state.timers.insert((at, address), Arc::downgrade(flow));
+        let is_first = state.timers.keys().next() == Some(&(at, address));
         drop(state);
-        if first {
+        if is_first {
             self.changed.notify_one();
         }
+    }
+
+    /// A group that is being dropped had a timer.
+    pub(super) fn forget(&self, at: Instant, flow: &Flow) {
+        let address = std::ptr::from_ref(flow).addr();
+        self.state.lock().timers.remove(&(at, address));
     }
 
     /// The next group whose turn it is; waits for one. `None`: no more.
@@ -95,17 +82,19 @@ impl RunQueue {
             if state.stopped {
                 return None;
             }
-            let next_timer = state.timers.peek().map(|Reverse(timer)| timer.at);
-            if next_timer.is_some_and(|at| at <= Instant::now()) {
-                let due = state
-                    .timers
-                    .pop()
-                    .and_then(|Reverse(timer)| timer.flow.upgrade());
-                if let Some(flow) = due {
-                    drop(state);
-                    flow.enqueue();
-                    state = self.state.lock();
+            let first_timer = state.timers.first_entry();
+            let next_timer = first_timer.as_ref().map(|first| first.key().0);
+            if let Some(first) = first_timer.filter(|first| first.key().0 <= Instant::now()) {
+                let flow = first.remove().upgrade();
+                if let Some(flow) = &flow {
+                    *flow.timer.lock() = None;
                 }
+                // Its last owner may be this one: then it goes with the lock free.
+                drop(state);
+                if let Some(flow) = flow {
+                    flow.enqueue();
+                }
+                state = self.state.lock();
                 continue;
             }
             let take_behind = !only_new && (state.behind_next || state.new.is_empty());
@@ -134,9 +123,38 @@ impl RunQueue {
     pub(super) fn stop(&self) {
         let mut state = self.state.lock();
         state.stopped = true;
-        state.new.clear();
-        state.behind.clear();
+        // A group that goes with them forgets its timer here: not with the lock held.
+        let left = (
+            std::mem::take(&mut state.new),
+            std::mem::take(&mut state.behind),
+        );
         state.timers.clear();
         self.changed.notify_all();
+        drop(state);
+        drop(left);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_group_has_one_timer_the_earliest_it_asked_for() {
+        let (queue, flow) = (RunQueue::default(), Flow::new(&Weak::new()));
+        let now = Instant::now();
+        for seconds in [60, 600, 30, 45, 30, 600] {
+            queue.at(now + Duration::from_secs(seconds), &flow);
+        }
+        let times: Vec<Instant> = queue
+            .state
+            .lock()
+            .timers
+            .keys()
+            .map(|(at, _)| *at)
+            .collect();
+        assert_eq!(times, [now + Duration::from_secs(30)]);
     }
 }

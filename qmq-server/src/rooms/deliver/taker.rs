@@ -316,6 +316,11 @@ impl Taker {
         self.wants.lock().pulls.front().map(|pull| pull.until)
     }
 
+    /// Number of its oldest pull.
+    pub(super) fn oldest_pull(&self) -> Option<u32> {
+        self.wants.lock().pulls.front().map(|pull| pull.number)
+    }
+
     pub(in crate::rooms) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }

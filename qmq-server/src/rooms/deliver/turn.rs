@@ -79,25 +79,36 @@ impl Inner {
             let wait = Duration::from_millis(due.saturating_sub(now_ms).max(1));
             self.queue.at(Instant::now() + wait, flow);
         }
+        // Also the pulls of those who stand behind.
+        let others = flow.end_pulls(Instant::now(), |taker| match taker.oldest_pull() {
+            Some(number) => self.answer_without_messages(taker, number),
+            None => true,
+        });
+        if let Some(at) = others {
+            self.queue.at(at, flow);
+        }
         match may.pull {
-            Some((number, true)) => {
-                if let Some(_held) = turn.taker.claim(number) {
-                    let incarnation = self.store.incarnation();
-                    turn.taker.answer_empty(number, incarnation);
-                }
-                match turn.taker.took(0, 0, self.outlet_bytes_max()) {
-                    true => Ended::More,
-                    false => Ended::Enough,
-                }
-            }
+            Some((number, true)) => match self.answer_without_messages(&turn.taker, number) {
+                true => Ended::More,
+                false => Ended::Enough,
+            },
             Some((_, false)) => {
                 if let Some(until) = turn.taker.until() {
+                    flow.pull_ends(until);
                     self.queue.at(until, flow);
                 }
                 Ended::Nothing
             }
             None => Ended::Nothing,
         }
+    }
+
+    /// A pull's wait is over. Whether its consumer can take more.
+    fn answer_without_messages(&self, taker: &Taker, number: u32) -> bool {
+        if let Some(_held) = taker.claim(number) {
+            taker.answer_empty(number, self.store.incarnation());
+        }
+        taker.took(0, 0, self.outlet_bytes_max())
     }
 
     fn fail(&self, taker: &Taker, error: &Error) {

@@ -58,11 +58,10 @@ pub(super) async fn run(
 
 fn producer(plan: &Plan, client: &Client) -> Result<Producer, Failure> {
     // An open loop must not be slowed down by a full queue: it waits in front of it, and its time counts.
-    let queued = (plan.batch * plan.in_flight * 2).clamp(plan.in_flight, 1_000_000);
-    let queued = if plan.batch == 1 && plan.rate == 0 {
-        plan.in_flight
-    } else {
-        queued
+    let queued = match plan.in_hand {
+        0 if plan.batch == 1 && plan.rate == 0 => plan.in_flight,
+        0 => (plan.batch * plan.in_flight * 2).clamp(plan.in_flight, 1_000_000),
+        in_hand => in_hand.min(1_000_000),
     };
     client
         .producer()
