@@ -6,11 +6,14 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, SeekFrom};
 
 use super::{Access, Disk, DiskFile, FileEntry, LOCK_FILE};
+
+const PAGE: usize = 4096;
 
 /// Zeros are written in pieces of this size.
 const ZEROS_LEN: usize = 1 << 20;
@@ -22,8 +25,16 @@ const ZEROS_LEN: usize = 1 << 20;
 pub struct Region {
     ptr: *mut u8,
     len: usize,
+    read_ahead: AtomicU8,
     /// Keeps the memory alive.
     owner: Owner,
+}
+
+/// What the system may read besides what is asked for, as far as it has been told.
+mod read_ahead {
+    pub(super) const UNTOLD: u8 = 0;
+    pub(super) const LIMITED: u8 = 1;
+    pub(super) const ALL: u8 = 2;
 }
 
 enum Owner {
@@ -51,6 +62,7 @@ impl Region {
         Self {
             ptr: map.as_mut_ptr(),
             len: map.len(),
+            read_ahead: AtomicU8::new(read_ahead::UNTOLD),
             owner: Owner::Mapping { map },
         }
     }
@@ -62,6 +74,7 @@ impl Region {
         Self {
             ptr: memory.cast(),
             len,
+            read_ahead: AtomicU8::new(read_ahead::UNTOLD),
             owner: Owner::Heap { memory },
         }
     }
@@ -90,10 +103,37 @@ impl Region {
         Some(unsafe { std::slice::from_raw_parts(self.ptr.add(start), len) })
     }
 
+    /// From `offset` on nothing has been written yet, so nothing is to be read ahead there: the system would fill pages, with zeros, for as far
+    /// as it reads ahead (8 MiB: 20 ms), while whoever touched the first of them waits. Only the first call counts. A hint.
+    pub fn read_ahead_until(&self, offset: u64) {
+        if self.told(read_ahead::UNTOLD, read_ahead::LIMITED) {
+            let start = usize::try_from(offset).unwrap_or(usize::MAX).min(self.len);
+            self.advise(memmap2::Advice::Random, start);
+        }
+    }
+
+    /// All has been written: undoes [`Region::read_ahead_until`]. A hint.
+    pub fn read_ahead_everywhere(&self) {
+        if self.told(read_ahead::LIMITED, read_ahead::ALL) {
+            self.advise(memmap2::Advice::Normal, 0);
+        }
+    }
+
+    fn told(&self, before: u8, now: u8) -> bool {
+        self.read_ahead.load(Ordering::Relaxed) == before
+            && self.read_ahead.swap(now, Ordering::Relaxed) == before
+    }
+
+    fn advise(&self, advice: memmap2::Advice, from: usize) {
+        if let Owner::Mapping { map } = &self.owner {
+            let from = from / PAGE * PAGE;
+            let _ = map.advise_range(advice, from, self.len - from);
+        }
+    }
+
     /// Prepares the pages of `offset..offset + len` for being stored into, so that the store itself does not wait for them. They count as
     /// dirty afterwards. A hint: failures show nowhere but in speed.
     pub fn prepare(&self, offset: u64, len: usize) {
-        const PAGE: usize = 4096;
         if let Owner::Mapping { map } = &self.owner {
             let start = (offset as usize).min(self.len) / PAGE * PAGE;
             let end = (offset as usize).saturating_add(len).min(self.len);
@@ -378,6 +418,28 @@ impl DiskFile for MappedFile {
             Ok(()) => Ok(true),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(all(target_os = "linux", not(miri)))]
+    fn write_back(&self, offset: u64, len: u64) -> io::Result<()> {
+        use std::os::fd::AsRawFd;
+        let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else {
+            return Ok(());
+        };
+        let flags = libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+        // SAFETY: a call on an open descriptor that touches no memory of this process.
+        let outcome = unsafe { libc::sync_file_range(self.file.as_raw_fd(), offset, len, flags) };
+        if outcome == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            // Not on this file system, or not in this sandbox: the sync does all of it.
+            Some(libc::ENOSYS | libc::EINVAL | libc::EPERM | libc::ESPIPE | libc::EOPNOTSUPP) => {
+                Ok(())
+            }
+            _ => Err(error),
         }
     }
 

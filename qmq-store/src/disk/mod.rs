@@ -128,6 +128,13 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// [`Access::Write`].
     fn unshared(&self) -> io::Result<bool>;
 
+    /// Writes `offset..offset + len` back to the disk and waits for it, which makes nothing durable by itself: it leaves little for a
+    /// [`DiskFile::sync`] that follows. A failure is one of that sync. A disk without such a way does nothing.
+    fn write_back(&self, offset: u64, len: u64) -> io::Result<()> {
+        let _ = (offset, len);
+        Ok(())
+    }
+
     /// Makes the bytes and the length durable (fdatasync).
     fn sync(&self) -> io::Result<()>;
 

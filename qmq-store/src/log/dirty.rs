@@ -9,6 +9,11 @@ use super::segment::Segment;
 use crate::disk::DiskFile;
 use crate::error::Error;
 
+/// A sync of more than this has most of it written back before.
+const MUCH: u64 = 1 << 20;
+/// What is written back before a sync ends at a multiple of this.
+const BORDER: u64 = 64 << 10;
+
 /// Segments with bytes that are not synced, and whether names are.
 #[derive(Debug, Default)]
 pub(crate) struct Dirty {
@@ -35,6 +40,7 @@ impl Log {
             let mut dirty = self.dirty.lock();
             (std::mem::take(&mut dirty.names), dirty.below(covered))
         };
+        self.write_back(covered)?;
         for file in &files {
             file.sync()?;
         }
@@ -52,6 +58,25 @@ impl Log {
             segment.base >= active || segment.end().is_none_or(|end| end > covered)
         });
         Ok(covered)
+    }
+
+    /// Has most of the active segment's unsynced bytes written, all but the last page, which an append writes next: while a sync prepares many
+    /// pages, it keeps all of them locked, and who writes into one of them waits for tens of milliseconds.
+    fn write_back(&self, covered: u64) -> io::Result<()> {
+        let active = {
+            let dirty = self.dirty.lock();
+            dirty.files.last().cloned()
+        };
+        let Some((segment, file)) = active else {
+            return Ok(());
+        };
+        let from = self.commit.synced().max(segment.base);
+        if covered.saturating_sub(from) <= MUCH {
+            return Ok(());
+        }
+        let from = segment.position(from) / BORDER * BORDER;
+        let to = segment.position(covered) / BORDER * BORDER;
+        file.write_back(from, to.saturating_sub(from))
     }
 
     /// Makes all names durable. A failure poisons the log: it may have taken the name of a segment with it, and no later sync would tell.

@@ -136,6 +136,8 @@ impl Log {
         disk.sync_names()?;
         dirty.names = false;
         let region = file.map()?;
+        // The writer only stores.
+        region.read_ahead_until(0);
         dirty.files.push((Arc::clone(&segment), Arc::clone(&file)));
         let limit = segment.base + (region.len() as u64 - SEGMENT_HEADER_LEN);
         let writer = Writer {

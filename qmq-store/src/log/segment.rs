@@ -160,6 +160,10 @@ impl Segment {
             }
             self.ours.store(true, Ordering::Relaxed);
         }
+        match self.end() {
+            None => region.read_ahead_until(self.position(self.published_end())),
+            Some(_) => region.read_ahead_everywhere(),
+        }
         Ok(region)
     }
 

@@ -214,6 +214,8 @@ impl Log {
         // By a call: the first touch of a mapping of blocks that were never written may fill pages for as far as the system reads ahead (8 MiB: 10 ms).
         file.write_at(&header.encode(), 0)?;
         let region = file.map()?;
+        // The writer only stores.
+        region.read_ahead_until(0);
         Ok(ActiveFile { file, region })
     }
 }
