@@ -1,9 +1,14 @@
 //! A store whose files are damaged at places that the bytes choose.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use qmq_store::disk::{Access, Disk, SimulatedDisk};
-use qmq_store::{Background, Durability, ManualClock, Message, Options, PullRequest, Store};
+use qmq_store::message::Attributes;
+use qmq_store::{
+    Background, Durability, ManualClock, Message, Options, PullRequest, Store, Submission,
+};
 
 use crate::Input;
 
@@ -22,15 +27,45 @@ fn body(number: usize) -> String {
 
 const MESSAGES: usize = 150;
 
+/// Messages with a note that tells their sequences.
+fn submit(store: &Store, numbers: Range<usize>) {
+    let mut attributes = Vec::new();
+    Attributes::encode(&Message::new("s", "").tag("tag"), &mut attributes).expect("a tag");
+    let bodies: Vec<Bytes> = numbers.clone().map(|number| body(number).into()).collect();
+    let submissions: Vec<Submission<'_>> = bodies
+        .iter()
+        .map(|body| Submission {
+            subject: "s",
+            attributes: &attributes,
+            body: std::slice::from_ref(body),
+        })
+        .collect();
+    let sequences: Vec<u64> = numbers.map(|number| number as u64).collect();
+    store
+        .submit_noted(&submissions, &note(&sequences), Durability::Buffered)
+        .expect("a submission");
+}
+
+fn note(sequences: &[u64]) -> Vec<u8> {
+    sequences.iter().flat_map(|one| one.to_le_bytes()).collect()
+}
+
 /// A store of a few segments, with a group half way and a checkpoint, as a killed process leaves it.
 fn a_store() -> SimulatedDisk {
     let disk = SimulatedDisk::new();
     let store = Store::open_on(Arc::new(disk.clone()), options()).expect("an empty disk opens");
     for number in 0..MESSAGES {
-        let message = Message::new("s", body(number)).tag("tag");
-        store
-            .append_with(&message, Durability::Buffered)
-            .expect("an append");
+        match number % 10 {
+            0 => submit(&store, number..number + 1),
+            1 => submit(&store, number..number + 3),
+            2 | 3 => {}
+            _ => {
+                let message = Message::new("s", body(number)).tag("tag");
+                store
+                    .append_with(&message, Durability::Buffered)
+                    .expect("an append");
+            }
+        }
         if number == MESSAGES / 2 {
             let batch = store
                 .pull(&PullRequest::new("s", "g", "c"))
@@ -102,8 +137,11 @@ fn damage(disk: &SimulatedDisk, input: &mut Input<'_>) {
     }
 }
 
-/// How many messages are served whole; all of them as they were written.
+/// How many messages are served whole; all of them, and all notes, as they were written.
 fn check(store: &Store) -> usize {
+    let _ = store.notes(0, &mut |noted| {
+        assert!(noted.note.starts_with(&note(noted.sequences)));
+    });
     let Ok(read) = store.read("s", 0, usize::MAX) else {
         return 0;
     };

@@ -5,6 +5,7 @@
 
 mod recorded;
 
+use bytes::Bytes;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use qmq_store::disk::{Access, Disk, FileEntry, SimulatedDisk};
 use qmq_store::message::Attributes;
 use qmq_store::{
     Background, Durability, ManualClock, Message, Options, PullRequest, ResetTo, RetentionHold,
-    Store, TagFilter,
+    Store, Submission, TagFilter,
 };
 
 fn write(target: &str, name: &str, bytes: &[u8]) {
@@ -78,6 +79,19 @@ fn a_store() -> SimulatedDisk {
     store
         .append_batch(&[full, Message::new("s", "x")], Durability::Synced)
         .unwrap();
+    let noted = |bodies: &[Bytes]| {
+        let submission = |body| Submission {
+            subject: "s",
+            attributes: &[],
+            body: std::slice::from_ref(body),
+        };
+        let submissions: Vec<_> = bodies.iter().map(submission).collect();
+        store
+            .submit_noted(&submissions, b"a note", Durability::Buffered)
+            .unwrap();
+    };
+    noted(&[Bytes::from_static(b"one")]);
+    noted(&[Bytes::from_static(b"one"), Bytes::from_static(b"two")]);
     for number in 0..9 {
         store
             .append(&Message::new("s", number.to_string()))
@@ -191,7 +205,7 @@ fn write_the_seeds() {
     Attributes::encode(&message, &mut attributes).unwrap();
     write_both("attributes", "properties", &attributes);
     write_both("segment_header", "header", &log[..64]);
-    write_both("scan", "log", &log[64..64 + 2_600]);
+    write_both("scan", "log", &log[64..64 + 3_000]);
     write_both("identity", "identity", &file(&disk, "store"));
     write_both("published_slot", "slots", &file(&disk, "published")[..64]);
     let index = file(&disk, "index-");
@@ -202,12 +216,13 @@ fn write_the_seeds() {
     while at + 64 <= log.len() && number(at + 4, 2) == 0x514D {
         let (kind, header_len) = (log[at + 6], number(at + 52, 2));
         let body_len = if kind == 3 { 0 } else { number(at + 44, 4) };
+        let noted = number(at + 60, 2) > 0;
         let record = &log[at..at + header_len + body_len];
         let body = &record[header_len..];
-        if record.len() < 1_000 && kinds.insert((kind, log[at + 7])) {
+        if record.len() < 1_000 && kinds.insert((kind, log[at + 7], noted)) {
             write_both("record", &format!("record-{}", kinds.len()), record);
         }
-        if kind == 1 && header_len > 64 + 1 {
+        if kind == 1 && header_len > 64 + 1 && !noted {
             write_both("attributes", "attributes", &record[65..header_len]);
         }
         if kind == 2 && actions.insert(body.get(..2).map(<[u8]>::to_vec)) {

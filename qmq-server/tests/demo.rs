@@ -9,7 +9,7 @@ const CHECKS: [&str; 23] = [
     "bodies_identical",
     "sequences_dense",
     "order_kept",
-    "stored_twice_only_by_kills",
+    "stored_once",
     "group_all_1_complete",
     "group_all_2_complete",
     "tag_group_exact",

@@ -97,7 +97,7 @@ impl Inner {
             start = end;
             part(message, own)
         });
-        self.put_batch(&parts.collect::<Vec<_>>())
+        self.put_batch(&parts.collect::<Vec<_>>(), &[])
     }
 }
 

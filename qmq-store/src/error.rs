@@ -49,6 +49,14 @@ pub enum Error {
         /// The limit.
         max: u64,
     },
+    /// The note of a submission is longer than [`Store::NOTE_BYTES_MAX`](crate::Store::NOTE_BYTES_MAX).
+    #[error("note of {bytes} bytes; the limit is {max}; submit fewer messages at a time")]
+    NoteTooLong {
+        /// Length of the note.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
     /// A batch without messages.
     #[error("a batch needs at least one message")]
     EmptyBatch,

@@ -61,14 +61,16 @@ fn one_record(bytes: &[u8]) {
     };
     assert!(header.frame_len() >= header.record_len() || header.body_len > 0);
     if let Some(record) = Record::assemble(bytes, header) {
-        let parts = record.subject.len() + record.attributes.len();
+        let parts = record.subject.len() + record.note.len() + record.attributes.len();
         assert_eq!(HEADER_LEN + parts, usize::from(header.header_len));
         attributes(record.attributes);
         action(record.body);
         let mut again = Vec::new();
-        let _ = header.encode(record.subject.as_bytes(), record.attributes, &mut again);
+        let parts = [record.subject.as_bytes(), record.note, record.attributes];
+        let _ = header.encode(parts, &mut again);
         let back = Header::decode(&again, header.offset).expect("what was encoded decodes");
         assert_eq!((back.kind, back.sequence), (header.kind, header.sequence));
+        assert_eq!(back.note_len, header.note_len);
     }
 }
 

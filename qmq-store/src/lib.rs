@@ -90,6 +90,7 @@
 //! | `keep` | who keeps house: checkpoints, recovery, sealing, retention, verification, backup, following |
 //! | `replicate` | raw ranges out and in, epochs, roles, cuts, snapshots, repair from another store |
 //! | `read`, `records` | reading without a group, messages on their way out |
+//! | `notes` | what who submits messages had written with them, read back |
 //! | [`offline`] | a folder that no program has open: inspect, verify, repair, dump |
 //! | [`disk`] | what the engine asks of a disk; the mapped one has the only `unsafe`; a simulated one behind the feature `simulation` |
 //!
@@ -108,6 +109,7 @@ mod index;
 mod keep;
 mod le;
 mod log;
+mod notes;
 pub mod offline;
 mod options;
 mod put;
@@ -133,6 +135,7 @@ pub use keep::stats::{ConsumerStats, GroupStats, StoreStats, SubjectStats};
 pub use keep::verify::VerifyReport;
 pub use log::commit::Watermarks;
 pub use log::epochs::Epoch;
+pub use notes::Noted;
 pub use options::{
     Background, Durability, Options, OptionsError, Retention, RetentionHold, VisibleAt,
 };

@@ -314,6 +314,8 @@ pub struct Dumped<'a> {
     pub body: &'a [u8],
     /// An action in words.
     pub action: Option<String>,
+    /// What was submitted along with the message, or with all of the batch: see [`Store::submit_noted`].
+    pub note: &'a [u8],
 }
 
 /// Shows every record of the log in `path` whose offset is in `from..to` to `sink`, until it answers `false`. Needs no index, no checkpoint and no identity,
@@ -379,6 +381,7 @@ pub(crate) fn dump_bytes(bytes: &[u8], base: u64, sink: &mut dyn FnMut(&Dumped<'
                 tags: Vec::new(),
                 body: &[],
                 action: None,
+                note: &[],
             },
             Found::Garbage { offset, len } => Dumped {
                 kind: DumpedKind::Garbage,
@@ -392,6 +395,7 @@ pub(crate) fn dump_bytes(bytes: &[u8], base: u64, sink: &mut dyn FnMut(&Dumped<'
                 tags: Vec::new(),
                 body: &bytes[(offset - base) as usize..(offset - base + len) as usize],
                 action: None,
+                note: &[],
             },
             Found::Zeros { .. } => break,
         };
@@ -429,5 +433,6 @@ fn describe<'a>(record: &crate::log::record::Record<'a>, kind: DumpedKind) -> Du
         tags: attributes.tags().collect(),
         body: record.body,
         action,
+        note: record.note,
     }
 }

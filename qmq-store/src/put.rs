@@ -10,7 +10,7 @@ use crate::consume::wakeup;
 use crate::error::Error;
 use crate::index::active::{Entry, Subject};
 use crate::log::part::Part;
-use crate::log::writer::{Appender, BATCH_OVERHEAD, How, Purpose};
+use crate::log::writer::{Appender, How, Purpose, batch_overhead};
 use crate::options::{Durability, VisibleAt};
 use crate::store::Inner;
 
@@ -98,12 +98,16 @@ impl Inner {
     }
 
     /// Appends messages that become visible, and survive, together. Their bodies and attributes have been checked.
-    pub(crate) fn put_batch(&self, parts: &[Part<'_>]) -> Result<AppendedBatch, Error> {
+    pub(crate) fn put_batch(
+        &self,
+        parts: &[Part<'_>],
+        note: &[u8],
+    ) -> Result<AppendedBatch, Error> {
         self.check_open()?;
         if parts.is_empty() {
             return Err(Error::EmptyBatch);
         }
-        let bytes = BATCH_OVERHEAD + parts.iter().map(Part::record_len).sum::<u64>();
+        let bytes = batch_overhead(note) + parts.iter().map(Part::record_len).sum::<u64>();
         let new_subjects = self.new_subjects(parts);
         self.check_new_subjects(new_subjects.iter().copied())?;
         let max = self.options.batch_bytes_max;
@@ -112,7 +116,7 @@ impl Inner {
         }
         let mut appender = self.log.lock(bytes, Purpose::Message)?;
         self.check_new_subjects(new_subjects)?;
-        appender.begin_batch();
+        appender.begin_batch(note);
         let mut sequences = Vec::with_capacity(parts.len());
         let mut subjects = Vec::new();
         let mut entries = Vec::with_capacity(parts.len());

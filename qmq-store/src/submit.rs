@@ -12,6 +12,9 @@ use crate::log::writer::BATCH_OVERHEAD;
 use crate::options::Durability;
 use crate::store::{Inner, Store};
 
+/// The longest note for which every message's header has room. A message with a longer one is a batch.
+const BESIDE_ATTRIBUTES_MAX: usize = 16_000;
+
 /// A message as it comes from outside.
 #[derive(Clone, Copy, Debug)]
 pub struct Submission<'a> {
@@ -24,7 +27,7 @@ pub struct Submission<'a> {
 }
 
 impl Submission<'_> {
-    /// Bytes of a batch besides its messages, to be compared with [`Options::batch_bytes_max`](crate::Options::batch_bytes_max).
+    /// Bytes of a batch besides its messages and its note, to be compared with [`Options::batch_bytes_max`](crate::Options::batch_bytes_max).
     pub const BATCH_BYTES: u64 = BATCH_OVERHEAD;
 
     /// Bytes that it takes in the log.
@@ -55,7 +58,24 @@ impl Store {
         messages: &[Submission<'_>],
         durability: Durability,
     ) -> Result<AppendedBatch, Error> {
-        let appended = self.inner.submit(messages, durability)?;
+        self.submit_noted(messages, &[], durability)
+    }
+
+    /// Bytes of a note at most.
+    pub const NOTE_BYTES_MAX: usize = 60_000;
+
+    /// As [`Store::submit`], with a note: bytes that mean nothing to the store and that no consumer sees. It is kept and lost with the messages,
+    /// at a crash and when they are retired, and goes to replicas with them; [`Store::notes`] gives it back. It takes its own length in the log.
+    ///
+    /// # Errors
+    /// As [`Store::submit`]; [`Error::NoteTooLong`].
+    pub fn submit_noted(
+        &self,
+        messages: &[Submission<'_>],
+        note: &[u8],
+        durability: Durability,
+    ) -> Result<AppendedBatch, Error> {
+        let appended = self.inner.submit(messages, note, durability)?;
         self.inner.flush_soon(appended.end_offset);
         Ok(appended)
     }
@@ -95,16 +115,24 @@ impl Inner {
     fn submit(
         &self,
         messages: &[Submission<'_>],
+        note: &[u8],
         durability: Durability,
     ) -> Result<AppendedBatch, Error> {
-        if let [message] = messages {
-            let appended = self.put_one(self.submitted(message)?, durability)?;
+        let (bytes, max) = (note.len(), Store::NOTE_BYTES_MAX);
+        if bytes > max {
+            return Err(Error::NoteTooLong { bytes, max });
+        }
+        if let [message] = messages
+            && bytes <= BESIDE_ATTRIBUTES_MAX
+        {
+            let part = self.submitted(message)?;
+            let appended = self.put_one(Part { note, ..part }, durability)?;
             return Ok(AppendedBatch {
                 sequences: vec![appended.sequence],
                 end_offset: appended.end_offset,
             });
         }
         let parts = messages.iter().map(|message| self.submitted(message));
-        self.put_batch(&parts.collect::<Result<Vec<_>, _>>()?)
+        self.put_batch(&parts.collect::<Result<Vec<_>, _>>()?, note)
     }
 }

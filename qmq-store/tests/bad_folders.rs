@@ -213,11 +213,19 @@ fn there_is_nothing_to_open_read_only_where_there_is_no_store() {
     assert!(everything(folder.path()).is_empty());
 }
 
-/// Raises the version in a file's header and makes the checksum fit.
+fn version(path: &Path) -> u32 {
+    let bytes = std::fs::read(path).unwrap();
+    u32::from_le_bytes(bytes[8..12].try_into().unwrap())
+}
+
 fn raise_version(path: &Path) {
+    set_version(path, version(path) + 1);
+}
+
+/// Sets the version in a file's header and makes the checksum fit.
+fn set_version(path: &Path, version: u32) {
     let mut bytes = std::fs::read(path).unwrap();
-    let version = u32::from_le_bytes(bytes[8..12].try_into().unwrap());
-    bytes[8..12].copy_from_slice(&(version + 1).to_le_bytes());
+    bytes[8..12].copy_from_slice(&version.to_le_bytes());
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&bytes[8..12]);
     hasher.update(&bytes[16..64]);
@@ -231,11 +239,27 @@ fn a_folder_of_a_newer_format_is_refused_with_both_versions() {
     raise_version(&folder.path().join("store"));
     let error = refused(folder.path());
     assert!(
-        matches!(&error, OpenError::NewerVersion { found: 2, known: 1, file } if file.ends_with("store")),
+        matches!(&error, OpenError::NewerVersion { found: 3, known: 2, file } if file.ends_with("store")),
         "{error:?}"
     );
     let error = Store::open_read_only(folder.path(), &small_options()).unwrap_err();
     assert!(matches!(error, OpenError::NewerVersion { .. }), "{error:?}");
+}
+
+#[test]
+fn a_store_from_before_there_were_notes_is_opened_and_refused_by_older_readers_from_then_on() {
+    let folder = a_store();
+    let identity = folder.path().join("store");
+    set_version(&identity, 1);
+    let reader = Store::open_read_only(folder.path(), &small_options()).unwrap();
+    let before = reader.end_offset();
+    drop(reader);
+    assert_eq!(version(&identity), 1, "who only reads changes nothing");
+    let store = Store::open(folder.path(), small_options()).unwrap();
+    assert_eq!(store.watermarks().written, before);
+    assert_eq!(store.open_report().damages, []);
+    // Before the first note is written.
+    assert_eq!(version(&identity), 2);
 }
 
 #[test]

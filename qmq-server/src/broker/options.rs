@@ -92,6 +92,7 @@ impl BrokerOptions {
                 auto_create: Arc::clone(&auto_create),
                 dedup_window: config.dedup.window as u64,
                 dedup_producers_max: config.dedup.producers_max,
+                dedup_log_bytes: config.dedup.log_bytes,
                 ..ProduceOptions::default()
             },
             consume: ConsumerOptions {

@@ -50,6 +50,8 @@ pub struct DedupLimits {
     pub window: usize,
     /// `producer.dedup.producers.max`.
     pub producers_max: usize,
+    /// `producer.dedup.log.bytes`.
+    pub log_bytes: u64,
 }
 
 /// Limits on connections.
@@ -208,6 +210,7 @@ impl BrokerConfig {
             dedup: DedupLimits {
                 window: s.number("producer.dedup.window")?,
                 producers_max: s.number("producer.dedup.producers.max")?,
+                log_bytes: s.number("producer.dedup.log.bytes")?,
             },
             connection: ConnectionLimits {
                 connections_max: s.number("connection.max")?,

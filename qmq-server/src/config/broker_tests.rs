@@ -26,6 +26,7 @@ fn without_any_settings_the_defaults_hold() {
     assert_eq!(config.consumer.attempts_max, 32);
     assert_eq!(config.consumer.session_timeout, Duration::from_secs(10));
     assert_eq!(config.dedup.window, 4096);
+    assert_eq!(config.dedup.log_bytes, 256 << 20);
     assert_eq!(config.connection.idle, Duration::from_secs(30));
     assert_eq!(config.tls_ca, Path::new("tls/ca.pem"));
     assert_eq!(config.client_auth, ClientAuth::Optional);

@@ -10,9 +10,10 @@ use qmq_wire::Code;
 pub fn code(error: &Error) -> Code {
     match error {
         Error::Name(_) | Error::Message(_) | Error::EmptyBatch => Code::BadMessage,
-        Error::BodyTooLarge { .. } | Error::BatchTooLarge { .. } | Error::RecordTooLarge { .. } => {
-            Code::TooLarge
-        }
+        Error::BodyTooLarge { .. }
+        | Error::BatchTooLarge { .. }
+        | Error::RecordTooLarge { .. }
+        | Error::NoteTooLong { .. } => Code::TooLarge,
         Error::TooManySubjects { .. } | Error::TooManyGroups { .. } => Code::TooMany,
         Error::DiskFull { .. } => Code::DiskFull,
         Error::Poisoned { .. } => Code::StoreFailed,

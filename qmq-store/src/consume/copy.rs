@@ -95,7 +95,7 @@ impl Inner {
         let bytes = BATCH_OVERHEAD + copy.record_len() + ack.record_len();
         let mut appender = self.log.lock(bytes, Purpose::Message)?;
         self.check_new_subjects([to])?;
-        appender.begin_batch();
+        appender.begin_batch(&[]);
         let target = match self.catalog.get(to) {
             Some(target) => target,
             None => self.create_subject(&mut appender, to),

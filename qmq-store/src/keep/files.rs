@@ -3,7 +3,7 @@
 
 use std::io;
 
-use crate::disk::{Access, Disk};
+use crate::disk::{Access, Disk, DiskFile};
 use crate::log::segment::{SEGMENT_HEADER_LEN, Segment, SegmentHeader, index_name, log_name};
 
 /// Ends the name of a file that is being written.
@@ -100,16 +100,33 @@ pub(crate) fn read_records(disk: &dyn Disk, base: u64, until: u64) -> io::Result
     let mut unreadable = Vec::new();
     for (number, piece) in bytes.chunks_mut(PIECE).enumerate() {
         let offset = (number * PIECE) as u64;
-        if file.read_at(piece, SEGMENT_HEADER_LEN + offset).is_ok() {
-            continue;
-        }
-        for (part, page) in piece.chunks_mut(4096).enumerate() {
-            let offset = offset + part as u64 * 4096;
-            if file.read_at(page, SEGMENT_HEADER_LEN + offset).is_err() {
-                page.fill(0);
-                unreadable.push((base + offset, page.len() as u64));
-            }
-        }
+        read_around_bad_pages(
+            &*file,
+            piece,
+            SEGMENT_HEADER_LEN + offset,
+            &mut |at, len| {
+                unreadable.push((base + offset + at, len));
+            },
+        );
     }
     Ok((bytes, unreadable))
+}
+
+/// Fills `piece` from `position` by calls. Pages that cannot be read are left zero, and told by where they are in the piece, and their length.
+pub(crate) fn read_around_bad_pages(
+    file: &dyn DiskFile,
+    piece: &mut [u8],
+    position: u64,
+    bad: &mut dyn FnMut(u64, u64),
+) {
+    if file.read_at(piece, position).is_ok() {
+        return;
+    }
+    for (number, page) in piece.chunks_mut(4096).enumerate() {
+        let at = number as u64 * 4096;
+        if file.read_at(page, position + at).is_err() {
+            page.fill(0);
+            bad(at, page.len() as u64);
+        }
+    }
 }

@@ -19,7 +19,7 @@ use crate::le::{header_crc, u32_at, u64_at, u128_at};
 /// Name of the file.
 pub(crate) const IDENTITY_FILE: &str = "store";
 /// Version of the identity file, raised when any format of the folder changes.
-pub(crate) const STORE_VERSION: u32 = 1;
+pub(crate) const STORE_VERSION: u32 = 2;
 const MAGIC: [u8; 8] = *b"QMQ-STO\n";
 const LEN: usize = 64;
 

@@ -29,6 +29,8 @@ pub struct VerifyReport {
     pub records: u64,
     /// Messages among them.
     pub messages: u64,
+    /// Notes among them: see [`Store::submit_noted`].
+    pub notes: u64,
     /// Everything that was not as it should be.
     pub damages: Vec<Damage>,
 }
@@ -96,6 +98,7 @@ fn verify_segment(
             Found::Record { record, batch_ok } => {
                 let header = &record.header;
                 report.records += 1;
+                report.notes += u64::from(!record.note.is_empty());
                 if !batch_ok {
                     report.damages.push(Damage::new(
                         DamageKind::Batch,

@@ -69,6 +69,7 @@ pub(crate) struct Part<'a> {
     pub(crate) kind: Kind,
     pub(crate) sequence: u64,
     pub(crate) subject: &'a str,
+    pub(crate) note: &'a [u8],
     pub(crate) attributes: &'a [u8],
     pub(crate) tag_fingerprint: u32,
     pub(crate) body: Body<'a>,
@@ -76,13 +77,14 @@ pub(crate) struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// A record without attributes; of a message, its sequence is not known yet.
+    /// A record without note and attributes; of a message, its sequence is not known yet.
     #[inline]
     pub(crate) fn new(kind: Kind, subject: &'a str, body: Body<'a>) -> Self {
         Self {
             kind,
             sequence: 0,
             subject,
+            note: &[],
             attributes: &[],
             tag_fingerprint: 0,
             body,
@@ -92,13 +94,13 @@ impl<'a> Part<'a> {
 
     #[inline]
     pub(super) fn header_len(&self) -> usize {
-        HEADER_LEN + self.subject.len() + self.attributes.len()
+        HEADER_LEN + self.subject.len() + self.note.len() + self.attributes.len()
     }
 
     /// Bytes that the record will take.
     #[inline]
     pub(crate) fn record_len(&self) -> u64 {
-        record_len(self.subject, self.attributes, self.body.len())
+        align((self.header_len() + self.body.len()) as u64)
     }
 }
 

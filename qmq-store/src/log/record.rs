@@ -12,11 +12,12 @@
 //! 40 u32 incarnation
 //! 44 u32 body_len      batch: bytes of all records inside
 //! 48 u32 body_crc      CRC-32 of the body; batch: CRC-32 of (header_crc, body_crc) of each record inside
-//! 52 u16 header_len    64 + subject + attributes
+//! 52 u16 header_len    64 + subject + note + attributes
 //! 54 u16 subject_len
 //! 56 u32 tag_fingerprint
-//! 60 u32 reserved, 0
-//! 64     subject, attributes (see `qmq_message::attributes`), body, zeros up to a multiple of 8
+//! 60 u16 note_len
+//! 62 u16 reserved, 0
+//! 64     subject, note, attributes (see `qmq_message::attributes`), body, zeros up to a multiple of 8
 //! ```
 
 use crate::le::{u16_at, u32_at, u64_at};
@@ -52,6 +53,7 @@ pub(crate) struct Header {
     pub(crate) header_len: u16,
     pub(crate) subject_len: u16,
     pub(crate) tag_fingerprint: u32,
+    pub(crate) note_len: u16,
     pub(crate) header_crc: u32,
 }
 
@@ -63,7 +65,7 @@ impl Header {
     /// Bytes that the record takes in the log. A batch's own header only: its records follow it.
     pub(crate) fn record_len(&self) -> u64 {
         match self.kind {
-            Kind::Batch => u64::from(self.header_len),
+            Kind::Batch => align(u64::from(self.header_len)),
             Kind::Message | Kind::Action | Kind::Epoch => {
                 align(u64::from(self.header_len) + u64::from(self.body_len))
             }
@@ -73,8 +75,13 @@ impl Header {
     /// Bytes of a message's attributes and body.
     #[inline]
     pub(crate) fn payload_len(&self) -> u64 {
-        let attributes = usize::from(self.header_len) - HEADER_LEN - usize::from(self.subject_len);
-        attributes as u64 + u64::from(self.body_len)
+        (usize::from(self.header_len) - self.attributes_at()) as u64 + u64::from(self.body_len)
+    }
+
+    /// Where the attributes of a message begin in its record.
+    #[inline]
+    pub(crate) fn attributes_at(&self) -> usize {
+        HEADER_LEN + usize::from(self.subject_len) + usize::from(self.note_len)
     }
 
     /// The subject's bytes in the record at the start of `bytes`.
@@ -86,7 +93,7 @@ impl Header {
     /// Bytes that the whole commit unit takes: a batch with all its records.
     pub(crate) fn frame_len(&self) -> u64 {
         match self.kind {
-            Kind::Batch => u64::from(self.header_len) + u64::from(self.body_len),
+            Kind::Batch => self.record_len() + u64::from(self.body_len),
             Kind::Message | Kind::Action | Kind::Epoch => self.record_len(),
         }
     }
@@ -108,7 +115,9 @@ impl Header {
         };
         let header_len = u16_at(fixed, 52);
         let subject_len = u16_at(fixed, 54);
-        if usize::from(header_len) < HEADER_LEN + usize::from(subject_len) {
+        let note_len = u16_at(fixed, 60);
+        let least = HEADER_LEN + usize::from(subject_len) + usize::from(note_len);
+        if usize::from(header_len) < least {
             return None;
         }
         let header_crc = u32_at(fixed, 0);
@@ -128,12 +137,13 @@ impl Header {
             header_len,
             subject_len,
             tag_fingerprint: u32_at(fixed, 56),
+            note_len,
             header_crc,
         })
     }
 
-    /// Appends the encoded header to `out` and returns its checksum; `subject` and `attributes` fill the variable part.
-    pub(crate) fn encode(&self, subject: &[u8], attributes: &[u8], out: &mut Vec<u8>) -> u32 {
+    /// Appends the encoded header to `out` and returns its checksum; `parts` are the variable part: subject, note, attributes.
+    pub(crate) fn encode(&self, parts: [&[u8]; 3], out: &mut Vec<u8>) -> u32 {
         let start = out.len();
         let mut fixed = [0; HEADER_LEN];
         fixed[4..6].copy_from_slice(&MAGIC.to_le_bytes());
@@ -149,9 +159,11 @@ impl Header {
         fixed[52..54].copy_from_slice(&self.header_len.to_le_bytes());
         fixed[54..56].copy_from_slice(&self.subject_len.to_le_bytes());
         fixed[56..60].copy_from_slice(&self.tag_fingerprint.to_le_bytes());
+        fixed[60..62].copy_from_slice(&self.note_len.to_le_bytes());
         out.extend_from_slice(&fixed);
-        out.extend_from_slice(subject);
-        out.extend_from_slice(attributes);
+        for part in parts {
+            out.extend_from_slice(part);
+        }
         let crc = crc32fast::hash(&out[start + 4..]);
         out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
         crc
@@ -163,6 +175,8 @@ impl Header {
 pub(crate) struct Record<'a> {
     pub(crate) header: Header,
     pub(crate) subject: &'a str,
+    /// Of who submitted it, for who submitted it; of a batch, about all of it.
+    pub(crate) note: &'a [u8],
     pub(crate) attributes: &'a [u8],
     pub(crate) body: &'a [u8],
 }
@@ -193,7 +207,8 @@ impl<'a> Record<'a> {
         Some(Self {
             header,
             subject: std::str::from_utf8(bytes.get(HEADER_LEN..subject_end)?).ok()?,
-            attributes: bytes.get(subject_end..body_at)?,
+            note: bytes.get(subject_end..header.attributes_at())?,
+            attributes: bytes.get(header.attributes_at()..body_at)?,
             body,
         })
     }
@@ -204,6 +219,8 @@ mod tests {
     use qmq_message::{Attributes, Message};
 
     use super::*;
+
+    const NOTE: &[u8] = b"who sent it";
 
     fn header(message: &Message, attributes: &[u8]) -> Header {
         Header {
@@ -216,10 +233,13 @@ mod tests {
             incarnation: 2,
             body_len: u32::try_from(message.body().len()).unwrap(),
             body_crc: crc32fast::hash(message.body()),
-            header_len: u16::try_from(HEADER_LEN + message.subject().len() + attributes.len())
-                .unwrap(),
+            header_len: u16::try_from(
+                HEADER_LEN + message.subject().len() + NOTE.len() + attributes.len(),
+            )
+            .unwrap(),
             subject_len: u16::try_from(message.subject().len()).unwrap(),
             tag_fingerprint: 5,
+            note_len: u16::try_from(NOTE.len()).unwrap(),
             header_crc: 0,
         }
     }
@@ -236,7 +256,8 @@ mod tests {
         let mut attributes = Vec::new();
         Attributes::encode(&message, &mut attributes).unwrap();
         let mut out = Vec::new();
-        header(&message, &attributes).encode(message.subject().as_bytes(), &attributes, &mut out);
+        let parts = [message.subject().as_bytes(), NOTE, &attributes];
+        header(&message, &attributes).encode(parts, &mut out);
         out.extend_from_slice(message.body());
         (message, out)
     }
@@ -248,6 +269,7 @@ mod tests {
         let attributes = Attributes::decode(record.attributes).unwrap();
         assert_eq!(record.subject, message.subject());
         assert_eq!(record.body, &message.body()[..]);
+        assert_eq!(record.note, NOTE);
         let subject = record.subject;
         assert_eq!(
             attributes.to_message(subject, record.body.to_vec()),

@@ -1,6 +1,6 @@
 //! Walks the records of a stretch of log, past damage.
 
-use super::record::{ALIGN, HEADER_LEN, Header, Kind, Record};
+use super::record::{ALIGN, Header, Kind, Record};
 
 /// What a scan meets.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl<'a> Scan<'a> {
             return false;
         }
         let mut crc = crc32fast::Hasher::new();
-        let mut inner = at + HEADER_LEN;
+        let mut inner = at + batch.record_len() as usize;
         for _ in 0..batch.sequence {
             let Some(header) = self.header_at(inner).filter(|header| header.in_batch) else {
                 return false;

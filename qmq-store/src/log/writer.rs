@@ -63,13 +63,21 @@ const CALL_WORTH: usize = 8 << 10;
 #[derive(Debug)]
 pub(crate) struct BatchMark {
     start: u64,
+    /// Of its own header, with padding.
+    header_len: usize,
+    note_len: usize,
     count: u64,
     /// Both checksums of each record, one after the other.
     checksums: Vec<u8>,
 }
 
-/// Bytes that a batch takes besides its records.
+/// Bytes that a batch takes besides its records and its note.
 pub(crate) const BATCH_OVERHEAD: u64 = HEADER_LEN as u64;
+
+/// Bytes that a batch with this note takes besides its records.
+pub(crate) fn batch_overhead(note: &[u8]) -> u64 {
+    align((HEADER_LEN + note.len()) as u64)
+}
 
 /// The append lock, held, with room in the active segment.
 #[derive(Debug)]
@@ -237,17 +245,22 @@ impl Appender<'_> {
     }
 
     /// Starts a commit unit of several records. They become visible, and survive, together.
-    pub(crate) fn begin_batch(&mut self) {
+    pub(crate) fn begin_batch(&mut self, note: &[u8]) {
         let writer = &mut *self.writer;
+        let header_len = batch_overhead(note) as usize;
         let mark = BatchMark {
             start: writer.end,
+            header_len,
+            note_len: note.len(),
             count: 0,
             checksums: Vec::new(),
         };
         self.batch = Some(mark);
         writer.gather.clear();
         writer.gather.pad(HEADER_LEN);
-        writer.end += BATCH_OVERHEAD;
+        writer.gather.add(|out| out.extend_from_slice(note));
+        writer.gather.pad(header_len);
+        writer.end += header_len as u64;
     }
 
     /// Offset of the batch that is being gathered; where the next record goes if there is none.
@@ -277,6 +290,7 @@ impl Appender<'_> {
             header_len: header_len as u16,
             subject_len: part.subject.len() as u16,
             tag_fingerprint: part.tag_fingerprint,
+            note_len: part.note.len() as u16,
             header_crc: 0,
         };
         let end = offset + align((header_len + part.body.len()) as u64);
@@ -284,8 +298,8 @@ impl Appender<'_> {
         if self.batch.is_none() {
             gather.clear();
         }
-        let header_crc =
-            gather.add(|out| header.encode(part.subject.as_bytes(), part.attributes, out));
+        let parts = [part.subject.as_bytes(), part.note, part.attributes];
+        let header_crc = gather.add(|out| header.encode(parts, out));
         if let Some(batch) = &mut self.batch {
             gather.add_body(&part.body);
             gather.pad((end - batch.start) as usize);
@@ -335,16 +349,18 @@ impl Appender<'_> {
             sequence: batch.count,
             time_ms: self.time_ms,
             incarnation: self.incarnation,
-            body_len: (writer.end - batch.start - BATCH_OVERHEAD) as u32,
+            body_len: (writer.end - batch.start) as u32 - batch.header_len as u32,
             body_crc: crc32fast::hash(&batch.checksums),
-            header_len: HEADER_LEN as u16,
+            header_len: (HEADER_LEN + batch.note_len) as u16,
             subject_len: 0,
             tag_fingerprint: 0,
+            note_len: batch.note_len as u16,
             header_crc: 0,
         };
-        let mut encoded = Vec::with_capacity(HEADER_LEN);
-        header.encode(&[], &[], &mut encoded);
-        writer.gather.head(HEADER_LEN).copy_from_slice(&encoded);
+        let head = writer.gather.head(HEADER_LEN + batch.note_len);
+        let mut encoded = Vec::with_capacity(head.len());
+        header.encode([&[], &head[HEADER_LEN..], &[]], &mut encoded);
+        head.copy_from_slice(&encoded);
         let at = writer.segment.position(batch.start);
         if writer.gather.len() >= CALL_WORTH {
             if let Err(error) = writer.gather.write(&writer.active, at) {

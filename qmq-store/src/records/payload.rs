@@ -4,7 +4,7 @@ use bytes::Bytes;
 use qmq_message::Attributes;
 
 use super::{Damaged, Delivered, Item, Records, pinned};
-use crate::log::record::{HEADER_LEN, Record};
+use crate::log::record::Record;
 use crate::log::segment::SEGMENT_HEADER_LEN;
 
 /// A message's attributes, encoded as [`Attributes`] says, and its body behind them. They outlive the batch, and keep their segment
@@ -124,7 +124,7 @@ impl Records {
         let piece = &self.pieces[item.region as usize];
         let at = SEGMENT_HEADER_LEN + (item.offset - piece.base);
         Some(Place {
-            start: at + (HEADER_LEN + record.subject.len()) as u64,
+            start: at + header.attributes_at() as u64,
             attributes: record.attributes.len(),
             body: record.body.len(),
             record_time_ms: header.time_ms,

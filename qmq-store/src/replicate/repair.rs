@@ -119,7 +119,7 @@ impl Inner {
             let inside = start >= from && end <= until;
             // Padding is in no checksum.
             let sound = match header.kind {
-                Kind::Batch => len as usize,
+                Kind::Batch => usize::from(header.header_len),
                 _ => (usize::from(header.header_len) + header.body_len as usize).min(len as usize),
             };
             let ours = &bytes[at(start)..at(start) + sound];

@@ -1,6 +1,6 @@
 //! A commit unit as bytes, verified in one pass: a record, or a batch with all its records, with padding.
 
-use crate::log::record::{HEADER_LEN, Header, Kind, Record};
+use crate::log::record::{Header, Kind, Record};
 
 /// Why bytes are no unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,12 +73,17 @@ fn batch<'a>(
         reason,
     };
     let shown = Record::assemble(unit, *header).ok_or(bad("its parts do not fit"))?;
-    if usize::from(header.header_len) != HEADER_LEN {
-        return Err(bad("a batch with a subject"));
+    if !shown.subject.is_empty() || !shown.attributes.is_empty() {
+        return Err(bad("a batch with a subject or attributes"));
+    }
+    let header_len = header.record_len() as usize;
+    let padding = unit.get(usize::from(header.header_len)..header_len);
+    if padding.is_none_or(|padding| padding.iter().any(|&byte| byte != 0)) {
+        return Err(bad("its padding is not zero"));
     }
     each(&shown).map_err(bad)?;
     let mut crc = crc32fast::Hasher::new();
-    let mut at = HEADER_LEN;
+    let mut at = header_len;
     for _ in 0..header.sequence {
         let offset = header.offset + at as u64;
         let inner = unit

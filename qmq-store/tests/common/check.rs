@@ -139,7 +139,30 @@ pub(crate) fn check_contents(store: &Store, model: &Model) -> BTreeMap<String, u
             "{subject}: messages before {floor} are missing"
         );
     }
+    check_notes(store, model);
     floors
+}
+
+/// Each note is there whose messages are, with their sequences, and no other.
+fn check_notes(store: &Store, model: &Model) {
+    let mut found = Vec::new();
+    store
+        .notes(0, &mut |noted| {
+            let note = String::from_utf8(noted.note.to_vec()).expect("a note as it was written");
+            let named = note
+                .split(',')
+                .map(|one| one.rsplit(' ').next().unwrap_or(""));
+            let sequences: Vec<String> = noted.sequences.iter().map(u64::to_string).collect();
+            assert!(named.eq(sequences.iter()), "{note}: {sequences:?}");
+            found.push((noted.end_offset, note));
+        })
+        .expect("notes can be read");
+    let start = store.stats().start_offset;
+    let kept = model.notes.iter().skip_while(|(end, _)| *end <= start);
+    assert!(
+        kept.eq(found.iter()),
+        "other notes from {start} on: {found:?}"
+    );
 }
 
 /// An ack from before an unclean open must not settle anything.

@@ -126,6 +126,8 @@ pub(crate) struct Model {
     /// A member as of the last incarnation, and one of its pull sequences.
     pub(crate) old_member: Option<(Member, u64)>,
     pub(crate) incarnation: u32,
+    /// Notes, each with the end of the log after it.
+    pub(crate) notes: Vec<(u64, String)>,
     /// Messages whose write failed, and what was to be settled along: they may be there all the same, as the last.
     pub(crate) attempt: Option<Attempt>,
 }
@@ -163,6 +165,7 @@ impl Model {
         for sent in self.subjects.values_mut() {
             sent.retain(|sent| sent.end <= end);
         }
+        self.notes.retain(|(at, _)| *at <= end);
         for group in self.groups.values_mut() {
             group.steps.retain(|(at, _)| *at <= end);
             group.now = Progress::default();

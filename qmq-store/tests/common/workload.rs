@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use qmq_store::disk::SimulatedDisk;
+use qmq_store::message::Attributes;
 use qmq_store::{
-    Batch, Delivered, Durability, Error, ManualClock, Message, Options, PullRequest, Store,
-    TagFilter, VisibleAt,
+    Appended, AppendedBatch, Batch, Delivered, Durability, Error, ManualClock, Message, Options,
+    PullRequest, Store, Submission, TagFilter, VisibleAt,
 };
 
 use super::model::{Key, Model, Sent, Step};
@@ -174,7 +175,17 @@ impl Session {
         let subject = *rng.pick(&SUBJECTS);
         let (message, body, tags) = self.message(rng, subject, 0);
         let before = self.store.watermarks().written;
-        let outcome = self.store.append_with(&message, durability);
+        let note = self.note_of(&[subject]);
+        let outcome = match &note {
+            None => self.store.append_with(&message, durability),
+            Some(note) => self
+                .submit(&[message], note, durability)
+                .map(|batch| Appended {
+                    sequence: batch.sequences[0],
+                    offset: before,
+                    end_offset: batch.end_offset,
+                }),
+        };
         let after = self.store.watermarks();
         if let Ok(at) = &outcome {
             assert_eq!(
@@ -187,6 +198,7 @@ impl Session {
         }
         if after.written > before {
             self.sent(subject, body, tags, after.written);
+            self.noted(note, after.written);
         } else if outcome.is_err() && self.faulty && self.model.attempt.is_none() {
             let end = after.written;
             let sent = Sent { body, tags, end };
@@ -217,8 +229,17 @@ impl Session {
             .map(|(_, (message, ..))| message.clone())
             .collect();
         let before = self.store.watermarks().written;
-        let outcome = self.store.append_batch(&whole, durability(rng));
+        let durability = durability(rng);
+        let subjects: Vec<&str> = messages.iter().map(|(subject, _)| *subject).collect();
+        let note = self.note_of(&subjects);
+        let outcome = match &note {
+            None => self.store.append_batch(&whole, durability),
+            Some(note) => self.submit(&whole, note, durability),
+        };
         let after = self.store.watermarks();
+        if after.written > before {
+            self.noted(note, after.written);
+        }
         let mut expected = Vec::new();
         let mut tried = Vec::new();
         for (subject, (_, body, tags)) in messages {
@@ -237,6 +258,57 @@ impl Session {
             assert_eq!(batch.sequences, expected);
         }
         outcome.map(drop)
+    }
+
+    /// Of two submissions in three a note, which says what they are: the subject and the sequence of each message. It has any length modulo 8.
+    fn note_of(&self, subjects: &[&str]) -> Option<String> {
+        let sequence = self.model.next(subjects[0]);
+        if self.faulty || sequence.is_multiple_of(3) {
+            return None;
+        }
+        let mut next = BTreeMap::new();
+        let named = subjects.iter().map(|subject| {
+            let next = next
+                .entry(*subject)
+                .or_insert_with(|| self.model.next(subject));
+            *next += 1;
+            format!("{subject} {}", *next - 1)
+        });
+        Some(named.collect::<Vec<_>>().join(","))
+    }
+
+    fn noted(&mut self, note: Option<String>, end: u64) {
+        self.model.notes.extend(note.map(|note| (end, note)));
+    }
+
+    fn submit(
+        &self,
+        messages: &[Message],
+        note: &str,
+        durability: Durability,
+    ) -> Result<AppendedBatch, Error> {
+        let attributes: Vec<Vec<u8>> = messages
+            .iter()
+            .map(|message| {
+                let mut encoded = Vec::new();
+                Attributes::encode(message, &mut encoded).expect("good attributes");
+                encoded
+            })
+            .collect();
+        let submissions: Vec<Submission<'_>> = messages
+            .iter()
+            .zip(&attributes)
+            .map(|(message, attributes)| Submission {
+                subject: message.subject(),
+                attributes,
+                body: std::slice::from_ref(message.body()),
+            })
+            .collect();
+        let batch = self
+            .store
+            .submit_noted(&submissions, note.as_bytes(), durability)?;
+        self.store.wait(batch.end_offset, durability)?;
+        Ok(batch)
     }
 
     pub(super) fn key(rng: &mut Rng) -> (Key, &'static str) {

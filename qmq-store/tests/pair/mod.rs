@@ -167,6 +167,18 @@ pub(crate) fn same_log(a: &Store, b: &Store) {
     assert_eq!(a.watermarks().written, b.watermarks().written, "their ends");
     let start = a.stats().start_offset.max(b.stats().start_offset);
     assert!(log_bytes(a, start) == log_bytes(b, start), "their bytes");
+    assert_eq!(notes(a, start), notes(b, start));
+}
+
+/// What notes say, with the sequences of their messages.
+fn notes(store: &Store, from: u64) -> Vec<(Vec<u8>, Vec<u64>)> {
+    let mut found = Vec::new();
+    store
+        .notes(from, &mut |noted| {
+            found.push((noted.note.to_vec(), noted.sequences.to_vec()));
+        })
+        .unwrap();
+    found
 }
 
 /// What there is to know of the subjects, but for when consumers were heard of.

@@ -35,8 +35,6 @@ pub(super) struct Audit {
     /// Places where a sequence is not the one after the last.
     pub(super) gaps: Findings,
     /// Messages of flights that are there before.
-    pub(super) copies: u64,
-    /// The same, without a kill that explains it.
     pub(super) twice: Findings,
     /// Flights that stand before one that was sent earlier.
     pub(super) disorder: Findings,
@@ -135,7 +133,7 @@ impl Audit {
                 let found = message.message().map_err(|damaged| damaged.to_string());
                 let found = found.and_then(|message| flight(&message, subject, input));
                 match found {
-                    Ok(flight) => self.take(flight, sequence, input, ledger, &mut seen),
+                    Ok(flight) => self.take(flight, sequence, input, &mut seen),
                     Err(what) => self
                         .different
                         .add(|| format!("{subject} sequence {sequence}: {what}")),
@@ -160,23 +158,13 @@ impl Audit {
         Ok(())
     }
 
-    /// A flight is where it may be: behind those sent before it, and once, unless a kill explains a second time.
-    fn take(
-        &mut self,
-        flight: u32,
-        sequence: u64,
-        input: &Input,
-        ledger: &Ledger<'_>,
-        seen: &mut Route,
-    ) {
+    /// A flight is where it may be: behind those sent before it, and once.
+    fn take(&mut self, flight: u32, sequence: u64, input: &Input, seen: &mut Route) {
         let id = &input.flights[flight as usize].id;
         let places = seen.places.entry(flight).or_default();
         places.push(sequence);
         if places.len() > 1 {
-            self.copies += 1;
-            if !ledger.may_be_twice(flight) {
-                self.twice.add(|| format!("{id}: sequences {places:?}"));
-            }
+            self.twice.add(|| format!("{id}: sequences {places:?}"));
             return;
         }
         if seen.last.is_some_and(|last| last > flight) {

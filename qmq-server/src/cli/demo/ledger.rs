@@ -52,7 +52,6 @@ struct Mark {
 pub(super) struct Stored {
     pub(super) sequence: u64,
     begun: Instant,
-    acknowledged: Instant,
 }
 
 /// Everything that was told.
@@ -176,17 +175,6 @@ impl<'a> Ledger<'a> {
             })
     }
 
-    /// Whether a flight may be stored twice: the broker was killed between its sending and its acknowledgement.
-    pub(super) fn may_be_twice(&self, flight: u32) -> bool {
-        match self.flights[flight as usize] {
-            None => true,
-            Some(stored) => self
-                .kills
-                .iter()
-                .any(|(start, end)| stored.begun < *end && stored.acknowledged > *start),
-        }
-    }
-
     /// Writes down one event.
     pub(super) fn note(&mut self, at: Instant, event: Event) {
         match event {
@@ -198,7 +186,6 @@ impl<'a> Ledger<'a> {
                     self.flights[flight as usize] = Some(Stored {
                         sequence,
                         begun: at.checked_sub(took).unwrap_or(at),
-                        acknowledged: at,
                     });
                 }
             }

@@ -124,7 +124,7 @@ fn opens_table(facts: &Facts<'_>) -> comfy_table::Table {
             "log read again",
             "tail cut",
             "messages found",
-            "copies by kills",
+            "copies",
         ],
         &[1, 2, 3, 4, 5],
     );
@@ -138,7 +138,7 @@ fn opens_table(facts: &Facts<'_>) -> comfy_table::Table {
             bytes(audit.replayed_bytes),
             bytes(audit.cut_bytes),
             count(audit.messages),
-            count(audit.copies),
+            count(audit.twice.count),
         ]);
     }
     rows
@@ -314,7 +314,7 @@ pub(super) fn for_programs(facts: &Facts<'_>, checks: &[Check]) -> Result<(), Fa
         out.json(&OpenLine {
             stage,
             messages: audit.messages,
-            copies: audit.copies,
+            copies: audit.twice.count,
             clean: audit.clean,
             open_us: audit.opened.as_micros(),
             replayed_bytes: audit.replayed_bytes,

@@ -56,6 +56,8 @@ pub(in crate::cli) struct Line<'a> {
     id: Option<&'a str>,
     tags: &'a [&'a str],
     action: Option<&'a str>,
+    /// Bytes of the note.
+    note_len: usize,
     #[serde(flatten)]
     body: Body<'a>,
 }
@@ -117,6 +119,7 @@ pub(in crate::cli) fn line<'a>(record: &'a Dumped<'a>) -> Line<'a> {
         id: record.id,
         tags: &record.tags,
         action: record.action.as_deref(),
+        note_len: record.note.len(),
         body: record.body.into(),
     }
 }
@@ -139,7 +142,11 @@ pub(in crate::cli) fn text(record: &Dumped<'_>) -> String {
         }
         _ => String::new(),
     };
-    format!("{offset:>12} {len:>8} {kind:<8} {when:<23} {subject} {sequence} {what}")
+    let note = match record.note.len() {
+        0 => String::new(),
+        bytes => format!(" note of {bytes} bytes"),
+    };
+    format!("{offset:>12} {len:>8} {kind:<8} {when:<23} {subject} {sequence} {what}{note}")
 }
 
 /// The beginning of a body, without anything that would upset a terminal.

@@ -40,6 +40,7 @@ struct Sums {
     segments: u64,
     bytes: u64,
     records: u64,
+    notes: u64,
     messages: u64,
     damages: usize,
 }
@@ -66,6 +67,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             segments: report.segments,
             bytes: report.bytes,
             records: report.records,
+            notes: report.notes,
             messages: report.messages,
             damages: report.damages.len(),
         })?;

@@ -133,6 +133,12 @@ pub const BROKER: &[Key] = &[
         "10000",
         "producers remembered; beyond it the least recent is forgotten",
     ),
+    works(
+        "producer.dedup.log.bytes",
+        bytes(0, 1 << 40),
+        "256M",
+        "how much of the end of the log a start reads to remember what was sent before; 0: none, and what is sent again over a restart is stored again",
+    ),
     // Connections and memory.
     works(
         "connection.max",

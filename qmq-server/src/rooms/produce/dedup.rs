@@ -12,6 +12,15 @@ pub(super) struct Run {
     pub(super) end_offset: u64,
 }
 
+impl Run {
+    /// Takes a number in, if it and its sequence follow.
+    pub(super) fn takes(&mut self, number: u64, sequence: u64) -> bool {
+        let follows = self.first + self.len == number && self.sequence + self.len == sequence;
+        self.len += u64::from(follows);
+        follows
+    }
+}
+
 /// What is known of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {

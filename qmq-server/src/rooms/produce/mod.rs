@@ -1,9 +1,11 @@
 //! Messages in: checked, appended once, answered when they are as safe as was asked.
 //!
 //! One thread appends. It takes what has come in the meantime in one go, so that under load many requests share an append and a sync, and it alone
-//! owns what is remembered of producers, so that a repeat that overtakes its first try cannot be appended twice.
+//! owns what is remembered of producers, so that a repeat that overtakes its first try cannot be appended twice. What it accepts it notes in the log,
+//! with the messages; before its first round it reads the end of the log, so that a broker that was killed, or is another one on the same log, knows it too.
 
 mod dedup;
+mod note;
 mod writer;
 
 use std::sync::Arc;
@@ -29,6 +31,8 @@ pub struct ProduceOptions {
     pub dedup_window: u64,
     /// Producers remembered: 1 to 1,000,000.
     pub dedup_producers_max: usize,
+    /// Bytes at the end of the log from which a start remembers what was accepted before; 0: none.
+    pub dedup_log_bytes: u64,
     /// Requests that wait for the thread: 1 to 1,000,000.
     pub queue_max: usize,
 }
@@ -40,6 +44,7 @@ impl Default for ProduceOptions {
             auto_create: Arc::new(AtomicBool::new(true)),
             dedup_window: 4096,
             dedup_producers_max: 10_000,
+            dedup_log_bytes: 256 << 20,
             queue_max: 65_536,
         }
     }

@@ -9,6 +9,7 @@ use qmq_store::{Durability, Error, Store, Submission};
 use qmq_wire::{Accepted, Code, Produce, Produced, Refused};
 
 use super::dedup::{Dedup, Known, Run};
+use super::note::{self, Note};
 use super::{Counters, Held, ProduceOptions, Reply};
 use crate::rooms::administer::{Activity, SubjectActivity};
 use crate::rooms::refusals::code;
@@ -64,6 +65,7 @@ pub(super) fn start(
     std::thread::Builder::new()
         .name("qmq-append".into())
         .spawn(move || {
+            writer.recall();
             let mut waiting = None;
             while let Some(first) = waiting.take().or_else(|| jobs.recv().ok()) {
                 waiting = writer.round(first, &jobs);
@@ -81,6 +83,32 @@ struct Writer {
 }
 
 impl Writer {
+    /// Remembers what the log tells of producers, before anything is appended.
+    fn recall(&mut self) {
+        let (bytes, began) = (self.options.dedup_log_bytes, Instant::now());
+        if self.options.dedup_window == 0 || bytes == 0 {
+            return;
+        }
+        match note::recall(&self.store, bytes, &mut self.dedup) {
+            Ok(requests) => {
+                tracing::info!(requests, took = ?began.elapsed(), "remembers what producers had sent before");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the end of the log cannot be read: what producers send again may be stored twice");
+            }
+        }
+    }
+
+    /// What the log is to remember of a round.
+    fn note_of(&self, round: &[Looked]) -> Note {
+        let mut note = Note::default();
+        for looked in round.iter().filter(|_| self.options.dedup_window > 0) {
+            let header = &looked.job.produce.header;
+            note.add(header.producer, header.first, &looked.new);
+        }
+        note
+    }
+
     /// Appends `first` and what has come behind it. Returns a request that must wait for the next round: it is about a producer whose messages
     /// are in this one, and what became of them is not known yet.
     fn round(&mut self, first: Job, jobs: &Receiver<Job>) -> Option<Job> {
@@ -226,11 +254,15 @@ impl Writer {
             .map(|looked| self.durability(looked))
             .max()
             .unwrap_or(Durability::Buffered);
+        let note = self.note_of(&round);
         let outcome = {
             let submissions: Vec<Submission<'_>> = round.iter().flat_map(submissions).collect();
             match submissions.is_empty() {
                 true => Ok(None),
-                false => self.store.submit(&submissions, durability).map(Some),
+                false => self
+                    .store
+                    .submit_noted(&submissions, note.bytes(), durability)
+                    .map(Some),
             }
         };
         match &outcome {
@@ -294,18 +326,14 @@ impl Writer {
             activity.produced_bytes.fetch_add(len, Ordering::Relaxed);
             push_accepted(&mut looked.answer.accepted, index, sequence);
             let number = header.first.wrapping_add(u64::from(index));
-            match runs.last_mut() {
-                Some(run)
-                    if run.first + run.len == number && run.sequence + run.len == sequence =>
-                {
-                    run.len += 1;
-                }
-                _ => runs.push(Run {
+            let last = runs.last_mut();
+            if !last.is_some_and(|run| run.takes(number, sequence)) {
+                runs.push(Run {
                     first: number,
                     len: 1,
                     sequence,
                     end_offset: end_offset.unwrap_or(0),
-                }),
+                });
             }
         }
         if header.producer != 0 && self.options.dedup_window > 0 {

@@ -25,10 +25,8 @@ pub(crate) struct Tally {
     pub(crate) answered: u64,
     /// Those given up by their producer.
     pub(crate) given_up: u64,
-    /// Messages in the log.
+    /// Messages in the log: each is there once.
     pub(crate) stored: u64,
-    /// Messages stored once more since the answer of the first time was lost with its broker.
-    pub(crate) stored_again: u64,
     /// Deliveries to consumers.
     pub(crate) received: u64,
     /// Acks that were answered: none of these came again.
