@@ -38,6 +38,14 @@ impl Store {
         commit.when(end_offset, durability, Box::new(callback));
     }
 
+    /// Whether [`Durability::Replicated`] can be reached at present: to be asked before an append that is worth nothing without it.
+    ///
+    /// # Errors
+    /// What a wait for it would end with at once: [`Error::NotReplicated`], [`Error::TooFewInSync`], [`Error::Demoted`].
+    pub fn check_replicated(&self) -> Result<(), Error> {
+        self.inner.log.commit.check_replicated()
+    }
+
     /// How far the log is written, synced and replicated.
     #[must_use]
     pub fn watermarks(&self) -> Watermarks {

@@ -1,11 +1,14 @@
 //! Messages in.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use bytes::BytesMut;
 use qmq_server::BrokerOptions;
-use qmq_store::{Message, SystemClock};
-use qmq_wire::{Code, Durability};
+use qmq_server::access::{Access, Principal, Rights, Tokens};
+use qmq_server::rooms::Caller;
+use qmq_server::rooms::produce::{ProduceOptions, Producing};
+use qmq_store::{Message, Options, Store, SystemClock};
+use qmq_wire::{Code, Durability, Produced};
 
 use super::gate::Gate;
 use super::test_broker::{Home, TestBroker};
@@ -202,6 +205,71 @@ async fn ordered_requests_in_flight_behind_a_refused_one_are_refused_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_of_an_ordered_producer_passes_its_very_first_request_when_that_is_refused() {
+    let broker = TestBroker::start(&[]).await;
+    let peer = broker.peer().await;
+    let mut stream = peer.stream().await;
+    let mut first = Batch::default().by(7, 0).ordered();
+    first.push(b"..", &[], b"bad");
+    let behind = Batch::bodies("order", ["b"]).by(7, 1).ordered().number(1);
+    let again = Batch::bodies("order", ["a", "b"])
+        .by(7, 0)
+        .ordered()
+        .number(2);
+    for (batch, expected) in [
+        (&first, vec![Err(Code::BadMessage)]),
+        (&behind, vec![Err(Code::OutOfOrder)]),
+        (&again, vec![Ok(0), Ok(1)]),
+    ] {
+        stream.send(|out| batch.encode(out)).await;
+        assert_eq!(outcomes(&stream.produced().await), expected);
+    }
+}
+
+#[test]
+fn nothing_of_an_ordered_producer_passes_a_request_that_found_the_queue_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), Options::default()).unwrap();
+    let options = ProduceOptions {
+        queue_max: 1,
+        durability: qmq_store::Durability::Buffered,
+        ..ProduceOptions::default()
+    };
+    let room = Producing::start(store, options, Arc::default()).unwrap();
+    let access = Arc::new(Access::new(Tokens::none(), Rights::everything()));
+    let caller = Caller::new(access, Principal::Anonymous);
+    let submit = |batch: &Batch, reply: Box<dyn FnOnce(Produced) + Send>| {
+        room.submit(batch.decoded(), &caller, Box::new(()), reply);
+    };
+    // The room's thread is kept in the first answer, and the second request fills the queue.
+    let (let_go, kept) = mpsc::channel::<()>();
+    let (begun, has_begun) = mpsc::channel();
+    submit(
+        &Batch::bodies("order", ["a"]),
+        Box::new(move |_| {
+            begun.send(()).unwrap();
+            let _ = kept.recv();
+        }),
+    );
+    has_begun.recv().unwrap();
+    let (answer, answers) = mpsc::channel();
+    let reply = || -> Box<dyn FnOnce(Produced) + Send> {
+        let answer = answer.clone();
+        Box::new(move |produced| answer.send(outcomes(&produced)).unwrap())
+    };
+    submit(&Batch::bodies("order", ["b"]), reply());
+    let ordered = |first| Batch::bodies("order", ["x"]).by(7, first).ordered();
+    submit(&ordered(0), reply());
+    assert_eq!(answers.recv().unwrap(), [Err(Code::Busy)]);
+    drop(let_go);
+    assert_eq!(answers.recv().unwrap(), [Ok(1)]);
+    submit(&ordered(1), reply());
+    assert_eq!(answers.recv().unwrap(), [Err(Code::OutOfOrder)]);
+    submit(&ordered(0), reply());
+    assert_eq!(answers.recv().unwrap(), [Ok(2)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waited_beyond_its_deadline_is_not_appended() {
     let home = Home::new(&[]);
     let gate = Arc::new(Gate::new(SystemClock));
@@ -211,6 +279,11 @@ async fn what_waited_beyond_its_deadline_is_not_appended() {
     let broker = home.start_with(BrokerOptions { store, ..options }).await;
     let peer = broker.peer().await;
     peer.publish("order", 1, 1).await;
+    let stored = Batch::bodies("order", ["s"]).by(9, 0).deadline_ms(10);
+    assert_eq!(
+        outcomes(&peer.produce(&stored.clone().deadline_ms(0)).await),
+        [Ok(1)]
+    );
     let mut before = peer.stream().await;
     let mut behind = peer.stream().await;
     gate.close();
@@ -220,13 +293,16 @@ async fn what_waited_beyond_its_deadline_is_not_appended() {
     gate.somebody_waits().await;
     let late = Batch::bodies("order", ["b"]).by(7, 0).deadline_ms(10);
     behind.send(|out| late.encode(out)).await;
+    behind.send(|out| stored.encode(out)).await;
     let patient = Batch::bodies("order", ["c"]).by(7, 0).deadline_ms(60_000);
     sleep_ms(60).await;
     gate.open();
-    assert_eq!(outcomes(&before.produced().await), [Ok(1)]);
+    assert_eq!(outcomes(&before.produced().await), [Ok(2)]);
     assert_eq!(outcomes(&behind.produced().await), [Err(Code::TooLate)]);
+    // A repeat is told what is so, however late it is.
+    assert_eq!(outcomes(&behind.produced().await), [Ok(1)]);
     // Nothing was done, so the number is free.
-    assert_eq!(outcomes(&peer.produce(&patient).await), [Ok(2)]);
+    assert_eq!(outcomes(&peer.produce(&patient).await), [Ok(3)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -298,6 +374,11 @@ async fn what_was_asked_to_be_synced_is_synced_when_it_is_answered() {
     assert_eq!(marks.synced, marks.written);
     let produced = peer.produce(&one(Durability::Replicated)).await;
     assert_eq!(outcomes(&produced), [Err(Code::NotReplicated)]);
+    assert_eq!(
+        broker.store().watermarks().written,
+        marks.written,
+        "what cannot be as safe as asked is not stored"
+    );
     drop(broker);
 
     let broker =

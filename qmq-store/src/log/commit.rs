@@ -369,6 +369,15 @@ impl Commit {
         self.has_replicator.load(Ordering::Acquire) && !state.too_few_in_sync
     }
 
+    /// Why a wait for slaves would end at once, if it would.
+    pub(crate) fn check_replicated(&self) -> Result<(), Error> {
+        let state = self.lock();
+        if self.may_wait_replicated(&state) {
+            return Ok(());
+        }
+        Err(state.not_replicated())
+    }
+
     /// Returns once `end` is replicated.
     pub(crate) fn wait_replicated(&self, end: u64, timeout: Duration) -> Result<(), Error> {
         let deadline = Instant::now() + timeout;

@@ -32,8 +32,6 @@ pub(super) enum Known {
     Forgotten,
     /// An ordered producer must send this one first.
     Expected(u64),
-    /// Not looked at: the request came too late.
-    Late,
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +90,22 @@ impl Dedup {
     /// The number that an ordered producer must send next; `None` if it is not known.
     pub(super) fn next(&self, producer: u128) -> Option<u64> {
         self.producers.get(&producer).map(|known| known.next)
+    }
+
+    /// A message of an ordered producer was refused: nothing behind it may be accepted before it.
+    pub(super) fn refused_in_order(&mut self, producer: u128, number: u64) {
+        if self.producers.contains_key(&producer) {
+            return;
+        }
+        self.clock += 1;
+        let known = Producer {
+            next: number,
+            used: self.clock,
+            ..Producer::default()
+        };
+        self.producers.insert(producer, known);
+        self.by_use.push_back((self.clock, producer));
+        self.forget();
     }
 
     /// Numbers were accepted.
@@ -198,6 +212,18 @@ mod tests {
         assert_eq!(dedup.look(7, 7, next), Known::Expected(6));
         assert_eq!(dedup.look(7, 6, next), Known::New);
         assert!(matches!(dedup.look(7, 5, next), Known::Accepted { .. }));
+    }
+
+    #[test]
+    fn nothing_of_an_ordered_producer_passes_its_first_message_that_was_refused() {
+        let mut dedup = Dedup::new(10, 10);
+        dedup.refused_in_order(7, 0);
+        let next = dedup.next(7);
+        assert_eq!(dedup.look(7, 3, next), Known::Expected(0));
+        assert_eq!(dedup.look(7, 0, next), Known::New);
+        dedup.accepted(7, run(0, 1, 0));
+        dedup.refused_in_order(7, 9);
+        assert_eq!(dedup.next(7), Some(1), "what is known stays");
     }
 
     #[test]

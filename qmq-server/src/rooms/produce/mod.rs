@@ -50,6 +50,9 @@ impl Default for ProduceOptions {
     }
 }
 
+/// Ordered producers of whom a refused message is remembered although the thread has not seen it.
+const PASSED_OVER_MAX: usize = 100_000;
+
 /// How an answer goes back. Called once, on a thread of the room or of the store: it must not block.
 pub type Reply = Box<dyn FnOnce(Produced) + Send>;
 
@@ -62,6 +65,7 @@ pub struct Producing {
     queue: Sender<writer::Job>,
     counters: Arc<Counters>,
     accepting: Arc<AtomicBool>,
+    passed_over: writer::PassedOver,
 }
 
 /// What has come and gone.
@@ -102,8 +106,17 @@ impl Producing {
     ) -> std::io::Result<Self> {
         let (queue, jobs) = crossbeam_channel::bounded(options.queue_max);
         let counters = Arc::new(Counters::default());
-        writer::start(store, options, jobs, Arc::clone(&counters), activity)?;
+        let passed_over = writer::PassedOver::default();
+        writer::start(
+            store,
+            options,
+            jobs,
+            Arc::clone(&counters),
+            activity,
+            Arc::clone(&passed_over),
+        )?;
         Ok(Self {
+            passed_over,
             queue,
             counters,
             accepting: Arc::new(AtomicBool::new(true)),
@@ -156,6 +169,14 @@ impl Producing {
         if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) =
             self.queue.try_send(job)
         {
+            let header = &job.produce.header;
+            if header.ordered {
+                let mut passed_over = self.passed_over.lock();
+                if passed_over.len() < PASSED_OVER_MAX {
+                    let number = passed_over.entry(header.producer).or_insert(header.first);
+                    *number = header.first.min(*number);
+                }
+            }
             let text = "too many requests wait to be appended; send again in a moment";
             (job.reply)(refuse_all(&job.produce, Code::Busy, text));
         }

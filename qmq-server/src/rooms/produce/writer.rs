@@ -1,10 +1,12 @@
 //! The thread that appends.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crossbeam_channel::Receiver;
+use parking_lot::Mutex;
 use qmq_store::{Durability, Error, Store, Submission};
 use qmq_wire::{Accepted, Code, Produce, Produced, Refused};
 
@@ -53,6 +55,7 @@ pub(super) fn start(
     jobs: Receiver<Job>,
     counters: Arc<Counters>,
     activity: Arc<Activity>,
+    passed_over: PassedOver,
 ) -> std::io::Result<()> {
     let dedup = Dedup::new(options.dedup_window, options.dedup_producers_max);
     let mut writer = Writer {
@@ -61,6 +64,7 @@ pub(super) fn start(
         dedup,
         counters,
         activity,
+        passed_over,
     };
     std::thread::Builder::new()
         .name("qmq-append".into())
@@ -80,7 +84,11 @@ struct Writer {
     dedup: Dedup,
     counters: Arc<Counters>,
     activity: Arc<Activity>,
+    passed_over: PassedOver,
 }
+
+/// Ordered producers whose message of that number was refused before it came to the thread, which may not know them.
+pub(super) type PassedOver = Arc<Mutex<HashMap<u128, u64>>>;
 
 impl Writer {
     /// Remembers what the log tells of producers, before anything is appended.
@@ -149,7 +157,7 @@ impl Writer {
                 .all(|before| before.header.first + before.messages.len() as u64 <= header.first)
     }
 
-    fn look(&self, job: Job) -> Looked {
+    fn look(&mut self, job: Job) -> Looked {
         let header = job.produce.header;
         let mut looked = Looked {
             answer: Produced {
@@ -167,18 +175,23 @@ impl Writer {
         let mut denied = std::mem::take(&mut looked.job.denied)
             .into_iter()
             .peekable();
+        if header.ordered
+            && let Some(number) = self.passed_over.lock().remove(&header.producer)
+        {
+            self.dedup.refused_in_order(header.producer, number);
+        }
         let mut next = header
             .ordered
             .then(|| self.dedup.next(header.producer))
             .flatten();
+        let unsafe_as_asked = self.why_not_as_safe(self.durability(&looked));
         for index in 0..looked.job.produce.messages.len() as u32 {
             let number = header.first.wrapping_add(u64::from(index));
             let is_denied = denied.next_if_eq(&index).is_some();
-            let known = match (late, header.producer) {
-                (true, _) => Known::Late,
-                (false, 0) => Known::New,
-                (false, _) if self.options.dedup_window == 0 => Known::New,
-                (false, producer) => self.dedup.look(producer, number, next),
+            let known = match header.producer {
+                0 => Known::New,
+                _ if self.options.dedup_window == 0 => Known::New,
+                producer => self.dedup.look(producer, number, next),
             };
             let refusal = match known {
                 Known::Accepted {
@@ -190,7 +203,6 @@ impl Writer {
                     self.counters.repeated.fetch_add(1, Ordering::Relaxed);
                     continue;
                 }
-                Known::Late => Some((Code::TooLate, LATE.to_owned())),
                 Known::Forgotten => Some((Code::Forgotten, FORGOTTEN.to_owned())),
                 Known::Expected(expected) => Some((
                     Code::OutOfOrder,
@@ -198,14 +210,19 @@ impl Writer {
                         "message {number} of an ordered producer came before {expected}; send {expected} first"
                     ),
                 )),
+                Known::New if late => Some((Code::TooLate, LATE.to_owned())),
                 Known::New if is_denied => Some((Code::Denied, denial(&looked.job.produce, index))),
-                Known::New => self.check(&looked.job.produce, index),
+                Known::New => match &unsafe_as_asked {
+                    Some(refusal) => Some(refusal.clone()),
+                    None => self.check(&looked.job.produce, index),
+                },
             };
             match refusal {
                 Some((code, text)) => {
                     looked.answer.refused.push(Refused { index, code, text });
                     if header.ordered {
-                        // What follows must not overtake it.
+                        // What follows must not overtake it, in this request or a later one.
+                        self.dedup.refused_in_order(header.producer, number);
                         next = next.or(Some(number));
                     }
                 }
@@ -216,6 +233,14 @@ impl Writer {
             }
         }
         looked
+    }
+
+    /// Why messages cannot be as safe as that at present: better not appended than in the log and refused.
+    fn why_not_as_safe(&self, durability: Durability) -> Option<(Code, String)> {
+        let error = (durability == Durability::Replicated)
+            .then(|| self.store.check_replicated().err())
+            .flatten()?;
+        Some((code(&error), error.to_string()))
     }
 
     /// What would be wrong with a message.
@@ -400,7 +425,12 @@ impl Writer {
         }
     }
 
-    fn refuse(&self, looked: Looked, error: &Error) {
+    fn refuse(&mut self, looked: Looked, error: &Error) {
+        let header = looked.job.produce.header;
+        if let (true, Some(index)) = (header.ordered, looked.new.first()) {
+            let number = header.first + u64::from(*index);
+            self.dedup.refused_in_order(header.producer, number);
+        }
         let Looked {
             job,
             mut answer,
@@ -464,7 +494,11 @@ fn push_accepted(accepted: &mut Vec<Accepted>, index: u32, sequence: u64) {
 fn turn_into_refusals(answer: &mut Produced, error: &Error) {
     let code = match code(error) {
         // Not "elsewhere", not "never": it may be there.
-        Code::Draining | Code::NotMaster | Code::Internal => Code::StoreFailed,
+        Code::Draining
+        | Code::NotMaster
+        | Code::NotReplicated
+        | Code::TooFewInSync
+        | Code::Internal => Code::StoreFailed,
         other => other,
     };
     let accepted = std::mem::take(&mut answer.accepted);
