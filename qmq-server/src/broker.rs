@@ -233,6 +233,12 @@ impl Broker {
         self.quic.load().outgoing_bytes()
     }
 
+    /// Bytes of requests that are not in the log yet, and how many there may be.
+    #[must_use]
+    pub fn produce_bytes(&self) -> (u64, u64) {
+        self.quic.load().produce_bytes()
+    }
+
     /// What operators ask.
     #[must_use]
     pub fn administering(&self) -> &Arc<Administering> {

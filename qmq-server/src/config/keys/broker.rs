@@ -180,7 +180,7 @@ pub const BROKER: &[Key] = &[
         "memory.produce.bytes",
         bytes(1 << 20, 1 << 40),
         "256M",
-        "most bytes of all requests that are not yet in the log",
+        "most bytes of all requests that are not yet in the log; a connection has a quarter at most",
     ),
     works(
         "memory.deliver.bytes",
