@@ -109,6 +109,7 @@ impl Broker {
             config,
             auto_create: Arc::clone(&produce.auto_create),
             retry_delay_seconds: Arc::clone(&consume.retry_delay_seconds),
+            attempts_max: Arc::clone(&deliver.attempts_max),
         });
         let secret = std::fs::read(&tls.own.key).map_err(|source| BrokerError::Io {
             doing: "reading tls.key",

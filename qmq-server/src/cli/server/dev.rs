@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use qmq_server::config::{point_at_client, pointer_path};
-use qmq_server::dev::{Dev, DevOptions};
+use qmq_server::dev::{Dev, DevError, DevOptions};
 
 use super::{Signals, end_orderly, log, runtime};
 use crate::cli::failure::{Failure, chain};
@@ -70,7 +70,10 @@ async fn serve(options: &DevOptions, until_eof: bool) -> Result<(), Failure> {
         Failure::of(
             "qmq dev does not start",
             &error,
-            "try another --dir, or --port 0",
+            match error {
+                DevError::Listens { .. } | DevError::Config(_) => "correct --set",
+                _ => "try another --dir, or --port 0",
+            },
         )
     })?;
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);

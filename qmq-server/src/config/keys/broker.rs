@@ -115,7 +115,7 @@ pub const BROKER: &[Key] = &[
         "600000",
         "longest delay that a consumer may ask for when it refuses a message",
     ),
-    works(
+    dynamic(
         "consumer.max.attempts",
         integer(1, 1_000_000, "deliveries"),
         "32",
