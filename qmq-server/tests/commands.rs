@@ -693,7 +693,9 @@ fn dev_refuses_settings_of_addresses_and_ports_and_says_what_to_use() {
         ("http.listen=0.0.0.0", "qmq broker"),
     ] {
         let args = ["dev", "--port", "0", "--until-eof", "--set", set];
-        let output = run_bounded(&mut of_user(folder.path(), &args), b"");
+        let mut command = of_user(folder.path(), &args);
+        command.arg("--dir").arg(folder.path().join("dev"));
+        let output = run_bounded(&mut command, b"");
         assert_eq!(code(&output), Some(1), "{set}: {}", stdout(&output));
         let said = stderr(&output);
         let key = set.split('=').next().unwrap();
