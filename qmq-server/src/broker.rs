@@ -109,6 +109,7 @@ impl Broker {
             config,
             auto_create: Arc::clone(&produce.auto_create),
             retry_delay_seconds: Arc::clone(&consume.retry_delay_seconds),
+            attempts_max: Arc::clone(&deliver.attempts_max),
         });
         let secret = std::fs::read(&tls.own.key).map_err(|source| BrokerError::Io {
             doing: "reading tls.key",
@@ -231,6 +232,12 @@ impl Broker {
     #[must_use]
     pub fn outgoing_bytes(&self) -> u64 {
         self.quic.load().outgoing_bytes()
+    }
+
+    /// Bytes of requests that are not in the log yet, and how many there may be.
+    #[must_use]
+    pub fn produce_bytes(&self) -> (u64, u64) {
+        self.quic.load().produce_bytes()
     }
 
     /// What operators ask.

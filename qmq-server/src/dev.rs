@@ -25,7 +25,8 @@ pub struct DevOptions {
     pub port: u16,
     /// Port of HTTP, on TCP; 0: any that is free; `None`: no HTTP.
     pub http_port: Option<u16>,
-    /// Further settings of the broker, as in `broker.properties`; they count before the defaults of `dev`.
+    /// Further settings of the broker, as in `broker.properties`; they count before the defaults of `dev`. Where it listens is said by the fields above:
+    /// `broker.listen`, `broker.port`, `http.listen` and `http.port` are refused.
     pub sets: Vec<(String, String)>,
 }
 
@@ -52,6 +53,14 @@ pub enum DevError {
     /// A setting is no good.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A setting that says where it listens.
+    #[error("{key} cannot be set here: {instead}")]
+    Listens {
+        /// The setting.
+        key: &'static str,
+        /// What says it.
+        instead: &'static str,
+    },
     /// A certificate cannot be made.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -76,6 +85,7 @@ impl Dev {
     /// # Errors
     /// See [`DevError`].
     pub async fn start(options: &DevOptions) -> Result<Self, DevError> {
+        listens_nowhere_else(&options.sets)?;
         let (folder, now) = (&options.folder, SystemTime::now());
         let tls = folder.join("tls");
         certificates(&tls, now)?;
@@ -144,6 +154,28 @@ impl Dev {
     }
 }
 
+const LOOPBACK: &str = "whoever reaches this broker may do everything, so it listens on 127.0.0.1 alone; `qmq broker` listens elsewhere";
+
+fn listens_nowhere_else(sets: &[(String, String)]) -> Result<(), DevError> {
+    let refused = [
+        ("broker.listen", LOOPBACK),
+        ("http.listen", LOOPBACK),
+        ("broker.port", "give the port as --port, `DevOptions::port`"),
+        (
+            "http.port",
+            "give the port as --http-port, `DevOptions::http_port`",
+        ),
+    ];
+    let is_set = |key: &str| {
+        let of_file = |set: &str| set.strip_suffix(".file") == Some(key);
+        sets.iter().any(|(set, _)| set == key || of_file(set))
+    };
+    match refused.into_iter().find(|(key, _)| is_set(key)) {
+        Some((key, instead)) => Err(DevError::Listens { key, instead }),
+        None => Ok(()),
+    }
+}
+
 /// Makes an authority and a node's certificate where there are none, or none that will be good for long.
 fn certificates(tls: &Path, now: SystemTime) -> Result<(), TlsError> {
     let (certificate, key) = (tls.join("node.pem"), tls.join("node.key"));
@@ -162,4 +194,27 @@ fn certificates(tls: &Path, now: SystemTime) -> Result<(), TlsError> {
     authority
         .node("dev", &hosts, DAYS, now)?
         .write(&certificate, &key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_addresses_and_ports_are_refused_with_what_to_do() {
+        for (key, instead) in [
+            ("broker.listen", "qmq broker"),
+            ("http.listen", "qmq broker"),
+            ("broker.port", "--port"),
+            ("http.port", "--http-port"),
+            ("http.port.file", "--http-port"),
+        ] {
+            let refused = listens_nowhere_else(&[(key.to_owned(), "1".to_owned())]);
+            let text = refused.unwrap_err().to_string();
+            assert!(text.contains(key.trim_end_matches(".file")), "{text}");
+            assert!(text.contains(instead), "{text}");
+        }
+        let other = ("flush.mode".to_owned(), "async".to_owned());
+        assert!(listens_nowhere_else(&[other]).is_ok());
+    }
 }

@@ -682,3 +682,23 @@ fn a_wrong_command_line_of_these_exits_with_2() {
         assert!(stdout(&output).contains("Examples:\n"), "{args:?}");
     }
 }
+
+#[test]
+fn dev_refuses_settings_of_addresses_and_ports_and_says_what_to_use() {
+    let folder = tempfile::tempdir().unwrap();
+    for (set, instead) in [
+        ("broker.port=20999", "--port"),
+        ("http.port=0", "--http-port"),
+        ("broker.listen=0.0.0.0", "qmq broker"),
+        ("http.listen=0.0.0.0", "qmq broker"),
+    ] {
+        let args = ["dev", "--port", "0", "--until-eof", "--set", set];
+        let mut command = of_user(folder.path(), &args);
+        command.arg("--dir").arg(folder.path().join("dev"));
+        let output = run_bounded(&mut command, b"");
+        assert_eq!(code(&output), Some(1), "{set}: {}", stdout(&output));
+        let said = stderr(&output);
+        let key = set.split('=').next().unwrap();
+        assert!(said.contains(key) && said.contains(instead), "{said}");
+    }
+}

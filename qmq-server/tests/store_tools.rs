@@ -293,3 +293,26 @@ fn dump_shows_a_stretch_of_the_log() {
         stdout(&output)
     );
 }
+
+#[test]
+fn dump_shows_the_properties_of_a_message() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("store");
+    let message = qmq_store::Message::new("n", "4711")
+        .property("trace", "00-4bf9")
+        .property("line", "a\nb");
+    let opened = qmq_store::Store::open(&dir, qmq_store::Options::default()).unwrap();
+    opened.append(&message).unwrap();
+    opened.close().unwrap();
+    let record = &dumped(&dir)[0];
+    assert_eq!(
+        record["properties"],
+        serde_json::json!({"trace": "00-4bf9", "line": "a\nb"})
+    );
+    let output = store("dump", &dir, &[], b"");
+    let shown = stdout(&output);
+    assert!(
+        shown.contains("trace=00-4bf9 line=a.b 4 bytes 4711"),
+        "{shown}"
+    );
+}

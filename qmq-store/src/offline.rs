@@ -310,6 +310,8 @@ pub struct Dumped<'a> {
     pub id: Option<&'a str>,
     /// Tags of the message.
     pub tags: Vec<&'a str>,
+    /// Properties of the message, key and value, in the order in which they were added.
+    pub properties: Vec<(&'a str, &'a str)>,
     /// Body of the message; of an action, its encoding.
     pub body: &'a [u8],
     /// An action in words.
@@ -379,6 +381,7 @@ pub(crate) fn dump_bytes(bytes: &[u8], base: u64, sink: &mut dyn FnMut(&Dumped<'
                 incarnation: header.incarnation,
                 id: None,
                 tags: Vec::new(),
+                properties: Vec::new(),
                 body: &[],
                 action: None,
                 note: &[],
@@ -393,6 +396,7 @@ pub(crate) fn dump_bytes(bytes: &[u8], base: u64, sink: &mut dyn FnMut(&Dumped<'
                 incarnation: 0,
                 id: None,
                 tags: Vec::new(),
+                properties: Vec::new(),
                 body: &bytes[(offset - base) as usize..(offset - base + len) as usize],
                 action: None,
                 note: &[],
@@ -431,6 +435,7 @@ fn describe<'a>(record: &crate::log::record::Record<'a>, kind: DumpedKind) -> Du
         incarnation: record.header.incarnation,
         id: attributes.id(),
         tags: attributes.tags().collect(),
+        properties: attributes.properties().collect(),
         body: record.body,
         action,
         note: record.note,

@@ -104,7 +104,7 @@ impl BrokerOptions {
                 ..ConsumerOptions::default()
             },
             deliver: DeliverOptions {
-                attempts_max: Arc::new(AtomicU32::new(config.consumer.attempts_max)),
+                attempts_max: Arc::new(AtomicU32::new(config.dynamic.attempts_max)),
                 budget_bytes: config.memory.deliver_bytes,
                 ..DeliverOptions::default()
             },

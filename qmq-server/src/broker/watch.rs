@@ -28,6 +28,7 @@ pub(super) struct Followed {
     pub(super) config: Arc<WatchedConfig>,
     pub(super) auto_create: Arc<AtomicBool>,
     pub(super) retry_delay_seconds: Arc<AtomicU32>,
+    pub(super) attempts_max: Arc<AtomicU32>,
 }
 
 pub(super) fn start(
@@ -83,6 +84,8 @@ impl Followed {
                 let current = self.config.current();
                 let seconds = u32::try_from(current.retry_delay.as_secs()).unwrap_or(u32::MAX);
                 self.retry_delay_seconds.store(seconds, Ordering::Relaxed);
+                self.attempts_max
+                    .store(current.attempts_max, Ordering::Relaxed);
                 self.auto_create
                     .store(current.subject_auto_create, Ordering::Relaxed);
                 for change in reload.changed {

@@ -37,8 +37,6 @@ pub struct ConsumerLimits {
     pub ack_timeout: Duration,
     /// `consumer.nack.max.ms`.
     pub nack_max: Duration,
-    /// `consumer.max.attempts`.
-    pub attempts_max: u32,
     /// `drain.ack.ms`.
     pub drain_ack: Duration,
 }
@@ -89,6 +87,8 @@ pub struct Dynamic {
     pub retry_delay: Duration,
     /// `subject.auto.create`.
     pub subject_auto_create: bool,
+    /// `consumer.max.attempts`.
+    pub attempts_max: u32,
 }
 
 /// What a broker is told. Fields without a comment of their own are explained by `meaning` in [`keys::BROKER`].
@@ -204,7 +204,6 @@ impl BrokerConfig {
                 session_timeout: s.duration("consumer.session.timeout.ms")?,
                 ack_timeout: s.duration("consumer.ack.timeout.ms")?,
                 nack_max: s.duration("consumer.nack.max.ms")?,
-                attempts_max: s.number("consumer.max.attempts")?,
                 drain_ack: s.duration("drain.ack.ms")?,
             },
             dedup: DedupLimits {
@@ -249,6 +248,7 @@ impl Dynamic {
         Ok(Self {
             retry_delay: settings.duration("message.retry.delay.seconds")?,
             subject_auto_create: settings.bool("subject.auto.create")?,
+            attempts_max: settings.number("consumer.max.attempts")?,
         })
     }
 }

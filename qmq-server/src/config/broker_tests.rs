@@ -23,7 +23,7 @@ fn without_any_settings_the_defaults_hold() {
     assert_eq!(config.retention, Some(Duration::from_secs(72 * 3600)));
     assert_eq!(config.body_bytes_max, 4 << 20);
     assert_eq!(config.segment_bytes, 64 << 20);
-    assert_eq!(config.consumer.attempts_max, 32);
+    assert_eq!(config.dynamic.attempts_max, 32);
     assert_eq!(config.consumer.session_timeout, Duration::from_secs(10));
     assert_eq!(config.dedup.window, 4096);
     assert_eq!(config.dedup.log_bytes, 256 << 20);

@@ -93,10 +93,16 @@ impl Dev {
     }
 
     pub(crate) fn start_with(folder: &Path, args: &[&str]) -> Self {
+        Self::start_in(folder, args, &[])
+    }
+
+    /// With these variables in its environment.
+    pub(crate) fn start_in(folder: &Path, args: &[&str], variables: &[(&str, &PathBuf)]) -> Self {
         let dir = folder.join("dev");
         let mut command = qmq(["dev", "--dir", dir.to_str().unwrap()]);
         command
             .args(args)
+            .envs(variables.iter().copied())
             .env("XDG_STATE_HOME", folder)
             .env("QMQ_LOG", "off");
         let mut process = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));

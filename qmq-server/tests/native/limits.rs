@@ -1,6 +1,7 @@
 //! Limits, and those who do not keep to them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
@@ -11,9 +12,11 @@ use qmq_wire::{
     Ack, CloseCode, Code, ControlRequest, ControlResponse, Durability, Hello, Kind, Role,
 };
 
+use super::relay::Relay;
 use super::test_broker::TestBroker;
 use super::wire_client::{
-    Answer, Batch, close_code, flow, open, outcomes, sequences, sleep_ms, until, within,
+    Answer, Batch, Peer, Stream, close_code, flow, open, outcomes, sequences, sleep_ms, until,
+    within,
 };
 
 const PLENTY: u64 = 1 << 40;
@@ -381,6 +384,85 @@ async fn who_takes_nothing_of_what_waits_is_closed_and_what_it_pinned_is_free() 
     until("the segments to be free", || pinned() == 0).await;
 }
 
+/// A broker of a subject with one message, and a peer behind a relay. The peer says for ever that it is there.
+async fn relayed() -> (TestBroker, Peer, Relay) {
+    let broker = TestBroker::start(&[
+        ("connection.stall.ms", "1000"),
+        ("connection.idle.ms", "3600000"),
+        ("consumer.session.timeout.ms", "200"),
+    ])
+    .await;
+    broker.peer().await.publish("one", 1, 300_000).await;
+    let relay = Relay::to(broker.broker.address()).await;
+    let mut dial = broker.dial();
+    dial.address = relay.address;
+    dial.idle = Duration::from_secs(3_600);
+    let peer = dial.peer().await.unwrap();
+    (broker, peer, relay)
+}
+
+/// Until nobody is connected.
+async fn is_left_alone(broker: &TestBroker) {
+    let administering = broker.broker.administering();
+    let connections = || administering.connections.load(Ordering::SeqCst);
+    until("the connection to be closed", || connections() == 0).await;
+    is_well(broker).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_acknowledges_nothing_of_what_was_sent_is_closed_however_little_it_is() {
+    let (broker, peer, relay) = relayed().await;
+    let mut sub = peer.subscribe(&flow("one", "g", "deaf"), 0, 0).await;
+    relay.deafen();
+    sub.credit(1, PLENTY).await;
+    let held = || broker.group("one", "g").map(|group| group.unacked);
+    until("the message to be on its way", || held() == Some(1)).await;
+    is_left_alone(&broker).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_acknowledges_nothing_is_closed_though_its_stream_has_ended() {
+    let (broker, peer, relay) = relayed().await;
+    let mut stream = peer.stream().await;
+    relay.deafen();
+    stream
+        .send(|out| Batch::bodies("order", ["x"]).encode(out))
+        .await;
+    stream.finish();
+    is_left_alone(&broker).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_takes_a_large_message_slowly_is_let_finish() {
+    const BODY: usize = 2 << 20;
+    let broker = TestBroker::start(&[
+        ("connection.stall.ms", "2000"),
+        ("message.max.bytes", "4M"),
+        ("store.segment.bytes", "32M"),
+    ])
+    .await;
+    broker.peer().await.publish("one", 1, BODY).await;
+    let mut dial = broker.dial();
+    dial.stream_window = 64 << 10;
+    let peer = dial.peer().await.unwrap();
+    let mut sub = peer
+        .subscribe(&flow("one", "g", "slow"), 1_000, PLENTY)
+        .await;
+    let began = Instant::now();
+    let mut some = vec![0; 64 << 10];
+    // A little of it may have come with what was read before.
+    for _ in 0..BODY / some.len() - 2 {
+        let taken = within("some of it", sub.stream.receive.read_exact(&mut some)).await;
+        taken.unwrap();
+        sleep_ms(100).await;
+    }
+    let took = began.elapsed();
+    assert!(
+        took > Duration::from_secs(3),
+        "too fast to show it: {took:?}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frame_that_does_not_end_closes_its_connection() {
     let broker = TestBroker::start(&[("connection.stall.ms", "1000")]).await;
@@ -391,6 +473,91 @@ async fn a_frame_that_does_not_end_closes_its_connection() {
     stream.send_bytes(&begin).await;
     assert_eq!(peer.close_code().await, Some(CloseCode::Stalled));
     is_well(&broker).await;
+}
+
+/// The beginning of a PRODUCE of `len` bytes, of which `come` are sent.
+async fn begin_frame(peer: &Peer, len: u32, come: usize) -> Stream {
+    let mut stream = peer.stream().await;
+    let mut begin = len.to_le_bytes().to_vec();
+    begin.extend([Kind::Produce as u8, 0, 0, 0]);
+    begin.resize(8 + come, 0);
+    stream.send_bytes(&begin).await;
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_announces_much_and_sends_little_takes_no_room_from_others() {
+    let broker = TestBroker::start(&[
+        ("memory.produce.bytes", "16M"),
+        ("connection.stall.ms", "600000"),
+    ])
+    .await;
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        let attacker = broker.peer().await;
+        let len = attacker.hello.limits.frame_bytes_max;
+        let mut streams = Vec::new();
+        for _ in 0..100 {
+            streams.push(begin_frame(&attacker, len, 1).await);
+        }
+        held.push((attacker, streams));
+    }
+    // All of it has come.
+    sleep_ms(200).await;
+    let others = broker.peer().await;
+    let large = Batch::of([Message::new("order", vec![0; 1 << 20])]);
+    assert_eq!(outcomes(&others.produce(&large).await), [Ok(0)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_connection_takes_a_quarter_of_the_room_whatever_it_sends() {
+    let broker = TestBroker::start(&[
+        ("memory.produce.bytes", "16M"),
+        ("memory.receive.bytes", "64M"),
+        ("connection.stall.ms", "600000"),
+    ])
+    .await;
+    let attacker = broker.peer().await;
+    let mut streams = Vec::new();
+    for _ in 0..30 {
+        streams.push(begin_frame(&attacker, 1 << 20, 1_000_000).await);
+    }
+    // All of it has come.
+    sleep_ms(200).await;
+    let used = broker.broker.produce_bytes().0;
+    assert!((2 << 20..=4 << 20).contains(&used), "{used} bytes");
+    let others = broker.peer().await;
+    let large = Batch::of([Message::new("order", vec![0; 1 << 20])]);
+    assert_eq!(outcomes(&others.produce(&large).await), [Ok(0)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_that_came_in_part_and_have_taken_all_the_room_come_to_their_end() {
+    let broker = TestBroker::start(&[
+        ("memory.produce.bytes", "1M"),
+        ("connection.stall.ms", "600000"),
+    ])
+    .await;
+    let mut frame = BytesMut::new();
+    Batch::of([Message::new("order", vec![0; 900_000])]).encode(&mut frame);
+    let (some, rest) = frame.split_at(200_000);
+    let mut begun = Vec::new();
+    for _ in 0..10 {
+        let peer = broker.peer().await;
+        let mut stream = peer.stream().await;
+        stream.send_bytes(some).await;
+        begun.push((peer, stream));
+    }
+    until("all the room to be taken", || {
+        broker.broker.produce_bytes().0 == 1 << 20
+    })
+    .await;
+    for (_, stream) in &mut begun {
+        stream.send_bytes(rest).await;
+    }
+    for (_, stream) in &mut begun {
+        assert_eq!(stream.produced().await.refused, []);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -463,7 +630,7 @@ async fn c11_more_requests_than_may_be_under_way_are_all_answered() {
     let peer = broker.peer().await;
     let mut stream = peer.stream().await;
     let count = 6_000_u32;
-    let super::wire_client::Stream { send, .. } = &mut stream;
+    let Stream { send, .. } = &mut stream;
     let mut all = BytesMut::new();
     for number in 0..count {
         Batch::bodies("order", ["x"])

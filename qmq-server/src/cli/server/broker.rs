@@ -6,7 +6,7 @@ use std::sync::Arc;
 use qmq_server::config::{Sources, WatchedConfig};
 use qmq_server::{Broker, BrokerOptions};
 
-use super::{Signals, end_orderly, log, runtime};
+use super::{EndArgs, Signals, end_orderly, log, serve_to_end};
 use crate::cli::failure::Failure;
 use crate::cli::output::{Output, note};
 
@@ -20,6 +20,8 @@ pub(crate) struct Args {
     /// A setting that counts before the file; may be given several times
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
+    #[command(flatten)]
+    end: EndArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -53,10 +55,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut options = BrokerOptions::from_config(&config)
         .map_err(|error| Failure::of("the broker does not start", &error, "correct the file"))?;
     options.watched = Some(Arc::new(watched));
-    runtime()?.block_on(serve(options))
+    serve_to_end(serve(options, args.end))
 }
 
-async fn serve(options: BrokerOptions) -> Result<(), Failure> {
+async fn serve(options: BrokerOptions, end: EndArgs) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let broker = Broker::start(options).await.map_err(|error| {
         Failure::of(
@@ -73,5 +75,5 @@ async fn serve(options: BrokerOptions) -> Result<(), Failure> {
     out.line(format!("ready: {}{http}", broker.address()))?;
     out.flush()?;
     signals.next().await;
-    end_orderly(&mut signals, broker.drain()).await
+    end_orderly(&mut signals, end, broker.drain()).await
 }

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use qmq_server::config::{point_at_client, pointer_path};
-use qmq_server::dev::{Dev, DevOptions};
+use qmq_server::dev::{Dev, DevError, DevOptions};
 
-use super::{Signals, end_orderly, log, runtime};
+use super::{EndArgs, Signals, end_orderly, log, serve_to_end};
 use crate::cli::failure::{Failure, chain};
 use crate::cli::output::{Output, note};
 
@@ -28,6 +28,8 @@ pub(crate) struct Args {
     /// Stop when standard input ends
     #[arg(long)]
     until_eof: bool,
+    #[command(flatten)]
+    end: EndArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -61,16 +63,19 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         http_port,
         sets: sets.collect::<Result<_, Failure>>()?,
     };
-    runtime()?.block_on(serve(&options, args.until_eof))
+    serve_to_end(serve(&options, args))
 }
 
-async fn serve(options: &DevOptions, until_eof: bool) -> Result<(), Failure> {
+async fn serve(options: &DevOptions, args: &Args) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let dev = Dev::start(options).await.map_err(|error| {
         Failure::of(
             "qmq dev does not start",
             &error,
-            "try another --dir, or --port 0",
+            match error {
+                DevError::Listens { .. } | DevError::Config(_) => "correct --set",
+                _ => "try another --dir, or --port 0",
+            },
         )
     })?;
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
@@ -103,9 +108,9 @@ async fn serve(options: &DevOptions, until_eof: bool) -> Result<(), Failure> {
     out.flush()?;
     tokio::select! {
         () = signals.next() => {}
-        () = input_ended(), if until_eof => {}
+        () = input_ended(), if args.until_eof => {}
     }
-    end_orderly(&mut signals, dev.drain()).await
+    end_orderly(&mut signals, args.end, dev.drain()).await
 }
 
 /// Waits until nobody can write to standard input any more.

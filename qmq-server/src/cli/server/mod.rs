@@ -4,12 +4,23 @@ pub(super) mod broker;
 pub(super) mod dev;
 pub(super) mod tls;
 
+use std::time::Duration;
+
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::delay::due::duration;
 use super::failure::Failure;
 
-/// A runtime for a server, with its log going to standard error.
+/// Runs a server to its end. What is under way then is left behind: it may wait for a disk that never answers.
+fn serve_to_end(server: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = runtime()?;
+    let ended = runtime.block_on(server);
+    runtime.shutdown_background();
+    ended
+}
+
+/// A runtime for a server.
 fn runtime() -> Result<Runtime, Failure> {
     // The rooms have threads of their own, and handing work from one core to another costs more than it gains on few of them.
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
@@ -56,21 +67,32 @@ impl Signals {
     }
 }
 
-/// Longest orderly end.
-const END_MAX: std::time::Duration = std::time::Duration::from_secs(30);
+/// How it ends.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct EndArgs {
+    /// Longest orderly end: 500ms, 10s, 5m. What is not done by then is recovered at the next start
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    end_max: Duration,
+}
 
 /// Runs `end` unless a second signal comes, or it takes too long.
 async fn end_orderly(
     signals: &mut Signals,
+    args: EndArgs,
     end: impl Future<Output = Result<(), qmq_store::Error>>,
 ) -> Result<(), Failure> {
+    const NEXT: &str = "the next start recovers what is missing";
     super::output::note("ending: no more messages are taken; a second signal stops at once");
     tokio::select! {
-        ended = tokio::time::timeout(END_MAX, end) => match ended {
+        ended = tokio::time::timeout(args.end_max, end) => match ended {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Failure::of("closing the store", &error, "the next start recovers it")),
-            Err(_) => Err(Failure::new("the end took longer than 30 s and was cut short", "the next start recovers what is missing")),
+            Err(_) => {
+                let seconds = args.end_max.as_secs_f64();
+                let text = format!("the end took longer than {seconds} s and was cut short");
+                Err(Failure::new(text, NEXT))
+            }
         },
-        () = signals.next() => Err(Failure::new("stopped at once by a second signal", "the next start recovers what is missing")),
+        () = signals.next() => Err(Failure::new("stopped at once by a second signal", NEXT)),
     }
 }

@@ -1,5 +1,6 @@
 //! `qmq store dump`: the log, record by record.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use qmq_store::offline::{self, Dumped, DumpedKind};
@@ -9,7 +10,7 @@ use crate::cli::failure::Failure;
 use crate::cli::files;
 use crate::cli::output::{Body, Output, time};
 
-/// Characters of a body that a person gets to see.
+/// Characters of a body or a property that a person gets to see.
 const SHOWN_MAX: usize = 60;
 
 const EXAMPLES: &str = "\
@@ -55,6 +56,7 @@ pub(in crate::cli) struct Line<'a> {
     incarnation: u32,
     id: Option<&'a str>,
     tags: &'a [&'a str],
+    properties: BTreeMap<&'a str, &'a str>,
     action: Option<&'a str>,
     /// Bytes of the note.
     note_len: usize,
@@ -118,6 +120,7 @@ pub(in crate::cli) fn line<'a>(record: &'a Dumped<'a>) -> Line<'a> {
         incarnation: record.incarnation,
         id: record.id,
         tags: &record.tags,
+        properties: record.properties.iter().copied().collect(),
         action: record.action.as_deref(),
         note_len: record.note.len(),
         body: record.body.into(),
@@ -138,7 +141,9 @@ pub(in crate::cli) fn text(record: &Dumped<'_>) -> String {
     let what = match (record.kind, &record.action) {
         (_, Some(action)) => action.clone(),
         (DumpedKind::Message, None) => {
-            format!("{} bytes {}", record.body.len(), shown(record.body))
+            let properties = properties(record);
+            let len = record.body.len();
+            format!("{properties}{len} bytes {}", shown(record.body))
         }
         _ => String::new(),
     };
@@ -149,7 +154,15 @@ pub(in crate::cli) fn text(record: &Dumped<'_>) -> String {
     format!("{offset:>12} {len:>8} {kind:<8} {when:<23} {subject} {sequence} {what}{note}")
 }
 
-/// The beginning of a body, without anything that would upset a terminal.
+/// `key=value` of each property, shortened as a body is.
+fn properties(record: &Dumped<'_>) -> String {
+    let pairs = record.properties.iter();
+    pairs
+        .map(|(key, value)| format!("{}={} ", shown(key.as_bytes()), shown(value.as_bytes())))
+        .collect()
+}
+
+/// The beginning of a text or a body, without anything that would upset a terminal.
 fn shown(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(SHOWN_MAX * 4)]);
     let mut shown: String = text

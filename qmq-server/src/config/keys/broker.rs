@@ -115,7 +115,7 @@ pub const BROKER: &[Key] = &[
         "600000",
         "longest delay that a consumer may ask for when it refuses a message",
     ),
-    works(
+    dynamic(
         "consumer.max.attempts",
         integer(1, 1_000_000, "deliveries"),
         "32",
@@ -186,7 +186,7 @@ pub const BROKER: &[Key] = &[
         "memory.produce.bytes",
         bytes(1 << 20, 1 << 40),
         "256M",
-        "most bytes of all requests that are not yet in the log",
+        "most bytes of all requests that are not yet in the log; a connection has a quarter at most",
     ),
     works(
         "memory.deliver.bytes",

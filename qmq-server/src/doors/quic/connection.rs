@@ -8,6 +8,7 @@ use quinn::{Connection, Incoming, SendStream};
 use rustls_pki_types::CertificateDer;
 
 use super::Shared;
+use super::budget::Share;
 use super::frames::{Frames, NoFrame};
 use super::outbox::Outbox;
 use super::requests;
@@ -33,6 +34,8 @@ pub(super) struct Peer {
     pub(super) connection: Connection,
     pub(super) caller: Caller,
     pub(super) shared: Arc<Shared>,
+    /// Its part of the memory for requests.
+    pub(super) share: Share,
 }
 
 pub(super) async fn serve(incoming: Incoming, shared: &Arc<Shared>) -> Result<(), Ended> {
@@ -139,6 +142,7 @@ async fn begin(
     let peer = Peer {
         caller: Caller::new(Arc::clone(&shared.access), principal),
         shared: Arc::clone(shared),
+        share: shared.produce_budget.share(),
         connection: connection.clone(),
     };
     Ok(Some((peer, (frames, send))))

@@ -59,7 +59,13 @@ impl Frames {
         }
     }
 
-    async fn more(&mut self) -> Result<bool, NoFrame> {
+    /// Bytes that have come and have not been given out.
+    pub(super) fn buffered(&self) -> usize {
+        self.buffer.buffered()
+    }
+
+    /// Waits for more; `false` when the other end has finished.
+    pub(super) async fn more(&mut self) -> Result<bool, NoFrame> {
         let Some(count) = self.stream.read_chunks(&mut self.chunks).await? else {
             return Ok(false);
         };

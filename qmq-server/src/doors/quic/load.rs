@@ -3,24 +3,20 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::Semaphore;
-
-use super::BUDGET_UNIT;
+use super::budget::Whole;
 
 /// See the module. A clone is the same.
 #[derive(Clone, Debug)]
 pub struct Load {
-    pub(super) produce: Arc<Semaphore>,
-    produce_permits: usize,
+    pub(super) produce: Whole,
     pub(super) outgoing: Arc<AtomicU64>,
     connections_max: usize,
 }
 
 impl Load {
-    pub(super) fn new(produce_permits: usize, connections_max: usize) -> Self {
+    pub(super) fn new(produce_bytes: u64, connections_max: usize) -> Self {
         Self {
-            produce: Arc::new(Semaphore::new(produce_permits)),
-            produce_permits,
+            produce: Whole::new(produce_bytes),
             outgoing: Arc::default(),
             connections_max,
         }
@@ -29,12 +25,7 @@ impl Load {
     /// Bytes of requests that are not in the log yet, and how many there may be.
     #[must_use]
     pub fn produce_bytes(&self) -> (u64, u64) {
-        let bytes = |permits: usize| permits as u64 * BUDGET_UNIT;
-        let free = self.produce.available_permits();
-        (
-            bytes(self.produce_permits.saturating_sub(free)),
-            bytes(self.produce_permits),
-        )
+        self.produce.used()
     }
 
     /// Bytes of answers and deliveries that wait for their connections.

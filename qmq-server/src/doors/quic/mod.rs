@@ -1,9 +1,11 @@
 //! The native door: QUIC, TLS 1.3, one connection a process, a stream a subscription. `docs/protocol.md` has the protocol.
 
+mod budget;
 mod connection;
 mod frames;
 mod load;
 mod outbox;
+mod progress;
 mod requests;
 mod subscription;
 
@@ -37,7 +39,7 @@ pub struct QuicOptions {
     pub connections_max: usize,
     /// A connection that is silent for so long is closed.
     pub idle: Duration,
-    /// A stream that takes nothing for so long takes its connection down.
+    /// A stream of which the other end takes nothing for so long takes its connection down.
     pub stall: Duration,
     /// TLS and HELLO must be done by then.
     pub handshake: Duration,
@@ -47,7 +49,7 @@ pub struct QuicOptions {
     pub receive_bytes: u64,
     /// Bytes that a connection keeps until the other end has them.
     pub send_bytes: u64,
-    /// Bytes of requests that are not in the log yet, of all connections.
+    /// Bytes of requests that are not in the log yet, of all connections; one has a quarter at most.
     pub produce_bytes: u64,
     /// Requests of one stream that wait for an answer.
     pub unanswered_max: usize,
@@ -82,10 +84,7 @@ pub(crate) struct Shared {
     administering: Arc<Administering>,
     hello: Hello,
     connections: Arc<AtomicU64>,
-    /// In units of [`BUDGET_UNIT`].
-    produce_budget: Arc<Semaphore>,
-    /// How many of them there are.
-    produce_units_max: u32,
+    produce_budget: budget::Whole,
     /// Bytes that wait in all outboxes.
     outgoing: Arc<AtomicU64>,
 }
@@ -95,9 +94,6 @@ pub(crate) struct Shared {
 const SOCKET_BYTES: usize = 8 << 20;
 /// Connections beyond the limit that are told so at a time. The others are refused without a word of the protocol, which costs less.
 const TOLD_MAX: usize = 64;
-
-/// A permit of the produce budget is so many bytes.
-const BUDGET_UNIT: u64 = 1024;
 
 /// The rooms that the door leads to, and what it says of the node.
 pub struct Rooms {
@@ -148,8 +144,7 @@ impl QuicDoor {
         hello.limits.frame_bytes_max = options.frame_bytes_max;
         hello.limits.streams_max = options.streams_max;
         hello.limits.batch_messages_max = qmq_wire::BATCH_MESSAGES_MAX;
-        let permits = (options.produce_bytes / BUDGET_UNIT).min(Semaphore::MAX_PERMITS as u64);
-        let load = Load::new(permits as usize, options.connections_max);
+        let load = Load::new(options.produce_bytes, options.connections_max);
         let shared = Arc::new(Shared {
             access: rooms.access,
             producing: rooms.producing,
@@ -157,8 +152,7 @@ impl QuicDoor {
             administering: rooms.administering,
             hello,
             connections: rooms.connections,
-            produce_budget: Arc::clone(&load.produce),
-            produce_units_max: u32::try_from(permits).unwrap_or(u32::MAX),
+            produce_budget: load.produce.clone(),
             outgoing: Arc::clone(&load.outgoing),
             options,
         });

@@ -11,6 +11,7 @@ use qmq_wire::CloseCode;
 use quinn::{Connection, SendStream};
 use tokio::sync::Notify;
 
+use super::progress::Progress;
 use crate::rooms::Outlet;
 
 /// Chunks that are given to the connection in one call.
@@ -158,43 +159,58 @@ impl Outbox {
         self.lost.notified().await;
     }
 
-    /// Carries what comes to the stream until the outbox is closed, or the stream fails. `room` is called when somebody waits for room and only `low()`
-    /// bytes are left. A stream that takes
-    /// nothing for `stall` takes its connection down: what it would carry is kept in memory for nothing.
+    /// Carries what comes to the stream until the outbox is closed and all of it has been taken, or the stream fails. `room` is called when somebody waits
+    /// for room and only `low()` bytes are left. A stream of which the other end takes nothing for `stall` takes its connection down: what it would carry
+    /// is kept in memory for nothing.
     pub(super) async fn carry(
         &self,
-        mut stream: SendStream,
+        stream: SendStream,
         connection: &Connection,
         stall: Duration,
+        low: impl Fn() -> usize,
+        room: impl FnMut(),
+    ) {
+        let progress = Progress::default();
+        tokio::select! {
+            biased;
+            () = self.give(stream, &progress, low, room) => {}
+            () = progress.stalled(stall) => {
+                let why = b"nothing was taken for connection.stall.ms";
+                connection.close((CloseCode::Stalled as u32).into(), why);
+                self.give_up();
+            }
+        }
+    }
+
+    async fn give(
+        &self,
+        mut stream: SendStream,
+        progress: &Progress,
         low: impl Fn() -> usize,
         mut room: impl FnMut(),
     ) {
         let mut chunks = Vec::with_capacity(CHUNKS_TOGETHER);
+        let mut pieces = Vec::with_capacity(CHUNKS_TOGETHER);
         while self.take(&mut chunks).await {
+            progress.telling(&mut chunks, &mut pieces);
             let mut at = 0;
-            while at < chunks.len() {
-                let written = stream.write_chunks(&mut chunks[at..]);
-                match tokio::time::timeout(stall, written).await {
-                    Ok(Ok(written)) => {
-                        at += written.chunks;
-                        self.waiting.fetch_sub(written.bytes, Ordering::SeqCst);
-                        self.all.fetch_sub(written.bytes as u64, Ordering::Relaxed);
-                        self.left.notify_one();
-                        if self.waiting() <= low() && self.wanted.swap(false, Ordering::SeqCst) {
-                            room();
-                        }
-                    }
-                    Ok(Err(_)) => return self.give_up(),
-                    Err(_) => {
-                        let why = b"nothing was taken for connection.stall.ms";
-                        connection.close((CloseCode::Stalled as u32).into(), why);
-                        return self.give_up();
-                    }
+            while at < pieces.len() {
+                let Ok(written) = stream.write_chunks(&mut pieces[at..]).await else {
+                    return self.give_up();
+                };
+                at += written.chunks;
+                self.waiting.fetch_sub(written.bytes, Ordering::SeqCst);
+                self.all.fetch_sub(written.bytes as u64, Ordering::Relaxed);
+                self.left.notify_one();
+                if self.waiting() <= low() && self.wanted.swap(false, Ordering::SeqCst) {
+                    room();
                 }
             }
-            chunks.clear();
+            pieces.clear();
         }
-        let _ = stream.finish();
+        if stream.finish().is_ok() {
+            let _ = stream.stopped().await;
+        }
     }
 
     fn give_up(&self) {

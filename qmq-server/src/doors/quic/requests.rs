@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use qmq_wire::{
@@ -12,10 +12,11 @@ use qmq_wire::{
 use quinn::SendStream;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::budget::Budget;
 use super::connection::{Peer, outbox};
 use super::frames::{Frames, NoFrame};
 use super::outbox::Outbox;
-use super::{BUDGET_UNIT, subscription};
+use super::subscription;
 use crate::rooms::Outlet;
 use crate::rooms::consumers::Attached;
 
@@ -72,9 +73,7 @@ pub(super) async fn serve(peer: Arc<Peer>, mut frames: Frames, send: SendStream)
     outbox.close();
 }
 
-pub(super) type Budget = tokio::sync::OwnedSemaphorePermit;
-
-/// The next frame, once there is room for it.
+/// The next frame, with room for it.
 pub(super) async fn next(
     peer: &Peer,
     frames: &mut Frames,
@@ -82,24 +81,25 @@ pub(super) async fn next(
     let Some(len) = frames.announced().await? else {
         return Ok(None);
     };
-    let units = u32::try_from((len as u64).div_ceil(BUDGET_UNIT)).unwrap_or(u32::MAX);
-    // A frame that is longer than all of it takes all of it.
-    let units = units.min(peer.shared.produce_units_max);
-    let budget = Arc::clone(&peer.shared.produce_budget);
-    let Ok(budget) = budget.acquire_many_owned(units).await else {
-        return Ok(None);
-    };
-    // A frame that does not come on keeps room from others.
-    let frame = tokio::time::timeout(peer.stall(), frames.next());
-    match frame.await {
-        Ok(frame) => Ok(frame?.map(|frame| (frame, budget))),
-        Err(_) => {
+    let mut budget = peer.share.announce(len).await;
+    // A frame that does not come on keeps room from others. Waiting for room is not its doing.
+    let mut left = peer.stall();
+    while frames.buffered() < len {
+        budget.come(frames.buffered()).await;
+        let began = Instant::now();
+        let Ok(more) = tokio::time::timeout(left, frames.more()).await else {
             let why = b"a frame did not come to its end for connection.stall.ms";
             let code = qmq_wire::CloseCode::Stalled as u32;
             peer.connection.close(code.into(), why);
-            Ok(None)
+            return Ok(None);
+        };
+        if !more? {
+            return Ok(None);
         }
+        left = left.saturating_sub(began.elapsed());
     }
+    budget.come(len).await;
+    Ok(frames.next().await?.map(|frame| (frame, budget)))
 }
 
 struct Requests {

@@ -10,10 +10,11 @@ use qmq_wire::{
 use quinn::SendStream;
 use tokio::sync::{Notify, Semaphore, oneshot};
 
+use super::budget::Budget;
 use super::connection::{Peer, outbox};
 use super::frames::{Frames, NoFrame};
 use super::outbox::Outbox;
-use super::requests::{self, Budget, settled};
+use super::requests::{self, settled};
 use crate::rooms::consumers::Attached;
 
 /// Acks and nacks of one subscription that wait for an answer.
