@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use qmq_store::disk::CrashImage;
@@ -594,4 +596,21 @@ fn what_a_consumer_holds_is_said_by_its_pull_sequences() {
     for (subject, group, consumer) in [("t", "g", "a"), ("s", "h", "a"), ("s", "g", "b")] {
         assert_eq!(house.store().held_by(subject, group, consumer), []);
     }
+}
+
+#[test]
+fn a_request_that_has_ended_takes_nothing_from_the_group() {
+    let mut house = House::new();
+    house.send_numbers("s", 0..10);
+    let ended = Arc::<AtomicBool>::default();
+    let request = PullRequest::new("s", "g", "a")
+        .max(4)
+        .unless(Arc::clone(&ended));
+    assert_eq!(house.store().pull(&request).unwrap().len(), 4);
+    ended.store(true, Ordering::SeqCst);
+    assert_eq!(house.store().consumer_gone("s", "g", "a").unwrap(), 4);
+    assert_eq!(house.store().pull(&request).unwrap().len(), 0);
+    assert_eq!(house.store().held_by("s", "g", "a"), []);
+    let other = PullRequest::new("s", "g", "b");
+    assert_eq!(house.store().pull(&other).unwrap().len(), 10);
 }

@@ -7,6 +7,7 @@
 //! so no ack comes before that.
 
 mod held;
+mod lost;
 mod table;
 
 use std::collections::HashSet;
@@ -119,6 +120,7 @@ pub(super) enum Job {
     },
     HandedOut {
         key: Key,
+        attachment: u64,
         incarnation: u32,
         ranges: Vec<(u64, u64)>,
     },

@@ -509,6 +509,16 @@ impl Sub {
         assert_eq!(self.stream.next().await, None, "the stream ends");
     }
 
+    /// Goes for good, and does not wait for the broker.
+    pub(crate) async fn leave_at_once(mut self) {
+        let end = End {
+            code: None,
+            text: String::new(),
+        };
+        self.stream.send(|out| end.encode(out)).await;
+        self.stream.finish();
+    }
+
     /// The broker ends it.
     pub(crate) async fn end(&mut self) -> End {
         match self.settled().await {

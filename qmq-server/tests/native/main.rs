@@ -6,6 +6,7 @@ mod test_broker;
 #[path = "../common/wire_client.rs"]
 mod wire_client;
 
+mod cuts;
 mod fairness;
 mod gate;
 mod limits;

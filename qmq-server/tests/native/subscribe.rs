@@ -448,8 +448,29 @@ async fn what_is_held_too_long_goes_to_another_unless_it_is_renewed() {
     else {
         panic!("no answer");
     };
-    assert_eq!(late.settled, 0, "{late:?}");
+    assert_eq!(
+        (late.settled, late.already, late.not_held),
+        (0, 0, 1),
+        "{late:?}"
+    );
     slow.ack(&held[..1]).await;
+    let both = vec![(held[0].pull_sequence, held[1].pull_sequence)];
+    let Answer::Acked(again) = slow.try_ack(both).await else {
+        panic!("no answer");
+    };
+    assert_eq!(
+        (again.settled, again.already, again.not_held),
+        (0, 1, 1),
+        "{again:?}"
+    );
+    let Answer::Acked(late) = slow.try_nack(&held[1..], Some(0)).await else {
+        panic!("no answer");
+    };
+    assert_eq!(
+        (late.settled, late.already, late.not_held),
+        (0, 0, 1),
+        "{late:?}"
+    );
     other.nack(&came, Some(0)).await;
     let again = other.one().await;
     other.ack(&[again]).await;
