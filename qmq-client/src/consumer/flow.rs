@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Incoming;
 use super::credit::Window;
-use super::error::ConsumeError;
+use super::error::{ConsumeError, SettleError};
 use super::held::{Answer, Held, How};
 use super::puller::{PullError, PullRequest};
 use super::subscription::Subscription;
@@ -164,7 +164,11 @@ impl FlowTask {
                 () = tokio::time::sleep_until(wake) => {}
             }
         };
+        let fenced = matches!(stop, Some(ConsumeError::Fenced { .. }));
         self.end(stop).await;
+        if fenced {
+            answer_fenced(commands).await;
+        }
     }
 
     /// Connects, after a pause.
@@ -367,13 +371,33 @@ impl FlowTask {
             stream.writer.finish(GOODBYE).await;
         }
         self.stream = None;
-        let left = self.held.close();
+        let why = match &stop {
+            Some(ConsumeError::Fenced { .. }) => SettleError::Fenced,
+            _ => SettleError::Closed,
+        };
+        let left = self.held.close(&why);
         if let (Some(error), Some(incoming)) = (stop, &self.incoming) {
             tracing::error!(%error, "a subscription ended");
             let _ = incoming.send(Err(error));
         }
         for done in self.closing.map(|(_, waiting)| waiting).unwrap_or_default() {
             let _ = done.send(left);
+        }
+    }
+}
+
+/// What the application still has in hand of a consumer that another session has taken over.
+async fn answer_fenced(mut commands: mpsc::UnboundedReceiver<FlowCommand>) {
+    while let Some(command) = commands.recv().await {
+        match command {
+            FlowCommand::Settle {
+                answer: Some(answer),
+                ..
+            } => drop(answer.send(Err(SettleError::Fenced))),
+            FlowCommand::Close {
+                done: Some(done), ..
+            } => drop(done.send(0)),
+            _ => {}
         }
     }
 }

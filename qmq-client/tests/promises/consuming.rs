@@ -254,6 +254,26 @@ async fn a_fenced_consumer_is_told() {
 }
 
 #[tokio::test]
+async fn what_a_fenced_consumer_settles_is_fenced_before_the_end_and_after_it() {
+    let broker = FakeBroker::start();
+    let mut consumer = consumer(&broker).await;
+    broker.publish(["a", "b"]);
+    let mut in_hand = take(&mut consumer, 2).await;
+    broker.state().silent_acks = true;
+    let early = tokio::spawn(in_hand.remove(0).ack());
+    broker
+        .until("an ack", |state| state.ack_requests == 1)
+        .await;
+    broker.end_subscriptions(Code::Fenced, "host-2 is here");
+    let early = within("the early ack", early).await.unwrap();
+    assert_eq!(early, Err(SettleError::Fenced));
+    within("the end", consumer.next()).await.unwrap_err();
+    let late = within("the late ack", in_hand.remove(0).ack()).await;
+    assert_eq!(late, Err(SettleError::Fenced));
+    within("close", consumer.close()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_fenced_listener_is_told() {
     let broker = FakeBroker::start();
     let mut listening = consumer(&broker).await.listen(|_received| async { Ok(()) });
