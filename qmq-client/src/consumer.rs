@@ -162,7 +162,7 @@ impl Consumer {
         self.incoming.close();
         while let Ok(unseen) = self.incoming.try_recv() {
             if let Ok(received) = unseen {
-                received.forget();
+                received.give_back();
             }
         }
     }

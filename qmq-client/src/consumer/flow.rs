@@ -42,8 +42,6 @@ pub(crate) enum FlowCommand {
         how: How,
         answer: Option<Answer>,
     },
-    /// The message was not looked at.
-    Forget(u64),
     Pull(PullRequest),
     /// Finish what is in hand; answers how many messages were not settled.
     Close {
@@ -265,11 +263,6 @@ impl FlowTask {
                     self.window.give_back(bytes);
                 }
             }
-            FlowCommand::Forget(pull_sequence) => {
-                if let Some(bytes) = self.held.forget(pull_sequence) {
-                    self.window.give_back(bytes);
-                }
-            }
             FlowCommand::Pull(request) => {
                 let number = self.held.number();
                 self.pulls.insert(number, request);
@@ -292,6 +285,7 @@ impl FlowTask {
             .map_or(0, |stream| stream.link.hello().limits.nack_ms_max);
         match how {
             How::Nack(Some(delay)) if longest > 0 => How::Nack(Some(delay.min(longest))),
+            How::Unseen(Some(delay)) if longest > 0 => How::Unseen(Some(delay.min(longest))),
             other => other,
         }
     }
@@ -327,7 +321,11 @@ impl FlowTask {
 
     fn is_done(&self, now: Instant) -> bool {
         match &self.closing {
-            Some((until, _)) => self.held.is_empty() || now >= *until,
+            // A broker that is away gives back by itself what nobody has looked at.
+            Some((until, _)) => match self.stream {
+                Some(_) => self.held.is_empty() || now >= *until,
+                None => self.held.is_unseen() || now >= *until,
+            },
             None => false,
         }
     }
@@ -364,6 +362,7 @@ impl FlowTask {
                 let end = End {
                     code: None,
                     text: String::new(),
+                    unseen: self.held.is_unseen(),
                 };
                 end.encode(&mut bytes);
                 stream.writer.send(vec![bytes.freeze()]);

@@ -16,6 +16,8 @@ pub(crate) enum How {
     Ack,
     /// It shall come again, after so many ms; `None`: when the broker thinks fit.
     Nack(Option<u32>),
+    /// Nobody has looked at it: it shall come again after so many ms, and no attempt is counted.
+    Unseen(Option<u32>),
 }
 
 #[derive(Debug)]
@@ -40,6 +42,10 @@ struct Item {
 }
 
 impl Item {
+    fn is_unseen(&self) -> bool {
+        matches!(self.state, State::Settling(How::Unseen(_), _))
+    }
+
     /// What to say of it when the consumer does not hold it any more.
     fn lost(&self) -> SettleError {
         match self.unanswered {
@@ -348,9 +354,14 @@ impl Held {
         self.incarnation
     }
 
+    /// Whether nothing is held that somebody has looked at.
+    pub(crate) fn is_unseen(&self) -> bool {
+        self.items.values().all(Item::is_unseen)
+    }
+
     /// The consumer ends, and whoever waits is told `why`. Answers how many messages were not settled, as far as is known.
     pub(crate) fn close(self, why: &SettleError) -> usize {
-        let left = self.items.len();
+        let left = self.items.values().filter(|item| !item.is_unseen()).count();
         for item in self.items.into_values() {
             if let State::Settling(_, Some(answer)) = item.state {
                 let _ = answer.send(Err(why.clone()));

@@ -187,6 +187,8 @@ impl Inner {
             };
             self.act(subject, consumption, &action)?;
             self.busy.lock().insert(subject.id);
+        } else {
+            consumption.groups[at].looked_in_vain(taken.cursor_after);
         }
         consumption.groups[at].touch_pulled(&request.consumer, now);
         Ok(Batch {

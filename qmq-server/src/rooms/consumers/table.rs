@@ -13,7 +13,7 @@ use qmq_wire::{Ack, Acked, Code, End, Nack, Refusal};
 
 use super::held::Held;
 use super::lost::Lost;
-use super::{As, Attached, ConsumerOptions, Counters, Job, Key, OnEnd, Settled};
+use super::{As, Attached, ConsumerOptions, Counters, Job, Key, Left, OnEnd, Settled};
 use crate::access::Right;
 use crate::rooms::Caller;
 use crate::rooms::administer::Activity;
@@ -152,8 +152,8 @@ impl Table {
             Job::Detach {
                 key,
                 attachment,
-                for_good,
-            } => self.detach(&key, attachment, for_good),
+                left,
+            } => self.detach(&key, attachment, left),
             Job::HandedOut {
                 key,
                 attachment,
@@ -262,6 +262,7 @@ impl Table {
                 End {
                     code: None,
                     text: "the same session has subscribed again".to_owned(),
+                    unseen: false,
                 }
             } else {
                 self.counters.taken_over.fetch_add(1, Ordering::Relaxed);
@@ -271,6 +272,7 @@ impl Table {
                         "another session has taken over consumer {:?}; give each process a name of its own, or none",
                         key.consumer
                     ),
+                    unseen: false,
                 }
             };
             before.end(&self.delivering, incarnation, end);
@@ -321,21 +323,26 @@ impl Table {
             attachment,
             incarnation,
             resumed,
-            for_good: false,
+            left: None,
         }));
         self.delivering.offer(taker);
     }
 
-    fn detach(&mut self, key: &Key, attachment: u64, for_good: bool) {
+    fn detach(&mut self, key: &Key, attachment: u64, left: Option<Left>) {
         let timeout = self.options.session_timeout;
         let Some(consumer) = self.current(key, attachment) else {
             return;
         };
         consumer.current = None;
-        consumer.gone_at = Some(Instant::now() + if for_good { Duration::ZERO } else { timeout });
+        consumer.gone_at = Some(Instant::now() + left.map_or(timeout, |_| Duration::ZERO));
         self.online.lock().remove(key);
-        if for_good {
-            self.declare_gone(key);
+        match left {
+            None => {}
+            Some(Left::Seen) => self.declare_gone(key),
+            Some(Left::Unseen) => {
+                self.release_all(key);
+                self.declare_gone(key);
+            }
         }
     }
 
@@ -349,6 +356,7 @@ impl Table {
                 let end = End {
                     code: Some(Code::Denied),
                     text: refused.to_string(),
+                    unseen: false,
                 };
                 denied.push((key.clone(), current.number, end));
             }
@@ -370,6 +378,18 @@ impl Table {
         consumer.gone_at = Some(Instant::now() + timeout);
         self.online.lock().remove(key);
         current.end(&self.delivering, incarnation, end);
+    }
+
+    /// Nobody has looked at what it holds: it comes again, and no attempt is counted.
+    fn release_all(&mut self, key: &Key) {
+        let held = self.store.held_by(&key.subject, &key.group, &key.consumer);
+        let member = key.member(self.incarnation());
+        let released = self
+            .store
+            .release(&member, &held, Duration::ZERO, Durability::Buffered);
+        if let Err(error) = released {
+            tracing::warn!(subject = %key.subject, group = %key.group, consumer = %key.consumer, %error, "what a consumer has not looked at counts as an attempt");
+        }
     }
 
     /// What it held goes to the others of its group.
@@ -452,18 +472,19 @@ impl Table {
             return reply(Err(Refusal::new(nack.number, Code::DelayTooLong, text)));
         }
         let ranges: Vec<_> = nack.ranges.iter().map(|&(a, b)| a..=b).collect();
-        let outcome = store.nack(
-            &key.member(nack.incarnation),
-            &ranges,
-            delay,
-            Durability::Buffered,
-        );
+        let member = key.member(nack.incarnation);
+        let outcome = match nack.unseen {
+            false => store.nack(&member, &ranges, delay, Durability::Buffered),
+            true => store.release(&member, &ranges, delay, Durability::Buffered),
+        };
         match outcome {
             Ok(outcome) => {
                 let late = consumer.map_or(0, |consumer| consumer.settled(&nack.ranges));
-                self.counters
-                    .nacked
-                    .fetch_add(outcome.acked, Ordering::Relaxed);
+                if !nack.unseen {
+                    self.counters
+                        .nacked
+                        .fetch_add(outcome.acked, Ordering::Relaxed);
+                }
                 self.delivering.made_room(key);
                 let acked = answer_of(nack.number, outcome, late);
                 self.answer(nack.durability, acked, reply);

@@ -111,6 +111,7 @@ impl Inner {
             end: End {
                 code: Some(code(error)),
                 text: error.to_string(),
+                unseen: false,
             },
         });
     }
