@@ -321,11 +321,8 @@ impl FlowTask {
 
     fn is_done(&self, now: Instant) -> bool {
         match &self.closing {
-            // A broker that is away gives back by itself what nobody has looked at.
-            Some((until, _)) => match self.stream {
-                Some(_) => self.held.is_empty() || now >= *until,
-                None => self.held.is_unseen() || now >= *until,
-            },
+            // What nobody has looked at goes back with the END at the latest.
+            Some((until, _)) => self.held.is_unseen() || now >= *until,
             None => false,
         }
     }

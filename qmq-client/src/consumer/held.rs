@@ -96,10 +96,6 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
     /// The connection is lost, and its credit with it. No answer comes any more.
     pub(crate) fn disconnected(&mut self) {
         for pull_sequence in self.flying.take().into_iter().flat_map(|(.., told)| told) {
@@ -441,7 +437,7 @@ mod tests {
             (How::Nack(Some(5)), (0, 0)),
         ];
         assert_eq!(told, expected);
-        assert!(held.is_empty());
+        assert!(held.items.is_empty());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use qmq_client::{
     ConsumeError, Consumer, HandlerError, Idempotence, Known, Outcome, Received, Recent,
-    SettleError, Subscription,
+    SettleError, Standing, Subscription,
 };
 use qmq_wire::Code;
 
@@ -412,13 +412,17 @@ struct Shaky {
 }
 
 impl Idempotence for Shaky {
-    fn first<'a>(&'a self, key: &'a str) -> Known<'a, bool> {
+    fn begin<'a>(&'a self, key: &'a str) -> Known<'a, Standing> {
         Box::pin(async move {
             match key.ends_with(" 0") {
                 true => Err("the database is away".into()),
-                false => Ok(true),
+                false => Ok(Standing::New),
             }
         })
+    }
+
+    fn done<'a>(&'a self, _: &'a str) -> Known<'a, ()> {
+        Box::pin(async move { Ok(()) })
     }
 
     fn failed<'a>(&'a self, key: &'a str) -> Known<'a, ()> {
@@ -469,6 +473,37 @@ async fn a_message_that_was_not_handled_comes_again_only_when_its_key_is_taken_b
     failed.sort_unstable_by_key(|key| key.chars().last());
     let places = failed.iter().filter_map(|key| key.rsplit(' ').next());
     assert_eq!(places.collect::<Vec<_>>(), ["0", "1", "2"]);
+}
+
+/// Another process is at work on every message, and says nothing.
+struct Elsewhere;
+
+impl Idempotence for Elsewhere {
+    fn begin<'a>(&'a self, _: &'a str) -> Known<'a, Standing> {
+        let again_after = Duration::from_secs(7);
+        Box::pin(async move { Ok(Standing::Begun { again_after }) })
+    }
+
+    fn done<'a>(&'a self, _: &'a str) -> Known<'a, ()> {
+        panic!("it did not handle it")
+    }
+
+    fn failed<'a>(&'a self, _: &'a str) -> Known<'a, ()> {
+        panic!("it did not handle it")
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_another_one_has_begun_with_is_put_off_and_counts_for_nothing() {
+    let broker = FakeBroker::start();
+    let consumer = consumer(&broker).await.idempotence(Elsewhere);
+    let _listening = consumer.listen(|_received| async { panic!("it is another one's") });
+    broker.publish(["a"]);
+    broker
+        .until("put off", |state| !state.nacked.is_empty())
+        .await;
+    assert_eq!(broker.state().nacked, [(0, Some(7_000))]);
+    assert_eq!(broker.state().given_back, [0]);
 }
 
 #[tokio::test]
