@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use error::{ConsumeError, SettleError, Unsettled};
 #[cfg(feature = "idempotence-sql")]
 pub use idempotence::sql::{SqlIdempotence, SqlIdempotenceError};
-pub use idempotence::{Idempotence, Known, Recent};
+pub use idempotence::{Idempotence, Known, Recent, Standing};
 pub use listener::{HandlerError, Listening, Outcome};
 pub use puller::{PullError, Puller};
 pub use received::Received;
@@ -162,7 +162,7 @@ impl Consumer {
         self.incoming.close();
         while let Ok(unseen) = self.incoming.try_recv() {
             if let Ok(received) = unseen {
-                received.forget();
+                received.give_back();
             }
         }
     }

@@ -87,7 +87,7 @@ pub use config::{ClientBuilder, ClientConfig, Pem};
 pub use connection::ConnectionState;
 pub use consumer::{
     ConsumeError, Consumer, HandlerError, Idempotence, Known, Listening, Outcome, PullError,
-    Puller, Received, Recent, SettleError, Subscription, Unsettled,
+    Puller, Received, Recent, SettleError, Standing, Subscription, Unsettled,
 };
 #[cfg(feature = "idempotence-sql")]
 pub use consumer::{SqlIdempotence, SqlIdempotenceError};

@@ -263,6 +263,7 @@ impl Broker {
         self.consumers.end_all(End {
             code: Some(Code::Draining),
             text: "the broker is shutting down".to_owned(),
+            unseen: false,
         });
         // What was answered is on its way; the connections are told once it has gone.
         tokio::time::sleep(LOOK_EVERY).await;

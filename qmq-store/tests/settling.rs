@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use qmq_store::disk::CrashImage;
@@ -594,4 +596,69 @@ fn what_a_consumer_holds_is_said_by_its_pull_sequences() {
     for (subject, group, consumer) in [("t", "g", "a"), ("s", "h", "a"), ("s", "g", "b")] {
         assert_eq!(house.store().held_by(subject, group, consumer), []);
     }
+}
+
+#[test]
+fn a_request_that_has_ended_takes_nothing_from_the_group() {
+    let house = House::new();
+    house.send_numbers("s", 0..10);
+    let ended = Arc::<AtomicBool>::default();
+    let request = PullRequest::new("s", "g", "a")
+        .max(4)
+        .unless(Arc::clone(&ended));
+    assert_eq!(house.store().pull(&request).unwrap().len(), 4);
+    ended.store(true, Ordering::SeqCst);
+    assert_eq!(house.store().consumer_gone("s", "g", "a").unwrap(), 4);
+    assert_eq!(house.store().pull(&request).unwrap().len(), 0);
+    assert_eq!(house.store().held_by("s", "g", "a"), []);
+    let other = PullRequest::new("s", "g", "b");
+    assert_eq!(house.store().pull(&other).unwrap().len(), 10);
+}
+
+#[test]
+fn what_nobody_has_looked_at_comes_again_without_an_attempt_counted() {
+    let mut house = House::new();
+    house.send_numbers("s", 0..4);
+    let batch = house.pull("c", 4);
+    let (member, first) = (batch.member().clone(), pull_sequences(&batch)[0]);
+    let store = house.store();
+    let buffered = Durability::Buffered;
+    store
+        .nack(&member, &[first..=first], Duration::ZERO, buffered)
+        .unwrap();
+    let given = store
+        .release(&member, &[first..=first + 1], Duration::ZERO, buffered)
+        .unwrap();
+    assert_eq!((given.acked, given.already), (1, 1));
+    store
+        .release(
+            &member,
+            &[first + 2..=first + 2],
+            Duration::from_secs(5),
+            buffered,
+        )
+        .unwrap();
+    let again = house.pull("d", 4);
+    assert_eq!(
+        (sequences(&again), attempts(&again)),
+        (vec![0, 1], vec![1, 0])
+    );
+    let first = pull_sequences(&again)[0];
+    house
+        .store()
+        .release(
+            again.member(),
+            &[first..=first + 1],
+            Duration::ZERO,
+            buffered,
+        )
+        .unwrap();
+    house.restart();
+    let once_more = house.pull("e", 4);
+    assert_eq!(
+        (sequences(&once_more), attempts(&once_more)),
+        (vec![0, 1], vec![1, 0])
+    );
+    house.clock.advance(5_000);
+    assert_eq!(attempts(&house.pull("e", 4)), [0]);
 }

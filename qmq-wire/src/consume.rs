@@ -27,6 +27,8 @@
 //! END       u16 code, u16 length and text; from a consumer, code 0 means: what I hold is the others' at once
 //! ```
 //!
+//! Bit 0 of the frame's flags in NACK and in an END with code 0: nobody has looked at these messages, so that no attempt is counted.
+//!
 //! In a request stream ACK, NACK and RENEW have `who` before them; in a subscription's stream they do not.
 
 mod delivery;
@@ -43,7 +45,7 @@ pub use settle::{Ack, AckRange, Acked, Nack, Renew};
 
 use crate::error::WireError;
 use crate::fields;
-use crate::frame::{Kind, put_frame};
+use crate::frame::{Kind, UNSEEN, put_flagged, put_frame};
 use crate::pieces::Reader;
 use crate::put;
 use crate::refusal::Code;
@@ -341,12 +343,15 @@ pub struct End {
     pub code: Option<Code>,
     /// Why, for a person.
     pub text: String,
+    /// Of a consumer that goes for good: nobody has looked at what it still holds, and no attempt is counted.
+    pub unseen: bool,
 }
 
 impl End {
     /// Appends the frame.
     pub fn encode(&self, out: &mut BytesMut) {
-        put_frame(out, Kind::End, |out| {
+        let flags = if self.unseen { UNSEEN } else { 0 };
+        put_flagged(out, Kind::End, flags, |out| {
             out.put_u16_le(self.code.map_or(0, Code::number));
             put::text(out, &self.text);
         });
@@ -357,10 +362,12 @@ impl End {
     /// # Errors
     /// [`WireError`].
     pub fn decode(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        let unseen = reader.flags() & UNSEEN != 0;
         let code = reader.u16("END")?;
         let end = Self {
             code: (code != 0).then(|| Code::from_number(code)),
             text: reader.text("END")?,
+            unseen,
         };
         reader.end("END")?;
         Ok(end)

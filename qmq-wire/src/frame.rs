@@ -3,7 +3,7 @@
 //! ```text
 //! 0 u32 length of the payload
 //! 4 u8  kind
-//! 5 u8  flags, 0 in version 1, ignored
+//! 5 u8  flags: bit 0 in NACK and END, see there; others 0 and ignored
 //! 6 u16 reserved, 0, ignored
 //! 8     payload
 //! ```
@@ -17,6 +17,9 @@ use crate::pieces::Reader;
 
 /// Bytes before a payload.
 pub const FRAME_HEADER_LEN: usize = 8;
+
+/// Flag of NACK and END: nobody has looked at the messages that it is about. Whoever does not know it takes them for looked at.
+pub(crate) const UNSEEN: u8 = 1;
 
 /// Every receiver takes frames with payloads of so many bytes, whatever its HELLO says: HELLO itself must fit.
 pub const LEAST_FRAME_BYTES_MAX: u32 = 64 << 10;
@@ -93,6 +96,7 @@ impl Kind {
 pub struct Frame {
     /// What it is; see [`Kind::from_byte`].
     pub kind: u8,
+    flags: u8,
     pieces: Vec<Bytes>,
     len: usize,
 }
@@ -107,7 +111,7 @@ impl Frame {
     /// Reads the payload from its beginning.
     #[must_use]
     pub fn reader(&self) -> Reader<'_> {
-        Reader::new(&self.pieces, self.len)
+        Reader::new(&self.pieces, self.len, self.flags)
     }
 }
 
@@ -151,7 +155,7 @@ impl FrameBuffer {
     pub fn announced(&self) -> Result<Option<usize>, WireError> {
         Ok(self
             .header()?
-            .map(|(payload, _)| FRAME_HEADER_LEN + payload))
+            .map(|(payload, ..)| FRAME_HEADER_LEN + payload))
     }
 
     /// The next whole frame; `None` until more comes.
@@ -163,7 +167,7 @@ impl FrameBuffer {
         reason = "it fails, and goes on after None"
     )]
     pub fn next(&mut self) -> Result<Option<Frame>, WireError> {
-        let Some((len, kind)) = self.header()? else {
+        let Some((len, kind, flags)) = self.header()? else {
             return Ok(None);
         };
         if self.buffered < FRAME_HEADER_LEN + len {
@@ -171,10 +175,15 @@ impl FrameBuffer {
         }
         self.skip(FRAME_HEADER_LEN);
         let pieces = self.take(len);
-        Ok(Some(Frame { kind, pieces, len }))
+        Ok(Some(Frame {
+            kind,
+            flags,
+            pieces,
+            len,
+        }))
     }
 
-    fn header(&self) -> Result<Option<(usize, u8)>, WireError> {
+    fn header(&self) -> Result<Option<(usize, u8, u8)>, WireError> {
         if self.buffered < FRAME_HEADER_LEN {
             return Ok(None);
         }
@@ -195,7 +204,7 @@ impl FrameBuffer {
                 max: u64::from(self.payload_bytes_max),
             });
         }
-        Ok(Some((len as usize, header[4])))
+        Ok(Some((len as usize, header[4], header[5])))
     }
 
     fn skip(&mut self, mut bytes: usize) {
@@ -233,10 +242,20 @@ impl FrameBuffer {
 
 /// Appends a frame whose payload `fill` writes.
 pub fn put_frame(out: &mut BytesMut, kind: Kind, fill: impl FnOnce(&mut BytesMut)) {
+    put_flagged(out, kind, 0, fill);
+}
+
+/// As [`put_frame`], with flags.
+pub(crate) fn put_flagged(
+    out: &mut BytesMut,
+    kind: Kind,
+    flags: u8,
+    fill: impl FnOnce(&mut BytesMut),
+) {
     let start = out.len();
     out.put_u32_le(0);
     out.put_u8(kind as u8);
-    out.put_u8(0);
+    out.put_u8(flags);
     out.put_u16_le(0);
     fill(out);
     let len = u32::try_from(out.len() - start - FRAME_HEADER_LEN).unwrap_or(u32::MAX);

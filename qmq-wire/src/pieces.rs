@@ -11,15 +11,23 @@ pub struct Reader<'a> {
     /// Where the rest begins in the first piece.
     at: usize,
     left: usize,
+    /// Of the frame.
+    flags: u8,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(pieces: &'a [Bytes], len: usize) -> Self {
+    pub(crate) fn new(pieces: &'a [Bytes], len: usize, flags: u8) -> Self {
         Self {
             pieces,
             at: 0,
             left: len,
+            flags,
         }
+    }
+
+    /// The flags of the frame. Those that are not known mean nothing.
+    pub(crate) fn flags(&self) -> u8 {
+        self.flags
     }
 
     /// Bytes that have not been read.

@@ -182,9 +182,16 @@ fn subscriptions() -> Vec<(&'static str, AnyFrame)> {
         AnyFrame::End(End {
             code,
             text: text.into(),
+            unseen: false,
         })
     };
+    let unseen = AnyFrame::End(End {
+        code: None,
+        text: String::new(),
+        unseen: true,
+    });
     vec![
+        ("end_unseen", unseen),
         ("subscribe", AnyFrame::Subscribe(new)),
         ("subscribe_broadcast", AnyFrame::Subscribe(broadcast)),
         ("subscribed", subscribed(3, true)),
@@ -269,6 +276,7 @@ fn acks() -> Vec<(&'static str, AnyFrame)> {
         durability: Durability::Buffered,
         incarnation: 3,
         delay_ms,
+        unseen: false,
         ranges,
     };
     let renew = |flow, ranges| Renew {
@@ -292,6 +300,13 @@ fn acks() -> Vec<(&'static str, AnyFrame)> {
         (
             "nack",
             AnyFrame::Nack(nack(None, Some(1_500), vec![(9, 9)])),
+        ),
+        (
+            "nack_unseen",
+            AnyFrame::Nack(Nack {
+                unseen: true,
+                ..nack(None, Some(0), vec![(9, 9)])
+            }),
         ),
         (
             "nack_request",

@@ -345,6 +345,7 @@ fn text_that_is_not_utf_8_is_refused_wherever_it_stands() {
         AnyFrame::End(End {
             code: None,
             text: text.into(),
+            unseen: false,
         })
     };
     let hello = |text: &str| AnyFrame::Hello(Hello::new(Role::Client, text));

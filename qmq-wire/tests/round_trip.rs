@@ -240,12 +240,13 @@ fn ack() -> impl Strategy<Value = Ack> {
 
 fn nack() -> impl Strategy<Value = Nack> {
     let delay = proptest::option::of(0..u32::MAX);
-    (ack(), delay).prop_map(|(ack, delay_ms)| Nack {
+    (ack(), delay, any::<bool>()).prop_map(|(ack, delay_ms, unseen)| Nack {
         flow: ack.flow,
         number: ack.number,
         durability: ack.durability,
         incarnation: ack.incarnation,
         delay_ms,
+        unseen,
         ranges: ack.ranges,
     })
 }
@@ -391,8 +392,8 @@ fn frame(kind: Kind) -> BoxedStrategy<AnyFrame> {
                 })
             })
             .boxed(),
-        Kind::End => (proptest::option::of(code()), text())
-            .prop_map(|(code, text)| AnyFrame::End(End { code, text }))
+        Kind::End => (proptest::option::of(code()), text(), any::<bool>())
+            .prop_map(|(code, text, unseen)| AnyFrame::End(End { code, text, unseen }))
             .boxed(),
         Kind::Control => (any::<u32>(), control())
             .prop_map(|(number, request)| AnyFrame::Control(number, request))
@@ -472,6 +473,7 @@ fn the_longest_names_and_texts_come_back() {
     let end = End {
         code: Some(Code::Fenced),
         text: "t".repeat(usize::from(u16::MAX)),
+        unseen: false,
     };
     let frames = [
         AnyFrame::Subscribe(Subscribe { flow, credit }),
@@ -485,6 +487,7 @@ fn a_text_that_is_too_long_is_cut_between_characters() {
     let end = End {
         code: None,
         text: "é".repeat(40_000),
+        unseen: false,
     };
     let frame = any_frame::framed(&AnyFrame::End(end).encode(), 1 << 20);
     let AnyFrame::End(end) = AnyFrame::of(&frame, false).unwrap() else {
@@ -501,6 +504,7 @@ fn a_delay_that_cannot_be_written_is_the_longest_and_not_the_brokers_own() {
         durability: Durability::Default,
         incarnation: 1,
         delay_ms,
+        unseen: false,
         ranges: vec![(1, 1)],
     };
     let frame = any_frame::framed(&AnyFrame::Nack(nack(Some(u32::MAX))).encode(), 64);

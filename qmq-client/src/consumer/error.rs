@@ -45,6 +45,17 @@ pub enum SettleError {
         "the broker has given the message to somebody else; it may be handled twice. Renew or reconnect faster, or handle it faster"
     )]
     NotHeld,
+    /// The broker was told, the connection was lost before it answered, and now the consumer does not hold the message any more: it may be settled, or
+    /// somebody else may have it.
+    #[error(
+        "the connection was lost before the broker answered, and nobody can tell whether it knows; the message may come again"
+    )]
+    Unknown,
+    /// Another session has taken over this consumer, and what it held has gone back to the group.
+    #[error(
+        "another session has taken over this consumer; the message is handed out again, and may be handled twice. Give each its own consumer id"
+    )]
+    Fenced,
     /// The broker refused.
     #[error("the broker refused ({code:?}): {text}")]
     Refused {
@@ -60,7 +71,7 @@ pub enum SettleError {
         limit: Duration,
     },
     /// The consumer closed before the broker knew.
-    #[error("the consumer closed before the broker knew; the message will come again")]
+    #[error("the consumer closed before the broker confirmed; the message may come again")]
     Closed,
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Incoming;
 use super::credit::Window;
-use super::error::ConsumeError;
+use super::error::{ConsumeError, SettleError};
 use super::held::{Answer, Held, How};
 use super::puller::{PullError, PullRequest};
 use super::subscription::Subscription;
@@ -42,8 +42,6 @@ pub(crate) enum FlowCommand {
         how: How,
         answer: Option<Answer>,
     },
-    /// The message was not looked at.
-    Forget(u64),
     Pull(PullRequest),
     /// Finish what is in hand; answers how many messages were not settled.
     Close {
@@ -164,7 +162,11 @@ impl FlowTask {
                 () = tokio::time::sleep_until(wake) => {}
             }
         };
+        let fenced = matches!(stop, Some(ConsumeError::Fenced { .. }));
         self.end(stop).await;
+        if fenced {
+            answer_fenced(commands).await;
+        }
     }
 
     /// Connects, after a pause.
@@ -261,11 +263,6 @@ impl FlowTask {
                     self.window.give_back(bytes);
                 }
             }
-            FlowCommand::Forget(pull_sequence) => {
-                if let Some(bytes) = self.held.forget(pull_sequence) {
-                    self.window.give_back(bytes);
-                }
-            }
             FlowCommand::Pull(request) => {
                 let number = self.held.number();
                 self.pulls.insert(number, request);
@@ -288,6 +285,7 @@ impl FlowTask {
             .map_or(0, |stream| stream.link.hello().limits.nack_ms_max);
         match how {
             How::Nack(Some(delay)) if longest > 0 => How::Nack(Some(delay.min(longest))),
+            How::Unseen(Some(delay)) if longest > 0 => How::Unseen(Some(delay.min(longest))),
             other => other,
         }
     }
@@ -323,7 +321,8 @@ impl FlowTask {
 
     fn is_done(&self, now: Instant) -> bool {
         match &self.closing {
-            Some((until, _)) => self.held.is_empty() || now >= *until,
+            // What nobody has looked at goes back with the END at the latest.
+            Some((until, _)) => self.held.is_unseen() || now >= *until,
             None => false,
         }
     }
@@ -360,6 +359,7 @@ impl FlowTask {
                 let end = End {
                     code: None,
                     text: String::new(),
+                    unseen: self.held.is_unseen(),
                 };
                 end.encode(&mut bytes);
                 stream.writer.send(vec![bytes.freeze()]);
@@ -367,13 +367,33 @@ impl FlowTask {
             stream.writer.finish(GOODBYE).await;
         }
         self.stream = None;
-        let left = self.held.close();
+        let why = match &stop {
+            Some(ConsumeError::Fenced { .. }) => SettleError::Fenced,
+            _ => SettleError::Closed,
+        };
+        let left = self.held.close(&why);
         if let (Some(error), Some(incoming)) = (stop, &self.incoming) {
             tracing::error!(%error, "a subscription ended");
             let _ = incoming.send(Err(error));
         }
         for done in self.closing.map(|(_, waiting)| waiting).unwrap_or_default() {
             let _ = done.send(left);
+        }
+    }
+}
+
+/// What the application still has in hand of a consumer that another session has taken over.
+async fn answer_fenced(mut commands: mpsc::UnboundedReceiver<FlowCommand>) {
+    while let Some(command) = commands.recv().await {
+        match command {
+            FlowCommand::Settle {
+                answer: Some(answer),
+                ..
+            } => drop(answer.send(Err(SettleError::Fenced))),
+            FlowCommand::Close {
+                done: Some(done), ..
+            } => drop(done.send(0)),
+            _ => {}
         }
     }
 }

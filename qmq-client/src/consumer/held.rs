@@ -16,6 +16,8 @@ pub(crate) enum How {
     Ack,
     /// It shall come again, after so many ms; `None`: when the broker thinks fit.
     Nack(Option<u32>),
+    /// Nobody has looked at it: it shall come again after so many ms, and no attempt is counted.
+    Unseen(Option<u32>),
 }
 
 #[derive(Debug)]
@@ -34,7 +36,23 @@ struct Item {
     bytes: u64,
     /// Whether it used up credit of the present connection, which has not been given back.
     charged: bool,
+    /// The broker was told what became of it, and the connection was lost before it answered.
+    unanswered: bool,
     state: State,
+}
+
+impl Item {
+    fn is_unseen(&self) -> bool {
+        matches!(self.state, State::Settling(How::Unseen(_), _))
+    }
+
+    /// What to say of it when the consumer does not hold it any more.
+    fn lost(&self) -> SettleError {
+        match self.unanswered {
+            true => SettleError::Unknown,
+            false => SettleError::NotHeld,
+        }
+    }
 }
 
 /// What a delivered message is to the consumer.
@@ -78,13 +96,13 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
     /// The connection is lost, and its credit with it. No answer comes any more.
     pub(crate) fn disconnected(&mut self) {
-        self.flying = None;
+        for pull_sequence in self.flying.take().into_iter().flat_map(|(.., told)| told) {
+            if let Some(item) = self.items.get_mut(&pull_sequence) {
+                item.unanswered = true;
+            }
+        }
         for item in self.items.values_mut() {
             item.charged = false;
         }
@@ -126,8 +144,9 @@ impl Held {
         let incarnation = self.incarnation;
         let stale = |_: &u64, item: &mut Item| item.incarnation != incarnation;
         for (_, item) in self.items.extract_if(.., stale) {
+            let lost = item.lost();
             if let State::Settling(_, Some(answer)) = item.state {
-                let _ = answer.send(Err(SettleError::NotHeld));
+                let _ = answer.send(Err(lost));
             }
         }
     }
@@ -169,12 +188,14 @@ impl Held {
             incarnation,
             bytes,
             charged: true,
+            unanswered: false,
             state: State::InHand,
         };
-        if let Some(before) = self.items.insert(pull_sequence, item)
-            && let State::Settling(_, Some(answer)) = before.state
-        {
-            let _ = answer.send(Err(SettleError::NotHeld));
+        if let Some(before) = self.items.insert(pull_sequence, item) {
+            let lost = before.lost();
+            if let State::Settling(_, Some(answer)) = before.state {
+                let _ = answer.send(Err(lost));
+            }
         }
         Arrival::New
     }
@@ -257,7 +278,10 @@ impl Held {
         for pull_sequence in told {
             let outcome = match acked.not_held {
                 0 => Ok(()),
-                _ => Err(SettleError::NotHeld),
+                _ => Err(self
+                    .items
+                    .get(&pull_sequence)
+                    .map_or(SettleError::NotHeld, Item::lost)),
             };
             self.conclude(pull_sequence, outcome);
         }
@@ -282,8 +306,14 @@ impl Held {
             return false;
         }
         for pull_sequence in told {
-            let text = text.to_owned();
-            self.conclude(pull_sequence, Err(SettleError::Refused { code, text }));
+            let error = match code {
+                Code::Fenced => SettleError::Fenced,
+                code => SettleError::Refused {
+                    code,
+                    text: text.to_owned(),
+                },
+            };
+            self.conclude(pull_sequence, Err(error));
         }
         false
     }
@@ -320,12 +350,17 @@ impl Held {
         self.incarnation
     }
 
-    /// The consumer ends. Answers how many messages were not settled, as far as is known.
-    pub(crate) fn close(self) -> usize {
-        let left = self.items.len();
+    /// Whether nothing is held that somebody has looked at.
+    pub(crate) fn is_unseen(&self) -> bool {
+        self.items.values().all(Item::is_unseen)
+    }
+
+    /// The consumer ends, and whoever waits is told `why`. Answers how many messages were not settled, as far as is known.
+    pub(crate) fn close(self, why: &SettleError) -> usize {
+        let left = self.items.values().filter(|item| !item.is_unseen()).count();
         for item in self.items.into_values() {
             if let State::Settling(_, Some(answer)) = item.state {
-                let _ = answer.send(Err(SettleError::Closed));
+                let _ = answer.send(Err(why.clone()));
             }
         }
         left
@@ -402,7 +437,7 @@ mod tests {
             (How::Nack(Some(5)), (0, 0)),
         ];
         assert_eq!(told, expected);
-        assert!(held.is_empty());
+        assert!(held.items.is_empty());
     }
 
     #[test]
@@ -439,6 +474,33 @@ mod tests {
         // In hand, and lost: the application learns it when it settles.
         let late = ack(&mut held, 1);
         assert_eq!(late.blocking_recv().unwrap(), Err(SettleError::NotHeld));
+    }
+
+    #[test]
+    fn whoever_was_told_before_a_restart_and_did_not_answer_may_know_or_not() {
+        for comes_again in [false, true] {
+            let mut held = three();
+            let told = ack(&mut held, 0);
+            assert_eq!(held.next_settlement().unwrap().ranges, [(0, 0)]);
+            let untold = ack(&mut held, 1);
+            held.disconnected();
+            if comes_again {
+                // To the same store, which counts it as not held.
+                held.connected(1);
+                let again = held.next_settlement().unwrap();
+                assert_eq!(again.ranges, [(0, 1)]);
+                held.answered(&acked(again.number, 2));
+                for _ in 0..2 {
+                    let alone = held.next_settlement().unwrap();
+                    held.answered(&acked(alone.number, 1));
+                }
+            } else {
+                held.connected(2);
+                assert_eq!(held.arrived(7, 7, 10, 2), Arrival::New);
+            }
+            assert_eq!(told.blocking_recv().unwrap(), Err(SettleError::Unknown));
+            assert_eq!(untold.blocking_recv().unwrap(), Err(SettleError::NotHeld));
+        }
     }
 
     #[test]

@@ -40,11 +40,11 @@ impl FlowTask {
                         // A consumer that is gone has not looked at them.
                         if let Err(mpsc::error::SendError(Ok(unseen))) = incoming.send(Ok(received))
                         {
-                            unseen.forget();
+                            unseen.give_back();
                         }
                     }
                 } else {
-                    fresh.into_iter().for_each(Received::forget);
+                    fresh.into_iter().for_each(Received::give_back);
                 }
             }
             Some(Kind::Pulled) => {
@@ -53,10 +53,13 @@ impl FlowTask {
                     .number
                     .and_then(|number| self.pulls.remove(&number));
                 let fresh = self.take(delivery);
-                if let Some(request) = request {
-                    // Whoever does not wait any more lets them come again.
-                    let _ = request.answer.send(Ok(fresh));
-                }
+                // Whoever does not wait any more has not looked at them.
+                let unseen = match request {
+                    Some(request) => request.answer.send(Ok(fresh)).err(),
+                    None => Some(Ok(fresh)),
+                };
+                let unseen = unseen.and_then(Result::ok).unwrap_or_default();
+                unseen.into_iter().for_each(Received::give_back);
             }
             Some(Kind::Acked) => {
                 self.answer_by = None;

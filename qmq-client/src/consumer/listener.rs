@@ -11,14 +11,14 @@ use tracing::Instrument;
 
 use super::error::{ConsumeError, Unsettled};
 use super::held::How;
-use super::idempotence::Idempotence;
+use super::idempotence::{Idempotence, Standing};
 use super::received::{Settler, in_ms};
 use super::{Consumer, Received};
 
-/// Tries to take back the key of a message whose handling failed: about 13 s in all.
-const FORGET_TRIES: u32 = 8;
+/// Tries to note how the handling of a message went: about 13 s in all.
+const NOTE_TRIES: u32 = 8;
 /// Pause after the first of them; each is twice the one before.
-const FORGET_PAUSE: Duration = Duration::from_millis(100);
+const NOTE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why a handler failed, and when to try again. Any error becomes one with `?`.
 pub struct HandlerError {
@@ -77,6 +77,8 @@ pub enum Outcome {
     Filtered,
     /// It was handled before: acknowledged.
     Repeated,
+    /// Another handler has begun with it and has not said how it went: it comes again later, without an attempt counted.
+    Underway,
     /// The broker could not read it: given back.
     Damaged,
 }
@@ -181,19 +183,18 @@ struct Ending {
 
 impl Ending {
     async fn conclude(self, outcome: Outcome, delay: Option<Duration>) {
-        if !outcome.is_well()
-            && let (Some(idempotence), Some(key)) = (&self.around.idempotence, &self.key)
-        {
-            // The message comes again only then: else it could be taken for handled.
-            forget(&**idempotence, key).await;
+        if let (Some(idempotence), Some(key)) = (&self.around.idempotence, &self.key) {
+            // The broker is told only then: whoever gets the message again must find it so.
+            note(&**idempotence, key, outcome.is_well()).await;
         }
         self.settle(&outcome, delay);
     }
 
     fn settle(self, outcome: &Outcome, delay: Option<Duration>) {
-        self.settler.settle(match outcome.is_well() {
-            true => How::Ack,
-            false => How::Nack(delay.map(in_ms)),
+        self.settler.settle(match outcome {
+            outcome if outcome.is_well() => How::Ack,
+            Outcome::Underway => How::Unseen(delay.map(in_ms)),
+            _ => How::Nack(delay.map(in_ms)),
         });
         for hook in &self.around.after {
             hook(&self.seen, outcome);
@@ -201,15 +202,19 @@ impl Ending {
     }
 }
 
-/// Takes a key back, in several tries.
-async fn forget(idempotence: &dyn Idempotence, key: &str) {
-    let mut pause = FORGET_PAUSE;
-    for tries_left in (0..FORGET_TRIES).rev() {
-        let Err(error) = idempotence.failed(key).await else {
+/// Notes how the handling of a message went, in several tries.
+async fn note(idempotence: &dyn Idempotence, key: &str, well: bool) {
+    let mut pause = NOTE_PAUSE;
+    for tries_left in (0..NOTE_TRIES).rev() {
+        let noted = match well {
+            true => idempotence.done(key).await,
+            false => idempotence.failed(key).await,
+        };
+        let Err(error) = noted else {
             return;
         };
         if tries_left == 0 {
-            tracing::error!(key, %error, "handling failed, and the key cannot be taken back: when the message comes again, it may be taken for handled");
+            tracing::error!(key, well, %error, "how a message was handled cannot be noted: if it comes again, it is put off for a while and then handled again");
             return;
         }
         tokio::time::sleep(pause).await;
@@ -285,14 +290,20 @@ where
     }
     if let Some(idempotence) = &around.idempotence {
         let key = key(&received);
-        let first = idempotence.first(&key).await;
-        if matches!(first, Ok(false)) {
-            return handling.conclude(Outcome::Repeated, None).await;
+        let standing = idempotence.begin(&key).await;
+        match standing {
+            Ok(Standing::Done) => return handling.conclude(Outcome::Repeated, None).await,
+            Ok(Standing::Begun { again_after }) => {
+                return handling
+                    .conclude(Outcome::Underway, Some(again_after))
+                    .await;
+            }
+            Ok(Standing::New) | Err(_) => {}
         }
         if let Some(ending) = handling.ending() {
             ending.key = Some(key);
         }
-        if let Err(error) = first {
+        if let Err(error) = standing {
             tracing::warn!(%error, "whether a message was handled before is not known");
             let why = format!("whether it was handled before is not known: {error}");
             return handling.conclude(Outcome::Failed(why), None).await;

@@ -73,12 +73,13 @@ impl FlowTask {
                 ranges,
             }
             .encode(bytes),
-            How::Nack(delay_ms) => Nack {
+            How::Nack(delay_ms) | How::Unseen(delay_ms) => Nack {
                 flow,
                 number,
                 durability,
                 incarnation,
                 delay_ms,
+                unseen: matches!(settlement.how, How::Unseen(_)),
                 ranges,
             }
             .encode(bytes),

@@ -55,12 +55,6 @@ impl Settler {
                 .send(FlowCommand::Settle { place, how, answer });
         }
     }
-
-    fn forget(mut self) {
-        if std::mem::take(&mut self.open) {
-            let _ = self.commands.send(FlowCommand::Forget(self.place.0));
-        }
-    }
 }
 
 impl Drop for Settler {
@@ -162,10 +156,10 @@ impl Received {
         }
     }
 
-    /// The message was not looked at: nothing is said of it.
-    pub(crate) fn forget(mut self) {
+    /// The message was not looked at: it comes again at once, and no attempt is counted.
+    pub(crate) fn give_back(mut self) {
         if let Some(settler) = self.settler.take() {
-            settler.forget();
+            settler.settle(How::Unseen(Some(0)));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use qmq_client::{
     ConsumeError, Consumer, HandlerError, Idempotence, Known, Outcome, Received, Recent,
-    SettleError, Subscription,
+    SettleError, Standing, Subscription,
 };
 use qmq_wire::Code;
 
@@ -254,6 +254,26 @@ async fn a_fenced_consumer_is_told() {
 }
 
 #[tokio::test]
+async fn what_a_fenced_consumer_settles_is_fenced_before_the_end_and_after_it() {
+    let broker = FakeBroker::start();
+    let mut consumer = consumer(&broker).await;
+    broker.publish(["a", "b"]);
+    let mut in_hand = take(&mut consumer, 2).await;
+    broker.state().silent_acks = true;
+    let early = tokio::spawn(in_hand.remove(0).ack());
+    broker
+        .until("an ack", |state| state.ack_requests == 1)
+        .await;
+    broker.end_subscriptions(Code::Fenced, "host-2 is here");
+    let early = within("the early ack", early).await.unwrap();
+    assert_eq!(early, Err(SettleError::Fenced));
+    within("the end", consumer.next()).await.unwrap_err();
+    let late = within("the late ack", in_hand.remove(0).ack()).await;
+    assert_eq!(late, Err(SettleError::Fenced));
+    within("close", consumer.close()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_fenced_listener_is_told() {
     let broker = FakeBroker::start();
     let mut listening = consumer(&broker).await.listen(|_received| async { Ok(()) });
@@ -322,10 +342,9 @@ async fn closing_finishes_what_is_in_hand_and_gives_the_rest_back() {
     broker.until("END", |state| state.ends == 1).await;
     let state = broker.state();
     assert_eq!(state.acked, [0]);
-    assert!(
-        state.nacked.is_empty(),
-        "the broker gives the rest to others at END"
-    );
+    assert_eq!(state.given_back, [1, 2], "nobody has looked at these");
+    assert_eq!(state.nacked, [(1, Some(0)), (2, Some(0))]);
+    assert_eq!(state.unseen_ends, 1, "nor at what may be on its way");
 }
 
 #[tokio::test]
@@ -393,13 +412,17 @@ struct Shaky {
 }
 
 impl Idempotence for Shaky {
-    fn first<'a>(&'a self, key: &'a str) -> Known<'a, bool> {
+    fn begin<'a>(&'a self, key: &'a str) -> Known<'a, Standing> {
         Box::pin(async move {
             match key.ends_with(" 0") {
                 true => Err("the database is away".into()),
-                false => Ok(true),
+                false => Ok(Standing::New),
             }
         })
+    }
+
+    fn done<'a>(&'a self, _: &'a str) -> Known<'a, ()> {
+        Box::pin(async move { Ok(()) })
     }
 
     fn failed<'a>(&'a self, key: &'a str) -> Known<'a, ()> {
@@ -450,6 +473,37 @@ async fn a_message_that_was_not_handled_comes_again_only_when_its_key_is_taken_b
     failed.sort_unstable_by_key(|key| key.chars().last());
     let places = failed.iter().filter_map(|key| key.rsplit(' ').next());
     assert_eq!(places.collect::<Vec<_>>(), ["0", "1", "2"]);
+}
+
+/// Another process is at work on every message, and says nothing.
+struct Elsewhere;
+
+impl Idempotence for Elsewhere {
+    fn begin<'a>(&'a self, _: &'a str) -> Known<'a, Standing> {
+        let again_after = Duration::from_secs(7);
+        Box::pin(async move { Ok(Standing::Begun { again_after }) })
+    }
+
+    fn done<'a>(&'a self, _: &'a str) -> Known<'a, ()> {
+        panic!("it did not handle it")
+    }
+
+    fn failed<'a>(&'a self, _: &'a str) -> Known<'a, ()> {
+        panic!("it did not handle it")
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_another_one_has_begun_with_is_put_off_and_counts_for_nothing() {
+    let broker = FakeBroker::start();
+    let consumer = consumer(&broker).await.idempotence(Elsewhere);
+    let _listening = consumer.listen(|_received| async { panic!("it is another one's") });
+    broker.publish(["a"]);
+    broker
+        .until("put off", |state| !state.nacked.is_empty())
+        .await;
+    assert_eq!(broker.state().nacked, [(0, Some(7_000))]);
+    assert_eq!(broker.state().given_back, [0]);
 }
 
 #[tokio::test]

@@ -78,6 +78,10 @@ pub(crate) struct State {
     pub(crate) subscribes: Vec<Subscribe>,
     pub(crate) credits: Vec<Credit>,
     pub(crate) ends: usize,
+    /// Of these, those of consumers that have not looked at what they hold.
+    pub(crate) unseen_ends: usize,
+    /// Pull sequences that nobody has looked at.
+    pub(crate) given_back: Vec<u64>,
     pub(crate) silent_acks: bool,
     /// Ends every subscription that begins.
     pub(crate) refuse_subscribe: Option<Code>,
@@ -205,6 +209,7 @@ impl FakeBroker {
         let end = End {
             code: Some(code),
             text: text.to_owned(),
+            unseen: false,
         };
         end.encode(&mut bytes);
         let bytes = bytes.freeze();

@@ -122,6 +122,7 @@ async fn stream(
                     let end = End {
                         code: Some(code),
                         text,
+                        unseen: false,
                     };
                     end.encode(&mut bytes);
                 } else {
@@ -154,6 +155,11 @@ async fn stream(
             Kind::Nack => {
                 let nack = Nack::decode(reader, of_request).unwrap();
                 let delay = Some(nack.delay_ms);
+                if nack.unseen {
+                    state
+                        .given_back
+                        .extend(nack.ranges.iter().flat_map(|(first, last)| *first..=*last));
+                }
                 state.settle((nack.number, nack.incarnation), &nack.ranges, delay)
             }
             Kind::Renew => {
@@ -168,6 +174,7 @@ async fn stream(
             }
             Kind::End => {
                 state.ends += 1;
+                state.unseen_ends += usize::from(End::decode(reader).unwrap().unseen);
                 None
             }
             Kind::Control => {

@@ -7,6 +7,7 @@
 //! so no ack comes before that.
 
 mod held;
+mod lost;
 mod table;
 
 use std::collections::HashSet;
@@ -92,6 +93,15 @@ pub type Settled = Box<dyn FnOnce(Result<Acked, Refusal>) + Send>;
 /// Told once why a subscription ends that the broker ends.
 pub type OnEnd = Box<dyn FnOnce(End) + Send>;
 
+/// What a consumer that goes for good has done with what it still holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// It may have looked at it: counted as an attempt.
+    Seen,
+    /// Nobody has looked at it: comes again as it came.
+    Unseen,
+}
+
 /// As whom a request speaks for a consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum As {
@@ -115,10 +125,12 @@ pub(super) enum Job {
     Detach {
         key: Key,
         attachment: u64,
-        for_good: bool,
+        /// `None`: its session stays for a while.
+        left: Option<Left>,
     },
     HandedOut {
         key: Key,
+        attachment: u64,
         incarnation: u32,
         ranges: Vec<(u64, u64)>,
     },
@@ -420,7 +432,7 @@ pub struct Attached {
     pub incarnation: u32,
     /// Whether the broker knew the session.
     pub resumed: bool,
-    for_good: bool,
+    left: Option<Left>,
 }
 
 impl std::fmt::Debug for Attached {
@@ -498,8 +510,8 @@ impl Attached {
     }
 
     /// Goes for good: what the consumer holds is the others' at once.
-    pub fn leave(mut self) {
-        self.for_good = true;
+    pub fn leave(mut self, left: Left) {
+        self.left = Some(left);
     }
 }
 
@@ -511,7 +523,7 @@ impl Drop for Attached {
         let _ = self.jobs.send(Job::Detach {
             key: self.key.clone(),
             attachment: self.attachment,
-            for_good: self.for_good,
+            left: self.left,
         });
     }
 }

@@ -473,6 +473,7 @@ impl Sub {
             durability: Durability::Default,
             incarnation: self.subscribed.incarnation,
             delay_ms,
+            unseen: false,
             ranges: ranges(messages),
         };
         self.stream.send(|out| nack.encode(out)).await;
@@ -487,6 +488,23 @@ impl Sub {
         assert_eq!(acked.settled, messages.len() as u64, "{acked:?}");
     }
 
+    /// Gives back what nobody has looked at.
+    pub(crate) async fn give_back(&mut self, messages: &[Delivered]) {
+        self.number += 1;
+        let nack = Nack {
+            flow: None,
+            number: self.number,
+            durability: Durability::Default,
+            incarnation: self.subscribed.incarnation,
+            delay_ms: Some(0),
+            unseen: true,
+            ranges: ranges(messages),
+        };
+        self.stream.send(|out| nack.encode(out)).await;
+        let answer = self.settled().await;
+        assert!(matches!(answer, Answer::Acked(_)), "{answer:?}");
+    }
+
     pub(crate) async fn renew(&mut self, messages: &[Delivered]) {
         let renew = Renew {
             flow: None,
@@ -497,16 +515,33 @@ impl Sub {
     }
 
     /// Goes for good, and waits until the broker has said the same.
-    pub(crate) async fn leave(mut self) {
+    pub(crate) async fn leave(self) {
+        self.leave_having(false).await;
+    }
+
+    /// As [`Sub::leave`]; it may say that it has not looked at what it holds.
+    pub(crate) async fn leave_having(mut self, unseen: bool) {
         let end = End {
             code: None,
             text: String::new(),
+            unseen,
         };
         self.stream.send(|out| end.encode(out)).await;
         self.stream.finish();
         let ended = self.end().await;
         assert_eq!(ended.code, None, "{ended:?}");
         assert_eq!(self.stream.next().await, None, "the stream ends");
+    }
+
+    /// Goes for good, and does not wait for the broker.
+    pub(crate) async fn leave_at_once(mut self) {
+        let end = End {
+            code: None,
+            text: String::new(),
+            unseen: false,
+        };
+        self.stream.send(|out| end.encode(out)).await;
+        self.stream.finish();
     }
 
     /// The broker ends it.

@@ -8,6 +8,7 @@ mod test_broker;
 #[path = "../common/wire_client.rs"]
 mod wire_client;
 
+mod cuts;
 mod dynamic;
 mod fairness;
 mod gate;

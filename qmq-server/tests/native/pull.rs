@@ -51,6 +51,7 @@ async fn a_pull_brings_what_is_there_and_acks_nacks_and_renewals_go_the_same_way
         durability: Durability::Default,
         incarnation: first.incarnation,
         delay_ms: Some(0),
+        unseen: false,
         ranges: ranges(&second.messages[..1]),
     };
     stream.send(|out| nack.encode(out)).await;

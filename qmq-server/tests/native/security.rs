@@ -167,6 +167,7 @@ async fn tried(connection: &Connection, request: &str) -> String {
                             durability,
                             incarnation,
                             delay_ms,
+                            unseen: false,
                             ranges,
                         }
                         .encode(out);

@@ -229,6 +229,31 @@ async fn a_group_gets_the_messages_of_its_tags_only() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_of_other_tags_are_no_lag_once_they_were_looked_at() {
+    let broker = TestBroker::start(&[]).await;
+    let peer = broker.peer().await;
+    let tagged = |tag: &str| Batch::of([Message::new("order", "x").tag(tag)]);
+    let red = Flow {
+        filter: TagFilter::Any(vec!["red".to_owned()]),
+        ..flow("order", "g", "c")
+    };
+    let mut sub = peer.subscribe(&red, 1, PLENTY).await;
+    peer.produce(&tagged("red")).await;
+    let one = sub.one().await;
+    for _ in 0..5 {
+        peer.produce(&tagged("blue")).await;
+    }
+    // Without credit nobody asks.
+    assert_eq!(broker.group("order", "g").unwrap().lag, 5);
+    sub.credit(1, 0).await;
+    until("no lag", || broker.group("order", "g").unwrap().lag == 0).await;
+    sub.ack(&[one]).await;
+    peer.produce(&tagged("red")).await;
+    assert_eq!(sub.one().await.sequence, 6);
+    assert_eq!(broker.group("order", "g").unwrap().lag, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_consumer_of_a_broadcast_group_gets_every_message() {
     let broker = TestBroker::start(&[]).await;
     let peer = broker.peer().await;
@@ -448,8 +473,29 @@ async fn what_is_held_too_long_goes_to_another_unless_it_is_renewed() {
     else {
         panic!("no answer");
     };
-    assert_eq!(late.settled, 0, "{late:?}");
+    assert_eq!(
+        (late.settled, late.already, late.not_held),
+        (0, 0, 1),
+        "{late:?}"
+    );
     slow.ack(&held[..1]).await;
+    let both = vec![(held[0].pull_sequence, held[1].pull_sequence)];
+    let Answer::Acked(again) = slow.try_ack(both).await else {
+        panic!("no answer");
+    };
+    assert_eq!(
+        (again.settled, again.already, again.not_held),
+        (0, 1, 1),
+        "{again:?}"
+    );
+    let Answer::Acked(late) = slow.try_nack(&held[1..], Some(0)).await else {
+        panic!("no answer");
+    };
+    assert_eq!(
+        (late.settled, late.already, late.not_held),
+        (0, 0, 1),
+        "{late:?}"
+    );
     other.nack(&came, Some(0)).await;
     let again = other.one().await;
     other.ack(&[again]).await;
@@ -593,6 +639,32 @@ async fn who_leaves_for_good_hands_back_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_has_looked_at_comes_again_without_an_attempt_counted() {
+    let broker = TestBroker::start(&[("consumer.session.timeout.ms", "60000")]).await;
+    let peer = broker.peer().await;
+    peer.publish("order", 4, 1).await;
+    let mut sub = peer.subscribe(&flow("order", "g", "c"), 4, PLENTY).await;
+    let held = sub.take(4).await;
+    sub.nack(&held[..1], Some(60_000)).await;
+    sub.give_back(&held[1..2]).await;
+    let mut other = peer
+        .subscribe(&flow("order", "g", "other"), 100, PLENTY)
+        .await;
+    let back = other.one().await;
+    assert_eq!((back.sequence, back.attempt), (1, 0));
+    sub.leave_having(true).await;
+    let came = other.take(2).await;
+    assert_eq!(sequences(&came), [2, 3]);
+    assert!(came.iter().all(|one| one.attempt == 0), "{came:?}");
+    other.leave().await;
+    let mut last = peer
+        .subscribe(&flow("order", "g", "last"), 100, PLENTY)
+        .await;
+    let came = last.take(3).await;
+    assert!(came.iter().all(|one| one.attempt == 1), "{came:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acks_sent_before_the_end_are_done_and_answered() {
     let broker = TestBroker::start(&[]).await;
     let peer = broker.peer().await;
@@ -617,6 +689,7 @@ async fn acks_sent_before_the_end_are_done_and_answered() {
                 let end = qmq_wire::End {
                     code: None,
                     text: String::new(),
+                    unseen: false,
                 };
                 end.encode(out);
             })

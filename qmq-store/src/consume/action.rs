@@ -6,7 +6,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 1 | version, 1 |
-//! | 1 | kind: 1 create, 2 pull, 3 ack, 4 nack, 5 gone, 6 reset, 7 drop, 8 ack, also of skipped |
+//! | 1 | kind: 1 create, 2 pull, 3 ack, 4 nack, 5 gone, 6 reset, 7 drop, 8 ack, also of skipped, 9 release |
 //! | 2 + n | group: length, UTF-8 |
 //! | 2 + n | consumer: length, UTF-8; empty where the action has none |
 //! | rest | see below |
@@ -16,7 +16,7 @@
 //!   (redelivered), count u32 and that many u64 + u32 (runs: first message sequence, length)
 //! - ack: count u32 and that many u64 + u64 (first and last pull sequence)
 //! - ack, also of skipped: as ack, twice: those that were pending, then the others
-//! - nack: as ack, then u64, the time in ms from which they may be handed out again
+//! - nack, release: as ack, then u64, the time in ms from which they may be handed out again
 //! - reset: cursor u64
 //! - gone, drop: nothing
 //!
@@ -95,6 +95,13 @@ pub(crate) enum Action<'a> {
         ranges: Cow<'a, [(u64, u64)]>,
         available_at_ms: u64,
     },
+    /// As a nack of messages that nobody has looked at: no attempt is counted.
+    Release {
+        group: &'a str,
+        consumer: &'a str,
+        ranges: Cow<'a, [(u64, u64)]>,
+        available_at_ms: u64,
+    },
     /// The consumer is gone: what it has not acked goes to others at once.
     Gone { group: &'a str, consumer: &'a str },
     /// The group continues at `cursor`, whatever was handed out before.
@@ -116,6 +123,7 @@ impl<'a> Action<'a> {
             | Self::Ack { group, .. }
             | Self::AckSkipped { group, .. }
             | Self::Nack { group, .. }
+            | Self::Release { group, .. }
             | Self::Gone { group, .. }
             | Self::Reset { group, .. }
             | Self::Drop { group } => group,
@@ -130,6 +138,7 @@ impl<'a> Action<'a> {
             | Self::Ack { consumer, .. }
             | Self::AckSkipped { consumer, .. }
             | Self::Nack { consumer, .. }
+            | Self::Release { consumer, .. }
             | Self::Gone { consumer, .. }
             | Self::Reset { consumer, .. } => consumer,
             Self::Drop { .. } => "",
@@ -147,6 +156,7 @@ impl<'a> Action<'a> {
             Self::Reset { .. } => 6,
             Self::Drop { .. } => 7,
             Self::AckSkipped { .. } => 8,
+            Self::Release { .. } => 9,
         };
         out.extend_from_slice(&[VERSION, kind]);
         put_str(out, self.group());
@@ -194,6 +204,11 @@ impl<'a> Action<'a> {
                 put_ranges(out, skipped);
             }
             Self::Nack {
+                ranges,
+                available_at_ms,
+                ..
+            }
+            | Self::Release {
                 ranges,
                 available_at_ms,
                 ..
@@ -254,6 +269,12 @@ impl<'a> Action<'a> {
                 consumer,
                 ranges: ranges(&mut input)?,
                 skipped: ranges(&mut input)?,
+            },
+            9 => Self::Release {
+                group,
+                consumer,
+                ranges: ranges(&mut input)?,
+                available_at_ms: input.u64()?,
             },
             found => {
                 return Err(ActionError::Unknown {

@@ -22,6 +22,7 @@ use super::action::{Action, GroupKind};
 use super::member::MemberState;
 use super::pull_log::PullRun;
 use super::redelivery::Redelivery;
+use presence::Looked;
 
 /// What most groups do not have.
 #[derive(Debug, Default, PartialEq)]
@@ -29,6 +30,7 @@ pub(super) struct Extra {
     pub(super) filter: Option<TagFilter>,
     pub(super) skipped: u64,
     pub(super) redelivery: Redelivery,
+    pub(super) looked: Looked,
 }
 
 /// A consumer group on one subject; of a broadcast group, the part of one consumer.
@@ -149,6 +151,18 @@ impl Group {
                     }
                 }
             }
+            Action::Release {
+                consumer,
+                ranges,
+                available_at_ms,
+                ..
+            } => {
+                if let Ok(at) = self.find(consumer) {
+                    for &(first, last) in ranges.iter() {
+                        self.release(at, first, last, *available_at_ms);
+                    }
+                }
+            }
             Action::Gone { consumer, .. } => self.gone(consumer),
             Action::Reset { cursor, .. } => self.reset(*cursor),
             // Its owner lets go of it.
@@ -254,12 +268,26 @@ impl Group {
     }
 
     fn fail(&mut self, at: usize, first: u64, last: u64, available_at_ms: u64) {
-        let extra = self.extra.get_or_insert_default();
-        self.unacked -= self.members[at].change(|log| {
-            log.remove(first, last, |run| {
-                extra.redelivery.failed(run, available_at_ms);
-            })
+        self.come_again(at, (first, last), |redelivery, run| {
+            redelivery.failed(run, available_at_ms);
         });
+    }
+
+    fn release(&mut self, at: usize, first: u64, last: u64, available_at_ms: u64) {
+        self.come_again(at, (first, last), |redelivery, run| {
+            redelivery.released(run, available_at_ms);
+        });
+    }
+
+    fn come_again(
+        &mut self,
+        at: usize,
+        (first, last): (u64, u64),
+        mut how: impl FnMut(&mut Redelivery, PullRun),
+    ) {
+        let extra = self.extra.get_or_insert_default();
+        self.unacked -= self.members[at]
+            .change(|log| log.remove(first, last, |run| how(&mut extra.redelivery, run)));
     }
 
     fn reset(&mut self, cursor: u64) {
@@ -305,6 +333,9 @@ impl Group {
 
     /// The log was recovered shorter than it was: nothing at or beyond sequence `end` may stay, and actions from `log_end` on are new.
     pub(crate) fn clamp(&mut self, end: u64, log_end: u64) {
+        if let Some(extra) = &mut self.extra {
+            extra.looked = Looked::default();
+        }
         self.applied = self.applied.min(log_end);
         self.cursor = self.cursor.min(end);
         self.keep_only(0, end);
@@ -330,7 +361,9 @@ impl Group {
     fn set_filter(&mut self, filter: Option<TagFilter>) {
         let filter = filter.filter(|filter| *filter != TagFilter::All);
         if filter.is_some() || self.extra.is_some() {
-            self.extra().filter = filter;
+            let extra = self.extra();
+            extra.filter = filter;
+            extra.looked = Looked::default();
         }
     }
 

@@ -108,6 +108,16 @@ impl Inner {
         consumption: &mut Consumption,
         at_time: Option<u64>,
     ) -> Result<Batch, PullFailure> {
+        let member = Member {
+            subject: request.subject.clone(),
+            group: request.group.clone(),
+            consumer: request.consumer.clone(),
+            incarnation: self.log.incarnation(),
+        };
+        if request.is_ended() {
+            let records = Records::new(subject);
+            return Ok(Batch { member, records });
+        }
         let at = self.find_group(request, subject, consumption, at_time)?;
         let now = self.options.clock.now_ms();
         let floor = floor(subject, &self.segments())?;
@@ -118,12 +128,6 @@ impl Inner {
         if request.returning {
             group.came_back(&request.consumer);
         }
-        let member = Member {
-            subject: request.subject.clone(),
-            group: request.group.clone(),
-            consumer: request.consumer.clone(),
-            incarnation: self.log.incarnation(),
-        };
         if request.max == 0 {
             group.touch(&request.consumer, now);
             let records = Records::new(subject);
@@ -183,6 +187,8 @@ impl Inner {
             };
             self.act(subject, consumption, &action)?;
             self.busy.lock().insert(subject.id);
+        } else {
+            consumption.groups[at].looked_in_vain(taken.cursor_after);
         }
         consumption.groups[at].touch_pulled(&request.consumer, now);
         Ok(Batch {

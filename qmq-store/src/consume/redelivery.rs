@@ -49,6 +49,13 @@ impl Redelivery {
         }
     }
 
+    /// The messages of `run` wait as before: they were handed out, and nobody looked at them.
+    pub(crate) fn released(&mut self, run: PullRun, available_at_ms: u64) {
+        for sequence in run.sequence_first..run.sequence_end() {
+            self.insert(sequence, available_at_ms);
+        }
+    }
+
     /// The messages of `run` are done.
     pub(crate) fn settled(&mut self, run: PullRun) {
         let sequences = run.sequence_first..run.sequence_end();

@@ -1,5 +1,8 @@
 //! What a consumer asks for.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use qmq_message::{TagFilter, check_consumer, check_group, check_subject};
 
 use super::GroupKind;
@@ -27,7 +30,7 @@ const MAX_BYTES_DEFAULT: u64 = 16 << 20;
 const MAX_LIMIT: usize = 10_000;
 
 /// Who pulls what, and how much.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct PullRequest {
     pub(super) subject: String,
     pub(super) group: String,
@@ -38,6 +41,7 @@ pub struct PullRequest {
     pub(super) broadcast: bool,
     pub(super) returning: bool,
     pub(super) start: Start,
+    unless: Option<Arc<AtomicBool>>,
 }
 
 impl PullRequest {
@@ -57,6 +61,7 @@ impl PullRequest {
             broadcast: false,
             returning: false,
             start: Start::Earliest,
+            unless: None,
         }
     }
 
@@ -102,6 +107,21 @@ impl PullRequest {
     pub fn start(mut self, start: Start) -> Self {
         self.start = start;
         self
+    }
+
+    /// Hands out nothing once `ended` is true. Whoever sets it and then asks what the consumer holds ([`Store::held_by`](crate::Store::held_by)), or
+    /// declares it gone, learns of all that pulls with this request were given: none gets anything afterwards, also if it had begun before.
+    #[must_use]
+    pub fn unless(mut self, ended: Arc<AtomicBool>) -> Self {
+        self.unless = Some(ended);
+        self
+    }
+
+    /// To be asked with the lock under which consumers are declared gone.
+    pub(super) fn is_ended(&self) -> bool {
+        self.unless
+            .as_ref()
+            .is_some_and(|ended| ended.load(Ordering::SeqCst))
     }
 
     pub(super) fn check(&self) -> Result<(), Error> {

@@ -26,6 +26,16 @@ pub enum ResetTo {
     Time(u64),
 }
 
+/// What becomes of messages that a consumer holds.
+#[derive(Clone, Copy, Debug)]
+enum Settle {
+    Ack,
+    /// They come again from this time on, in ms, with one more attempt counted.
+    Fail(u64),
+    /// They come again from this time on, in ms.
+    Release(u64),
+}
+
 /// A consumer that `Store::expire` declared gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expired {
@@ -82,8 +92,25 @@ impl Store {
         delay: Duration,
         durability: Durability,
     ) -> Result<AckOutcome, Error> {
+        let how = Settle::Fail(self.inner.due_in(delay));
         self.inner
-            .nack(member, &pairs(pull_sequences), delay, durability)
+            .let_come_again(member, &pairs(pull_sequences), how, durability)
+    }
+
+    /// Gives back messages that nobody has looked at: they come again, to any member of the group, after `delay`, and no attempt is counted.
+    ///
+    /// # Errors
+    /// As [`Store::ack`].
+    pub fn release(
+        &self,
+        member: &Member,
+        pull_sequences: &[RangeInclusive<u64>],
+        delay: Duration,
+        durability: Durability,
+    ) -> Result<AckOutcome, Error> {
+        let how = Settle::Release(self.inner.due_in(delay));
+        self.inner
+            .let_come_again(member, &pairs(pull_sequences), how, durability)
     }
 
     /// Declares a consumer gone: its unacknowledged messages go to the group's other members at once.
@@ -163,23 +190,26 @@ impl Inner {
         ranges: &[(u64, u64)],
         durability: Durability,
     ) -> Result<AckOutcome, Error> {
-        let (_, outcome, end) = self.settle(member, ranges, None)?;
+        let (_, outcome, end) = self.settle(member, ranges, Settle::Ack)?;
         if let Some(end) = end {
             self.after_append(end, durability)?;
         }
         Ok(outcome)
     }
 
-    fn nack(
+    fn due_in(&self, delay: Duration) -> u64 {
+        let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        self.options.clock.now_ms().saturating_add(delay)
+    }
+
+    fn let_come_again(
         &self,
         member: &Member,
         ranges: &[(u64, u64)],
-        delay: Duration,
+        how: Settle,
         durability: Durability,
     ) -> Result<AckOutcome, Error> {
-        let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-        let available_at_ms = self.options.clock.now_ms().saturating_add(delay);
-        let (subject, outcome, end) = self.settle(member, ranges, Some(available_at_ms))?;
+        let (subject, outcome, end) = self.settle(member, ranges, how)?;
         if let Some(end) = end {
             // Those who wait must learn when the message is due again, also if the wait for durability fails.
             wakeup::notify(&subject);
@@ -188,7 +218,7 @@ impl Inner {
         Ok(outcome)
     }
 
-    /// Settles what of `ranges` is pending: acks it, or lets it come again from a time on. With the subject, and the end of the action's
+    /// Settles what of `ranges` is pending. With the subject, and the end of the action's
     /// record if there was something to write.
     ///
     /// Of what is acked and not pending, retention may have taken the messages. A replica that still keeps them must not hand them out again: it is
@@ -197,7 +227,7 @@ impl Inner {
         &self,
         member: &Member,
         ranges: &[(u64, u64)],
-        available_at_ms: Option<u64>,
+        how: Settle,
     ) -> Result<(Arc<Subject>, AckOutcome, Option<u64>), Error> {
         self.check_incarnation(member)?;
         let subject = self.known_subject(&member.subject)?;
@@ -209,26 +239,32 @@ impl Inner {
         let group = &mut consumption.groups[at];
         group.touch(&member.consumer, self.options.clock.now_ms());
         let outcome = group.settle(&member.consumer, ranges, &mut pending);
-        let skipped = match (available_at_ms, outcome.already) {
-            (Some(_), _) | (None, 0) => Vec::new(),
-            (None, _) => group.maybe_skipped(&member.consumer, ranges),
+        let skipped = match (how, outcome.already) {
+            (Settle::Fail(_) | Settle::Release(_), _) | (Settle::Ack, 0) => Vec::new(),
+            (Settle::Ack, _) => group.maybe_skipped(&member.consumer, ranges),
         };
         let (group, consumer) = (&*member.group, &*member.consumer);
         let nothing = pending.is_empty() && skipped.is_empty();
         let ranges = Cow::Owned(pending);
-        let action = match available_at_ms {
-            None if skipped.is_empty() => Action::Ack {
+        let action = match how {
+            Settle::Ack if skipped.is_empty() => Action::Ack {
                 group,
                 consumer,
                 ranges,
             },
-            None => Action::AckSkipped {
+            Settle::Ack => Action::AckSkipped {
                 group,
                 consumer,
                 ranges,
                 skipped: Cow::Owned(skipped),
             },
-            Some(available_at_ms) => Action::Nack {
+            Settle::Fail(available_at_ms) => Action::Nack {
+                group,
+                consumer,
+                ranges,
+                available_at_ms,
+            },
+            Settle::Release(available_at_ms) => Action::Release {
                 group,
                 consumer,
                 ranges,

@@ -156,6 +156,7 @@ fn extra(input: &mut Input<'_>) -> Result<Extra, ActionError> {
         filter,
         skipped,
         redelivery,
+        ..Extra::default()
     })
 }
 

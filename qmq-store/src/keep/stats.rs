@@ -68,7 +68,7 @@ pub struct GroupStats {
     pub broadcast: bool,
     /// Next message to be handed out for the first time.
     pub cursor: u64,
-    /// Messages not handed out yet.
+    /// Messages not handed out yet, but for those that a consumer has asked about and that do not pass the group's filter.
     pub lag: u64,
     /// Messages handed out and neither acknowledged nor refused.
     pub unacked: u64,

@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::Flow;
 use crate::error::WireError;
-use crate::frame::{Kind, put_frame};
+use crate::frame::{Kind, UNSEEN, put_flagged, put_frame};
 use crate::pieces::Reader;
 use crate::{BATCH_MESSAGES_MAX, Durability};
 
@@ -111,6 +111,8 @@ pub struct Nack {
     pub incarnation: u32,
     /// When they come again, in ms from now, 2^32 - 2 at most; `None`: after `message.retry.delay.seconds` of the broker.
     pub delay_ms: Option<u32>,
+    /// Nobody has looked at them: no attempt is counted.
+    pub unseen: bool,
     /// Pull sequences.
     pub ranges: Vec<AckRange>,
 }
@@ -118,7 +120,8 @@ pub struct Nack {
 impl Nack {
     /// Appends the frame.
     pub fn encode(&self, out: &mut BytesMut) {
-        put_frame(out, Kind::Nack, |out| {
+        let flags = if self.unseen { UNSEEN } else { 0 };
+        put_flagged(out, Kind::Nack, flags, |out| {
             put_flow(out, self.flow.as_ref());
             out.put_u32_le(self.number);
             out.put_u8(self.durability as u8);
@@ -134,6 +137,7 @@ impl Nack {
     /// # Errors
     /// [`WireError`].
     pub fn decode(reader: &mut Reader<'_>, of_request: bool) -> Result<Self, WireError> {
+        let unseen = reader.flags() & UNSEEN != 0;
         let flow = read_flow(reader, of_request)?;
         let number = reader.u32("NACK")?;
         let durability = Durability::from_byte(reader.u8("NACK")?)?;
@@ -147,6 +151,7 @@ impl Nack {
             durability,
             incarnation,
             delay_ms,
+            unseen,
             ranges,
         })
     }

@@ -15,7 +15,7 @@ use super::connection::{Peer, outbox};
 use super::frames::{Frames, NoFrame};
 use super::outbox::Outbox;
 use super::requests::{self, settled};
-use crate::rooms::consumers::Attached;
+use crate::rooms::consumers::{Attached, Left};
 
 /// Acks and nacks of one subscription that wait for an answer.
 const UNANSWERED_MAX: usize = 1024;
@@ -79,27 +79,28 @@ pub(super) async fn serve(peer: Arc<Peer>, frames: Frames, send: SendStream, fir
     // What it was handed before this may have filled the outbox, and have left it again.
     consumer.drained();
     let unanswered = Arc::new(Semaphore::new(UNANSWERED_MAX));
-    let for_good = tokio::select! {
+    let finished = tokio::select! {
         outcome = read(&peer, frames, &consumer, (&outbox, &unanswered)) => outcome,
         () = ended.notified() => Ok(None),
         () = outbox.lost() => Ok(None),
     };
     attached.lock().take();
-    if let (Ok(Some(true)), Some(consumer)) = (&for_good, Arc::into_inner(consumer)) {
-        consumer.leave();
+    if let (Ok(Some(Some(left))), Some(consumer)) = (&finished, Arc::into_inner(consumer)) {
+        consumer.leave(*left);
     }
-    match for_good {
+    match finished {
         // What was sent before the end is answered first: each answer that is due holds a permit until it is in the outbox.
-        Ok(Some(for_good)) => {
+        Ok(Some(left)) => {
             tokio::select! {
                 _ = unanswered.acquire_many(UNANSWERED_MAX as u32) => {}
                 () = outbox.lost() => {}
                 _ = peer.connection.closed() => {}
             }
-            if for_good {
+            if left.is_some() {
                 let end = End {
                     code: None,
                     text: String::new(),
+                    unseen: false,
                 };
                 outbox.frame(|out| end.encode(out));
             }
@@ -110,13 +111,13 @@ pub(super) async fn serve(peer: Arc<Peer>, frames: Frames, send: SendStream, fir
     outbox.close();
 }
 
-/// Reads until the other end has finished; whether the consumer goes for good. `None` if the broker's own doing ended it.
+/// Reads until the other end has finished; whether, and how, the consumer goes for good. `None` if the broker's own doing ended it.
 async fn read(
     peer: &Peer,
     mut frames: Frames,
     consumer: &Attached,
     (outbox, unanswered): (&Arc<Outbox>, &Arc<Semaphore>),
-) -> Result<Option<bool>, NoFrame> {
+) -> Result<Option<Option<Left>>, NoFrame> {
     while let Some((frame, _budget)) = next(peer, &mut frames).await? {
         // Who reads nothing is not read either. Deliveries alone stay below this.
         outbox.below(WAITING_BYTES_MAX).await;
@@ -135,7 +136,11 @@ async fn read(
                 consumer.nack(nack, settled(Arc::clone(outbox), permit));
             }
             Some(Kind::Renew) => consumer.renew(Renew::decode(&mut reader, false)?),
-            Some(Kind::End) => return Ok(Some(End::decode(&mut reader)?.code.is_none())),
+            Some(Kind::End) => {
+                let end = End::decode(&mut reader)?;
+                let left = if end.unseen { Left::Unseen } else { Left::Seen };
+                return Ok(Some(end.code.is_none().then_some(left)));
+            }
             Some(_) => return Err(WireError::Misplaced { kind: frame.kind }.into()),
             // Of a later version, and optional: what must be understood is asked for in SUBSCRIBE.
             None => {
@@ -144,7 +149,7 @@ async fn read(
             }
         }
     }
-    Ok(Some(false))
+    Ok(Some(None))
 }
 
 /// The next frame; one that is long takes its share of the budget for what comes in.

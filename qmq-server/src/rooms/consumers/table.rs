@@ -1,17 +1,19 @@
 //! The thread that owns the consumers.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use parking_lot::Mutex;
-use qmq_store::{Durability, Error, Store};
+use qmq_store::{AckOutcome, Durability, Error, Store};
 use qmq_wire::{Ack, Acked, Code, End, Nack, Refusal};
 
 use super::held::Held;
-use super::{As, Attached, ConsumerOptions, Counters, Job, Key, OnEnd, Settled};
+use super::lost::Lost;
+use super::{As, Attached, ConsumerOptions, Counters, Job, Key, Left, OnEnd, Settled};
 use crate::access::Right;
 use crate::rooms::Caller;
 use crate::rooms::administer::Activity;
@@ -66,6 +68,7 @@ struct Consumer {
     session: u64,
     current: Option<Attachment>,
     held: Held,
+    lost: Lost,
     /// When it is declared gone, unless it is attached.
     gone_at: Option<Instant>,
 }
@@ -91,8 +94,8 @@ impl Attachment {
 struct NotIts;
 
 impl Consumer {
-    /// It holds these no more, and has got all that was handed out before them.
-    fn settled(&mut self, ranges: &[(u64, u64)]) {
+    /// It holds these no more, and has got all that was handed out before them. How many of them it had lost.
+    fn settled(&mut self, ranges: &[(u64, u64)]) -> u64 {
         for &(first, last) in ranges {
             self.held.remove(first, last);
         }
@@ -100,6 +103,7 @@ impl Consumer {
         if let (Some(current), Some(last)) = (&self.current, last) {
             current.taker.settled(last);
         }
+        self.lost.count(ranges)
     }
 }
 
@@ -127,6 +131,7 @@ impl Table {
                 session: 0,
                 current: None,
                 held: Held::default(),
+                lost: Lost::default(),
                 gone_at: Some(now + self.options.session_timeout),
             };
             self.consumers.insert(key, consumer);
@@ -147,13 +152,14 @@ impl Table {
             Job::Detach {
                 key,
                 attachment,
-                for_good,
-            } => self.detach(&key, attachment, for_good),
+                left,
+            } => self.detach(&key, attachment, left),
             Job::HandedOut {
                 key,
+                attachment,
                 incarnation,
                 ranges,
-            } => self.handed_out(&key, incarnation, &ranges),
+            } => self.handed_out(&key, attachment, incarnation, &ranges),
             Job::Failed {
                 key,
                 attachment,
@@ -246,6 +252,7 @@ impl Table {
             session: 0,
             current: None,
             held: Held::default(),
+            lost: Lost::default(),
             gone_at: None,
         });
         let known = consumer.session != 0;
@@ -255,6 +262,7 @@ impl Table {
                 End {
                     code: None,
                     text: "the same session has subscribed again".to_owned(),
+                    unseen: false,
                 }
             } else {
                 self.counters.taken_over.fetch_add(1, Ordering::Relaxed);
@@ -264,6 +272,7 @@ impl Table {
                         "another session has taken over consumer {:?}; give each process a name of its own, or none",
                         key.consumer
                     ),
+                    unseen: false,
                 }
             };
             before.end(&self.delivering, incarnation, end);
@@ -273,12 +282,16 @@ impl Table {
         if fresh || (known && !resumed) {
             // Another process: whatever the one before held failed with it, and comes again with one more attempt counted.
             consumer.held = Held::default();
+            consumer.lost = Lost::default();
             let gone = self
                 .store
                 .consumer_gone(&key.subject, &key.group, &key.consumer);
             match gone {
                 Ok(_) | Err(Error::UnknownSubject { .. } | Error::UnknownGroup { .. }) => {}
-                Err(error) => return reply(Err(refusal(0, &error))),
+                Err(error) => {
+                    self.online.lock().remove(&key);
+                    return reply(Err(refusal(0, &error)));
+                }
             }
         } else {
             // Counted from now, also what it was handed before a restart, and whether or not it takes it again.
@@ -310,21 +323,26 @@ impl Table {
             attachment,
             incarnation,
             resumed,
-            for_good: false,
+            left: None,
         }));
         self.delivering.offer(taker);
     }
 
-    fn detach(&mut self, key: &Key, attachment: u64, for_good: bool) {
+    fn detach(&mut self, key: &Key, attachment: u64, left: Option<Left>) {
         let timeout = self.options.session_timeout;
         let Some(consumer) = self.current(key, attachment) else {
             return;
         };
         consumer.current = None;
-        consumer.gone_at = Some(Instant::now() + if for_good { Duration::ZERO } else { timeout });
+        consumer.gone_at = Some(Instant::now() + left.map_or(timeout, |_| Duration::ZERO));
         self.online.lock().remove(key);
-        if for_good {
-            self.declare_gone(key);
+        match left {
+            None => {}
+            Some(Left::Seen) => self.declare_gone(key),
+            Some(Left::Unseen) => {
+                self.release_all(key);
+                self.declare_gone(key);
+            }
         }
     }
 
@@ -338,6 +356,7 @@ impl Table {
                 let end = End {
                     code: Some(Code::Denied),
                     text: refused.to_string(),
+                    unseen: false,
                 };
                 denied.push((key.clone(), current.number, end));
             }
@@ -359,6 +378,18 @@ impl Table {
         consumer.gone_at = Some(Instant::now() + timeout);
         self.online.lock().remove(key);
         current.end(&self.delivering, incarnation, end);
+    }
+
+    /// Nobody has looked at what it holds: it comes again, and no attempt is counted.
+    fn release_all(&mut self, key: &Key) {
+        let held = self.store.held_by(&key.subject, &key.group, &key.consumer);
+        let member = key.member(self.incarnation());
+        let released = self
+            .store
+            .release(&member, &held, Duration::ZERO, Durability::Buffered);
+        if let Err(error) = released {
+            tracing::warn!(subject = %key.subject, group = %key.group, consumer = %key.consumer, %error, "what a consumer has not looked at counts as an attempt");
+        }
     }
 
     /// What it held goes to the others of its group.
@@ -387,10 +418,11 @@ impl Table {
         }
     }
 
-    fn handed_out(&mut self, key: &Key, incarnation: u32, ranges: &[(u64, u64)]) {
+    /// What was handed out to one that is attached no more counts from the next attachment on, if there is one: until then the session timeout counts.
+    fn handed_out(&mut self, key: &Key, attachment: u64, incarnation: u32, ranges: &[(u64, u64)]) {
         let deadline = Instant::now() + self.options.ack_timeout;
         if incarnation == self.incarnation()
-            && let Some(consumer) = self.consumers.get_mut(key)
+            && let Some(consumer) = self.current(key, attachment)
         {
             for &(first, last) in ranges {
                 consumer.held.insert(first, last, deadline);
@@ -407,20 +439,13 @@ impl Table {
         let outcome = store.ack_ranges(&key.member(ack.incarnation), &ranges, Durability::Buffered);
         match outcome {
             Ok(outcome) => {
-                if let Some(consumer) = consumer {
-                    consumer.settled(&ack.ranges);
-                }
+                let late = consumer.map_or(0, |consumer| consumer.settled(&ack.ranges));
                 self.counters
                     .acked
                     .fetch_add(outcome.acked, Ordering::Relaxed);
                 self.activity.acked(&key.subject, outcome.acked);
                 self.delivering.made_room(key);
-                let acked = Acked {
-                    number: ack.number,
-                    settled: outcome.acked,
-                    already: outcome.already,
-                    not_held: outcome.not_owned,
-                };
+                let acked = answer_of(ack.number, outcome, late);
                 self.answer(ack.durability, acked, reply);
             }
             Err(error) => reply(Err(refusal(ack.number, &error))),
@@ -447,27 +472,21 @@ impl Table {
             return reply(Err(Refusal::new(nack.number, Code::DelayTooLong, text)));
         }
         let ranges: Vec<_> = nack.ranges.iter().map(|&(a, b)| a..=b).collect();
-        let outcome = store.nack(
-            &key.member(nack.incarnation),
-            &ranges,
-            delay,
-            Durability::Buffered,
-        );
+        let member = key.member(nack.incarnation);
+        let outcome = match nack.unseen {
+            false => store.nack(&member, &ranges, delay, Durability::Buffered),
+            true => store.release(&member, &ranges, delay, Durability::Buffered),
+        };
         match outcome {
             Ok(outcome) => {
-                if let Some(consumer) = consumer {
-                    consumer.settled(&nack.ranges);
+                let late = consumer.map_or(0, |consumer| consumer.settled(&nack.ranges));
+                if !nack.unseen {
+                    self.counters
+                        .nacked
+                        .fetch_add(outcome.acked, Ordering::Relaxed);
                 }
-                self.counters
-                    .nacked
-                    .fetch_add(outcome.acked, Ordering::Relaxed);
                 self.delivering.made_room(key);
-                let acked = Acked {
-                    number: nack.number,
-                    settled: outcome.acked,
-                    already: outcome.already,
-                    not_held: outcome.not_owned,
-                };
+                let acked = answer_of(nack.number, outcome, late);
                 self.answer(nack.durability, acked, reply);
             }
             Err(error) => reply(Err(refusal(nack.number, &error))),
@@ -520,15 +539,21 @@ impl Table {
 
     /// Held too long: it comes again, to whoever of the group is next, with one more attempt counted.
     fn take_back(&mut self, key: &Key, ranges: &[(u64, u64)], incarnation: u32) {
-        let inclusive: Vec<_> = ranges.iter().map(|&(a, b)| a..=b).collect();
+        let held = self.store.held_by(&key.subject, &key.group, &key.consumer);
+        let late = overlaps(ranges, &held);
         let outcome = self.store.nack(
             &key.member(incarnation),
-            &inclusive,
+            &late,
             Duration::ZERO,
             Durability::Buffered,
         );
         match outcome {
             Ok(outcome) => {
+                if let Some(consumer) = self.consumers.get_mut(key) {
+                    for range in late {
+                        consumer.lost.insert(*range.start(), *range.end());
+                    }
+                }
                 self.counters
                     .leases_lost
                     .fetch_add(outcome.acked, Ordering::Relaxed);
@@ -546,6 +571,29 @@ impl Table {
             }
         }
     }
+}
+
+/// To the store a message that was taken back is settled. To the consumer that it was taken from it is not: somebody else has it, or had.
+fn answer_of(number: u32, outcome: AckOutcome, late: u64) -> Acked {
+    let late = late.min(outcome.already);
+    Acked {
+        number,
+        settled: outcome.acked,
+        already: outcome.already - late,
+        not_held: outcome.not_owned + late,
+    }
+}
+
+/// What two lists of ranges in order have in common.
+fn overlaps(ranges: &[(u64, u64)], others: &[RangeInclusive<u64>]) -> Vec<RangeInclusive<u64>> {
+    let common = ranges.iter().flat_map(|&(first, last)| {
+        let from = others.partition_point(|other| *other.end() < first);
+        let touched = others[from..]
+            .iter()
+            .take_while(move |other| *other.start() <= last);
+        touched.map(move |other| first.max(*other.start())..=last.min(*other.end()))
+    });
+    common.collect()
 }
 
 fn fenced(number: u32) -> Refusal {

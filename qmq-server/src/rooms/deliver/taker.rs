@@ -27,7 +27,8 @@ pub struct Taker {
     flow: OnceLock<Weak<Flow>>,
     wants: Mutex<Wants>,
     turns: Mutex<Turns>,
-    closed: AtomicBool,
+    /// The store looks at it too, so that nothing is taken for one that takes no more.
+    closed: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
@@ -106,10 +107,12 @@ impl Taker {
             Start::Sequence(sequence) => qmq_store::Start::Sequence(sequence),
             Start::Time(time) => qmq_store::Start::Time(time),
         };
+        let closed = Arc::<AtomicBool>::default();
         let request = PullRequest::new(&*key.subject, &*key.group, &*key.consumer)
             .filter(who.filter.clone())
             .broadcast(who.flags.broadcast)
-            .start(start);
+            .start(start)
+            .unless(Arc::clone(&closed));
         Self {
             key,
             attachment,
@@ -124,7 +127,7 @@ impl Taker {
                 ..Wants::default()
             }),
             turns: Mutex::default(),
-            closed: AtomicBool::new(false),
+            closed,
         }
     }
 
@@ -322,12 +325,12 @@ impl Taker {
     }
 
     pub(in crate::rooms) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.closed.load(Ordering::SeqCst)
     }
 
-    /// Takes no more. Whether it did until now.
+    /// Takes no more: what the store says afterwards of what its consumer holds includes all that was taken through it. Whether it did until now.
     pub(super) fn close(&self) -> bool {
-        let open = !self.closed.swap(true, Ordering::AcqRel);
+        let open = !self.closed.swap(true, Ordering::SeqCst);
         self.arrived(Turns::clear);
         open
     }

@@ -58,6 +58,8 @@ impl Inner {
         }
         turn.taker.looked();
         let ended = match polled {
+            // Nothing was taken for it, and that says nothing of the others.
+            Ok(PollPull::Pending { .. }) if turn.taker.is_closed() => Ended::Enough,
             Ok(PollPull::Ready(batch)) => self.hand_out(flow, &turn.taker, may, &batch),
             Ok(PollPull::Pending { next_due_ms }) => {
                 flow.set_behind(false);
@@ -120,6 +122,7 @@ impl Inner {
             end: End {
                 code: Some(code(error)),
                 text: error.to_string(),
+                unseen: false,
             },
         });
     }
@@ -132,6 +135,10 @@ impl Inner {
     }
 
     fn hand_out(&self, flow: &Arc<Flow>, taker: &Arc<Taker>, may: May, batch: &Batch) -> Ended {
+        if taker.is_closed() {
+            // Whoever is the consumer next gets these with its first turn, or its group when it is gone.
+            return Ended::Enough;
+        }
         let member = batch.member();
         let attempts_max = self.options.attempts_max.load(Ordering::Relaxed);
         let dead_letter = self.dead_letter_subject(taker);
@@ -185,7 +192,7 @@ impl Inner {
         if count == 0 {
             return Ended::More;
         }
-        // A pull that was ended meanwhile has its answer: whoever is the consumer now gets these with its first turn.
+        // A pull that was ended meanwhile has its answer. Whoever is the consumer now came after this was taken, and gets it with its first turn.
         let claimed = may.pull.map(|(number, _)| taker.claim(number));
         if matches!(claimed, Some(None)) {
             return Ended::Enough;
@@ -234,6 +241,7 @@ impl Inner {
         if !taker.at_most_once {
             self.tell_consumers(Job::HandedOut {
                 key: taker.key().clone(),
+                attachment: taker.attachment(),
                 incarnation: member.incarnation,
                 ranges,
             });

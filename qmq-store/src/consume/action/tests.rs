@@ -66,6 +66,12 @@ fn one_of_each() -> Vec<Action<'static>> {
             ranges: vec![(5, 5)].into(),
             available_at_ms: 1_700_000_000_000,
         },
+        Action::Release {
+            group,
+            consumer,
+            ranges: vec![(5, 5), (7, 8)].into(),
+            available_at_ms: 1_700_000_000_000,
+        },
         Action::Gone { group, consumer },
         Action::Reset {
             group,
@@ -131,9 +137,9 @@ fn zeros_and_unknown_versions_and_kinds_are_refused() {
     );
     let unknown = Err(ActionError::Unknown {
         what: "the kind of action",
-        found: 9,
+        found: 10,
     });
-    assert_eq!(Action::decode(&[1, 9, 0, 0, 0, 0]), unknown);
+    assert_eq!(Action::decode(&[1, 10, 0, 0, 0, 0]), unknown);
 }
 
 #[test]

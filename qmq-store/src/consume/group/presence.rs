@@ -1,11 +1,36 @@
-//! Which members were heard of, and which have come back and are to be given again what they hold. None of it is persisted.
+//! Which members were heard of, which have come back and are to be given again what they hold, and how far the group has looked in vain. None of it is
+//! persisted.
 
 use std::sync::Arc;
 
 use super::{Group, GroupKind};
 use crate::consume::member::MemberState;
 
+/// Message sequences below were looked at: from the cursor on none of them passes the filter. No part of what makes groups equal.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Looked(u64);
+
+impl PartialEq for Looked {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
 impl Group {
+    /// A pull has looked at all up to message sequence `end`, and found nothing from the cursor on.
+    pub(crate) fn looked_in_vain(&mut self, end: u64) {
+        // Without a filter there is nothing that it would go past.
+        if let Some(extra) = &mut self.extra {
+            extra.looked.0 = extra.looked.0.max(end);
+        }
+    }
+
+    /// Messages that wait to be looked at for the first time, of a subject that ends at sequence `end`.
+    pub(crate) fn lag(&self, end: u64) -> u64 {
+        let looked = self.extra.as_ref().map_or(0, |extra| extra.looked.0);
+        end.saturating_sub(self.cursor.max(looked))
+    }
+
     /// What a consumer that came back holds and was not given again yet, at most `max` messages, as
     /// [`Self::pending_of`]. Ask it before each pull: only when it gives nothing may the consumer
     /// have others.

@@ -177,11 +177,6 @@ impl Group {
         max_unacked.saturating_sub(self.unacked)
     }
 
-    /// Messages never handed out, of a subject that ends at sequence `end`.
-    pub(crate) fn lag(&self, end: u64) -> u64 {
-        end.saturating_sub(self.cursor)
-    }
-
     /// The lowest message sequence that this group still needs.
     pub(crate) fn lowest_unsettled(&self) -> u64 {
         let logs = self
