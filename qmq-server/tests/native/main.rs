@@ -6,6 +6,9 @@ mod test_broker;
 #[path = "../common/wire_client.rs"]
 mod wire_client;
 
+mod certificates;
+mod defects;
+mod drain;
 mod fairness;
 mod gate;
 mod limits;

@@ -1,11 +1,15 @@
 //! The commands that run servers.
 
+mod attend;
 pub(super) mod broker;
 pub(super) mod dev;
+mod keys;
+mod signals;
 pub(super) mod tls;
 
+use std::io::IsTerminal;
+
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::failure::Failure;
 
@@ -28,49 +32,20 @@ fn log() {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .try_init();
 }
 
-/// SIGTERM or SIGINT: the first asks for an orderly end, the second ends at once.
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+/// How the orderly end of a broker went.
+fn closed(ended: Result<(), qmq_store::Error>) -> Result<(), Failure> {
+    ended.map_err(|error| Failure::of("closing the store", &error, "the next start recovers it"))
 }
 
-impl Signals {
-    fn listen() -> Result<Self, Failure> {
-        let of = |kind| {
-            signal(kind).map_err(|error| Failure::of("listening for signals", &error, "try again"))
-        };
-        Ok(Self {
-            terminate: of(SignalKind::terminate())?,
-            interrupt: of(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-/// Longest orderly end.
-const END_MAX: std::time::Duration = std::time::Duration::from_secs(30);
-
-/// Runs `end` unless a second signal comes, or it takes too long.
-async fn end_orderly(
-    signals: &mut Signals,
-    end: impl Future<Output = Result<(), qmq_store::Error>>,
-) -> Result<(), Failure> {
-    super::output::note("ending: no more messages are taken; a second signal stops at once");
-    tokio::select! {
-        ended = tokio::time::timeout(END_MAX, end) => match ended {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Failure::of("closing the store", &error, "the next start recovers it")),
-            Err(_) => Err(Failure::new("the end took longer than 30 s and was cut short", "the next start recovers what is missing")),
-        },
-        () = signals.next() => Err(Failure::new("stopped at once by a second signal", "the next start recovers what is missing")),
-    }
+/// The line that says where a broker listens.
+fn ready(broker: &qmq_server::Broker) -> String {
+    let http = broker
+        .http_address()
+        .map(|address| format!(", http://{address}/metrics"))
+        .unwrap_or_default();
+    format!("ready: {}{http}", broker.address())
 }

@@ -130,7 +130,7 @@ impl Outbox {
         self.lost.notified().await;
     }
 
-    /// Carries what comes to the stream until the outbox is closed, or the stream fails. `room` is called when somebody waits for room and only `low()`
+    /// Carries what comes to the stream until the outbox is closed and all has arrived, or the stream fails. `room` is called when somebody waits for room and only `low()`
     /// bytes are left. A stream that takes
     /// nothing for `stall` takes its connection down: what it would carry is kept in memory for nothing.
     pub(super) async fn carry(
@@ -166,7 +166,9 @@ impl Outbox {
             }
             chunks.clear();
         }
-        let _ = stream.finish();
+        if stream.finish().is_ok() {
+            let _ = tokio::time::timeout(stall, stream.stopped()).await;
+        }
     }
 
     fn give_up(&self) {
