@@ -408,7 +408,7 @@ async fn an_outcome_that_is_not_known_in_time_says_so() {
         .await
         .unwrap_err();
     assert!(!failed.may_be_stored, "Busy says that nothing was done");
-    assert!(failed.to_string().contains("Busy"), "{failed}");
+    assert!(failed.to_string().contains("(busy)"), "{failed}");
 }
 
 #[tokio::test]
