@@ -22,7 +22,7 @@ pub enum AdminError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// The broker refused.
-    #[error("{broker} refused ({code:?}): {text}")]
+    #[error("{broker} refused ({code}): {text}")]
     Refused {
         /// The broker's address.
         broker: String,

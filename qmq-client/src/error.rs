@@ -74,7 +74,7 @@ pub enum ConnectError {
         reason: String,
     },
     /// The broker closed the connection.
-    #[error("{address} closed the connection ({code:?}): {reason}")]
+    #[error("{address} closed the connection{}: {reason}", in_words(*code))]
     Closed {
         /// The broker's address.
         address: String,
@@ -102,6 +102,10 @@ pub enum ConnectError {
     /// The client was closed.
     #[error("the client is closed")]
     ClientClosed,
+}
+
+fn in_words(code: Option<CloseCode>) -> String {
+    code.map(|code| format!(" ({code})")).unwrap_or_default()
 }
 
 impl ConnectError {

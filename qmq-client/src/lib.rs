@@ -94,5 +94,5 @@ pub use consumer::{SqlIdempotence, SqlIdempotenceError};
 pub use error::{ConfigError, ConnectError};
 pub use producer::{Producer, ProducerBuilder, Report, SendCause, SendError, Sent, Unsent};
 pub use qmq_message::{Attributes, Message, TagFilter};
-pub use qmq_wire::{Durability, NodeStatus, ResetTo, Start, SubjectStatus};
+pub use qmq_wire::{CloseCode, Durability, NodeStatus, ResetTo, Start, SubjectStatus};
 pub use trace::{TRACEPARENT, TraceContext};

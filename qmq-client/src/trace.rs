@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// The property of a message that carries the W3C trace context.
+/// The property of a message that carries the W3C trace context. A handler goes on with the trace of
+/// `received.attributes().property(TRACEPARENT)`, by whichever library it traces with; `qmq.handle`, the span that it runs in, has no parent of its own.
 pub const TRACEPARENT: &str = "traceparent";
 
 /// Gives messages the context of the trace in which they are sent. A message that has a [`TRACEPARENT`] property keeps it.

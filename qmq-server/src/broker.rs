@@ -14,7 +14,7 @@ use qmq_store::{Durability, OpenError, Store};
 use qmq_wire::{ALPN, Code, End, Hello, Limits, Role, features};
 use tokio::sync::oneshot;
 
-pub use options::BrokerOptions;
+pub use options::{BrokerOptions, NamedBy};
 
 use crate::access::TokensError;
 use crate::doors::http::HttpDoor;
@@ -24,10 +24,12 @@ use crate::rooms::administer::{Activity, Administering};
 use crate::rooms::consumers::Consumers;
 use crate::rooms::deliver::Delivering;
 use crate::rooms::produce::Producing;
-use crate::tls::{ReloadingServer, TlsError};
+use crate::tls::{ReloadingServer, TlsError, TlsFiles};
 
-/// What the whole of a shutdown may take at most, besides `drain.ack.ms`.
-const CLOSE_MAX: Duration = Duration::from_secs(5);
+/// How long answers that are under way when `drain.ack.ms` is over may take to arrive.
+const ANSWERS_MAX: Duration = Duration::from_secs(4);
+/// How long clients may take to hear that the broker ends.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
 /// How often an ending broker looks whether anything is still held.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -44,8 +46,13 @@ pub enum BrokerError {
         source: Box<OpenError>,
     },
     /// A certificate, a key or an authority is no good.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
+    #[error("{}{source}", named(named_by.as_deref()))]
+    Tls {
+        /// The setting that named the file, and where it stands: `tls.key (broker.properties:7)`.
+        named_by: Option<String>,
+        /// What is wrong with it.
+        source: TlsError,
+    },
     /// The token file is no good.
     #[error(transparent)]
     Tokens(#[from] TokensError),
@@ -104,6 +111,7 @@ impl Broker {
             drain_ack,
             metrics_subjects_max,
             watched,
+            named_by,
         } = options;
         let followed = watched.map(|config| watch::Followed {
             config,
@@ -111,11 +119,12 @@ impl Broker {
             retry_delay_seconds: Arc::clone(&consume.retry_delay_seconds),
             attempts_max: Arc::clone(&deliver.attempts_max),
         });
-        let secret = std::fs::read(&tls.own.key).map_err(|source| BrokerError::Io {
-            doing: "reading tls.key",
+        let bad = |source: TlsError| BrokerError::Tls {
+            named_by: source.path().and_then(|path| named_by.of(path)),
             source,
-        })?;
-        let tls = Arc::new(ReloadingServer::open(tls, SystemTime::now())?);
+        };
+        let (tls, secret) = identify(tls).await?.map_err(bad)?;
+        let tls = Arc::new(tls);
         let store = open(folder, store_options).await?;
         if produce.durability == Durability::Buffered {
             tracing::warn!(
@@ -173,13 +182,14 @@ impl Broker {
             secret,
         };
         let address = quic.listen;
-        let quic = QuicDoor::open(quic, tls.config(&[ALPN])?, rooms).map_err(|source| {
-            BrokerError::Listen {
-                address,
-                what: "UDP, broker.port",
-                source,
-            }
-        })?;
+        let quic =
+            QuicDoor::open(quic, tls.config(&[ALPN]).map_err(bad)?, rooms).map_err(|source| {
+                BrokerError::Listen {
+                    address,
+                    what: "UDP, broker.port",
+                    source,
+                }
+            })?;
         let http = match http {
             None => None,
             Some(address) => {
@@ -246,13 +256,14 @@ impl Broker {
         &self.administering
     }
 
-    /// Ends it in order: takes no more messages and hands out none, waits until what is handed out is settled, or `drain.ack.ms` is over, tells all who are
-    /// connected, syncs, and closes the store.
+    /// Ends it in order: takes no more connections and messages and hands out none, waits until what is handed out is settled, or `drain.ack.ms` is over,
+    /// then until what was taken is answered, for 4 s at most, tells all who are connected, syncs, and closes the store.
     ///
     /// # Errors
     /// When the store does not close well; the next open recovers it.
     pub async fn drain(self) -> Result<(), qmq_store::Error> {
         self.draining.store(true, Ordering::Release);
+        self.quic.stop_accepting();
         self.producing.stop_accepting();
         self.consumers.stop_accepting();
         self.consumers.delivering().pause();
@@ -265,8 +276,11 @@ impl Broker {
             text: "the broker is shutting down".to_owned(),
             unseen: false,
         });
-        // What was answered is on its way; the connections are told once it has gone.
-        tokio::time::sleep(LOOK_EVERY).await;
+        if !self.quic.finish(ANSWERS_MAX).await {
+            tracing::warn!(
+                "answers did not arrive in time: whoever waits for them does not know what is stored"
+            );
+        }
         self.quic.close(CLOSE_MAX).await;
         self.consumers.delivering().stop();
         let store = self.store.clone();
@@ -290,6 +304,24 @@ impl Drop for Broker {
         self.consumers.delivering().stop();
         self.consumers.stop();
     }
+}
+
+/// The node's certificate, and what makes a restarted node known to its clients.
+async fn identify(
+    files: TlsFiles,
+) -> Result<Result<(ReloadingServer, Vec<u8>), TlsError>, BrokerError> {
+    let read = tokio::task::spawn_blocking(move || {
+        let secret = crate::tls::key_bytes(&files.own.key)?;
+        Ok((ReloadingServer::open(files, SystemTime::now())?, secret))
+    });
+    read.await.map_err(|error| BrokerError::Io {
+        doing: "reading certificates",
+        source: io::Error::other(error),
+    })
+}
+
+fn named(by: Option<&str>) -> String {
+    by.map(|by| format!("{by}: ")).unwrap_or_default()
 }
 
 async fn open(path: PathBuf, options: qmq_store::Options) -> Result<Store, BrokerError> {

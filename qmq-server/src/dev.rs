@@ -1,5 +1,6 @@
 //! The embedded default: a broker in one process, on loopback, with certificates of its own and its data in one folder.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::SystemTime;
 
 use crate::access::{Access, Rights, Tokens};
 use crate::broker::{Broker, BrokerError, BrokerOptions};
-use crate::config::{BrokerConfig, ClientConfig, ClientConfigError, ConfigError, Sources};
+use crate::config::{BrokerConfig, ClientConfig, ClientConfigError, ConfigError, Sources, Warning};
 use crate::tls::{Authority, Overwrite, TlsError};
 
 /// For how long the certificates that it makes are good, in days.
@@ -47,6 +48,14 @@ impl DevOptions {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DevError {
+    /// Its folder cannot be made.
+    #[error("{}: the folder cannot be made: {source}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The broker does not.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -77,6 +86,7 @@ pub enum DevError {
 pub struct Dev {
     broker: Broker,
     client_file: PathBuf,
+    warnings: Vec<Warning>,
 }
 
 impl Dev {
@@ -88,6 +98,10 @@ impl Dev {
         listens_nowhere_else(&options.sets)?;
         let (folder, now) = (&options.folder, SystemTime::now());
         let tls = folder.join("tls");
+        std::fs::create_dir_all(&tls).map_err(|source| DevError::Folder {
+            path: tls.clone(),
+            source,
+        })?;
         certificates(&tls, now)?;
         let path = |path: PathBuf| path.display().to_string();
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -130,6 +144,7 @@ impl Dev {
         Ok(Self {
             broker,
             client_file,
+            warnings: config.settings.warnings,
         })
     }
 
@@ -137,6 +152,12 @@ impl Dev {
     #[must_use]
     pub fn broker(&self) -> &Broker {
         &self.broker
+    }
+
+    /// What is odd about its settings.
+    #[must_use]
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
     }
 
     /// What clients connect with.

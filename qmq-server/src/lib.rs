@@ -9,4 +9,4 @@ pub mod metrics;
 pub mod rooms;
 pub mod tls;
 
-pub use broker::{Broker, BrokerError, BrokerOptions};
+pub use broker::{Broker, BrokerError, BrokerOptions, NamedBy};

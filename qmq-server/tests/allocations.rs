@@ -84,7 +84,7 @@ fn hand_out(consumer: &Attached, sink: &Sink, messages: usize) -> u64 {
 }
 
 #[test]
-fn handing_out_a_thousand_messages_allocates_no_more_than_handing_out_ten() {
+fn e8_handing_out_a_thousand_messages_allocates_no_more_than_handing_out_ten() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path(), Options::with_segment_bytes(8 << 20)).unwrap();
     let messages: Vec<Message> = (0..5_000)

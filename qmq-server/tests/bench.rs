@@ -1,6 +1,9 @@
 //! The benchmark prints what it promises.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod common;
+#[path = "common/broker.rs"]
+mod user;
 
 use common::{code, json_lines, run, stderr, stdout};
 
@@ -160,4 +163,42 @@ fn one_row_of_replication_can_be_asked_for() {
     let names: Vec<_> = rows.iter().filter_map(|row| row["name"].as_str()).collect();
     assert_eq!(names, ["catch_up"]);
     assert!(rows[0]["ratio_to_limit"].as_f64().unwrap() > 0.0);
+}
+
+const CLUSTER: [&str; 8] = [
+    "bench",
+    "cluster",
+    "--seconds",
+    "1",
+    "--batch",
+    "100",
+    "--consumers",
+    "1",
+];
+
+#[test]
+fn the_cluster_rows_count_what_went_through() {
+    let folder = tempfile::tempdir().unwrap();
+    let dev = user::Dev::start(folder.path());
+    let output = dev.run(&[&CLUSTER[..], &["--rate", "1000", "--json"]].concat(), b"");
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let rows = json_lines(&output);
+    let names: Vec<_> = rows.iter().filter_map(|row| row["name"].as_str()).collect();
+    assert_eq!(names, ["produce", "deliver"]);
+    for row in &rows {
+        assert!(row["messages"].as_u64().unwrap() > 0, "{row}");
+        assert_eq!(row["failed"], 0, "{row}");
+    }
+}
+
+#[test]
+fn a_cluster_that_takes_nothing_is_a_failure_with_its_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let nothing = ["--port", "0", "--set", "anonymous.rights=consume:*"];
+    let dev = user::Dev::start_with(folder.path(), &nothing);
+    let output = dev.run(&[&CLUSTER[..], &["--rate", "100"]].concat(), b"");
+    assert_eq!(code(&output), Some(1), "{}", stdout(&output));
+    let said = stderr(&output);
+    assert!(said.contains("not all messages made it"), "{said}");
+    assert!(said.contains("denied"), "{said}");
 }

@@ -398,6 +398,66 @@ fn without_a_broker_each_command_says_what_to_type() {
 }
 
 #[test]
+fn silence_is_a_failure_if_no_broker_is_there_to_break_it() {
+    let folder = folder();
+    let mut dev = Dev::start(folder.path());
+    assert_eq!(code(&dev.run(&["produce", "s"], b"1\n")), Some(0));
+    let mut consume = Process::start(
+        dev.command(&["consume", "s", "--group", "g", "--timeout", "3s"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped()),
+    );
+    let mut reader = BufReader::new(consume.0.stdout.take().unwrap());
+    let mut first = String::new();
+    reader.read_line(&mut first).unwrap();
+    assert_eq!(first, "1\n");
+    dev.process.signal(Signal::TERM);
+    dev.process.ended();
+    assert_eq!(consume.ended().code(), Some(1));
+    let mut said = String::new();
+    let mut stderr = consume.0.stderr.take().unwrap();
+    std::io::Read::read_to_string(&mut stderr, &mut said).unwrap();
+    assert!(said.contains("no broker is connected"), "{said}");
+}
+
+#[test]
+fn errors_are_told_in_words() {
+    let folder = folder();
+    let dev = Dev::start(folder.path());
+    let text = std::fs::read_to_string(dev.client_file()).unwrap();
+    let wrong = folder.path().join("wrong.properties");
+    std::fs::write(&wrong, format!("{text}\ntoken=unknown\n")).unwrap();
+    let refused = dev.run(&["status", "--client", wrong.to_str().unwrap()], b"");
+    assert_eq!(code(&refused), Some(1));
+    let said = stderr(&refused);
+    assert!(
+        said.contains("closed the connection (unauthorized): "),
+        "{said}"
+    );
+    assert!(said.contains("correct token"), "{said}");
+}
+
+#[test]
+fn who_asks_for_a_broker_elsewhere_is_not_told_to_start_one_here() {
+    let folder = folder();
+    let dev = Dev::start(folder.path());
+    let text = std::fs::read_to_string(dev.client_file()).unwrap();
+    // It is this machine, and no name of it.
+    let elsewhere = text.replace(&dev.address, "0.0.0.0:1");
+    let file = folder.path().join("elsewhere.properties");
+    std::fs::write(&file, elsewhere).unwrap();
+    let refused = dev.run(&["status", "--client", file.to_str().unwrap()], b"");
+    assert_eq!(code(&refused), Some(1));
+    let said = stderr(&refused);
+    assert!(
+        said.contains("0.0.0.0:1") && said.contains("--client FILE"),
+        "{said}"
+    );
+    assert!(!said.contains("qmq dev"), "{said}");
+}
+
+#[test]
 fn a_broker_whose_certificate_is_somebody_elses_is_not_trusted() {
     let (one, other) = (folder(), folder());
     let dev = Dev::start(one.path());
@@ -662,7 +722,9 @@ fn a_wrong_command_line_of_these_exits_with_2() {
         &["consume", "s", "--group", "g", "--from", "soon"],
         &["group", "reset", "s", "g"],
         &["group", "reset", "s", "g", "--to", "-1"],
+        &["consume", "s", "--group", "g", "--timeout", "0s"],
         &["status", "--every", "soon"],
+        &["status", "--watch", "--every", "0s"],
     ] {
         let output = run_bounded(&mut of_user(folder.path(), args), b"");
         assert_eq!(code(&output), Some(2), "{args:?}: {}", stderr(&output));

@@ -1,5 +1,7 @@
 //! Why not, and whether to try again.
 
+use std::fmt::{self, Write as _};
+
 use bytes::{BufMut, BytesMut};
 
 use crate::error::WireError;
@@ -47,6 +49,13 @@ macro_rules! codes {
                 match number {
                     $($number => Self::$name,)*
                     other => Self::Other(other),
+                }
+            }
+
+            fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                    Self::Other(_) => "Other",
                 }
             }
 
@@ -173,6 +182,26 @@ impl Refusal {
     }
 }
 
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Other(number) => write!(f, "code {number}"),
+            known => words(known.name(), f),
+        }
+    }
+}
+
+/// A name such as `NotMaster`, as people write it.
+fn words(name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (at, letter) in name.char_indices() {
+        if at > 0 && letter.is_ascii_uppercase() {
+            f.write_char(' ')?;
+        }
+        f.write_char(letter.to_ascii_lowercase())?;
+    }
+    Ok(())
+}
+
 /// Why a connection was closed: the application's error code of QUIC's CONNECTION_CLOSE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -195,6 +224,12 @@ pub enum CloseCode {
     TooManyConnections = 7,
     /// HELLO did not come in time.
     NoHello = 8,
+}
+
+impl fmt::Display for CloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        words(&format!("{self:?}"), f)
+    }
 }
 
 impl CloseCode {
@@ -228,5 +263,13 @@ mod tests {
         }
         assert_eq!(Code::from_number(999), Code::Other(999));
         assert_eq!(Code::Other(999).number(), 999);
+    }
+
+    #[test]
+    fn codes_are_shown_in_words() {
+        assert_eq!(Code::NotReplicated.to_string(), "not replicated");
+        assert_eq!(Code::Busy.to_string(), "busy");
+        assert_eq!(Code::Other(1_001).to_string(), "code 1001");
+        assert_eq!(CloseCode::ShuttingDown.to_string(), "shutting down");
     }
 }

@@ -20,7 +20,7 @@ pub enum ConsumeError {
         text: String,
     },
     /// The broker refused the subscription for good.
-    #[error("{broker} refused the subscription to {subject} ({code:?}): {text}")]
+    #[error("{broker} refused the subscription to {subject} ({code}): {text}")]
     Refused {
         /// The broker's address.
         broker: Arc<str>,
@@ -57,7 +57,7 @@ pub enum SettleError {
     )]
     Fenced,
     /// The broker refused.
-    #[error("the broker refused ({code:?}): {text}")]
+    #[error("the broker refused ({code}): {text}")]
     Refused {
         /// Why.
         code: Code,

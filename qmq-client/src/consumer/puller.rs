@@ -17,7 +17,7 @@ use crate::error::ConfigError;
 #[non_exhaustive]
 pub enum PullError {
     /// The broker refused.
-    #[error("{broker} refused the pull ({code:?}): {text}")]
+    #[error("{broker} refused the pull ({code}): {text}")]
     Refused {
         /// The broker's address.
         broker: Arc<str>,

@@ -70,7 +70,7 @@ pub enum SendCause {
         waited: Duration,
     },
     /// A broker refused it for good.
-    #[error("{broker} refused it ({code:?}): {text}")]
+    #[error("{broker} refused it ({code}): {text}")]
     Refused {
         /// The broker's address.
         broker: Arc<str>,

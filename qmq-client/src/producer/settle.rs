@@ -148,7 +148,7 @@ impl Dispatcher {
             ..
         } in &mut rejected
         {
-            pending.last = Some(format!("{}: {text} ({code:?})", broker.address()));
+            pending.last = Some(format!("{}: {text} ({code})", broker.address()));
             pending.maybe_stored |= code.retry() == Retry::Unknown;
         }
         if self.options.ordered {

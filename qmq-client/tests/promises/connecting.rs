@@ -27,7 +27,7 @@ async fn a_broker_that_refuses_the_token_is_reported_at_once() {
 }
 
 #[tokio::test]
-async fn every_wait_has_a_limit() {
+async fn c2_every_wait_has_a_limit() {
     // Nobody listens there.
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();
@@ -177,7 +177,7 @@ async fn relay(to: String, open: Arc<AtomicBool>) -> String {
 }
 
 #[tokio::test]
-async fn a_broker_that_falls_silent_is_noticed_within_the_idle_timeout_and_found_again() {
+async fn f6_a_broker_that_falls_silent_is_noticed_within_the_idle_timeout_and_found_again() {
     let broker = FakeBroker::start();
     let open = Arc::new(AtomicBool::new(true));
     let address = relay(broker.address.clone(), Arc::clone(&open)).await;

@@ -110,3 +110,37 @@ async fn nothing_overtakes_a_message_whose_outcome_is_unknown() {
     producer.send(Message::new("a", "after")).await.unwrap();
     assert_eq!(broker.state().taken, ["after"]);
 }
+
+#[tokio::test]
+async fn an_ordered_producer_stays_with_one_broker_and_another_one_uses_both() {
+    for ordered in [true, false] {
+        let (first, second) = (FakeBroker::start(), FakeBroker::start());
+        let pem = format!("{}{}", first.certificate, second.certificate);
+        let client = first
+            .builder()
+            .broker(&second.address)
+            .authorities(qmq_client::Pem::Text(pem.into_bytes()))
+            .build()
+            .unwrap();
+        for address in [&first.address, &second.address] {
+            let admin = client.admin(address).unwrap();
+            within("both to be there", admin.status()).await.ok();
+        }
+        let producer = client.producer();
+        let producer = if ordered {
+            producer.ordered()
+        } else {
+            producer
+        };
+        let producer = producer.batch(1, 1 << 20).build().unwrap();
+        for _ in 0..5 {
+            for outcome in send_all(&producer, &BODIES).await {
+                outcome.unwrap();
+            }
+        }
+        let mut taken = [first.state().taken.len(), second.state().taken.len()];
+        taken.sort_unstable();
+        assert_eq!(taken[0] + taken[1], 30);
+        assert_eq!(taken[0] == 0, ordered, "{taken:?}");
+    }
+}

@@ -180,7 +180,7 @@ async fn one_message_refused_for_a_while_is_asked_again_with_its_own_number() {
 
 /// QMQ's clients never send to a broker again that was read-only once.
 #[tokio::test]
-async fn a_broker_that_was_read_only_is_used_again() {
+async fn f3_a_broker_that_was_read_only_is_used_again() {
     let (first, second) = (FakeBroker::start(), FakeBroker::start());
     let pem = format!("{}{}", first.certificate, second.certificate);
     let client = first
@@ -408,7 +408,7 @@ async fn an_outcome_that_is_not_known_in_time_says_so() {
         .await
         .unwrap_err();
     assert!(!failed.may_be_stored, "Busy says that nothing was done");
-    assert!(failed.to_string().contains("Busy"), "{failed}");
+    assert!(failed.to_string().contains("(busy)"), "{failed}");
 }
 
 #[tokio::test]
@@ -484,4 +484,28 @@ async fn messages_that_are_too_large_together_go_one_by_one() {
         .map(|asked| asked.first)
         .collect();
     assert_eq!(numbers, [0, 0, 1]);
+}
+
+/// QMQ tries again at once, for as long as it fails.
+#[tokio::test]
+async fn c9_a_broker_that_cannot_take_a_message_is_not_asked_in_a_loop() {
+    const PAUSE_MIN: Duration = Duration::from_millis(5);
+    let limit = Duration::from_secs(1);
+    for code in [Code::DiskFull, Code::Busy] {
+        let broker = FakeBroker::start();
+        let producer = broker
+            .client()
+            .await
+            .producer()
+            .delivery_timeout(limit)
+            .build()
+            .unwrap();
+        broker.state().always = Some(Reaction::Refuse(code));
+        let sent = producer.send(message("x"));
+        within("a report", sent).await.unwrap_err();
+        let asked = broker.state().asked.len() as u32;
+        assert!(asked >= 2, "{code}: it is tried again");
+        let most = limit.div_duration_f64(PAUSE_MIN) as u32;
+        assert!(asked < most, "{code}: {asked}");
+    }
 }

@@ -1,7 +1,7 @@
 //! What a broker is made of.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::time::Duration;
@@ -47,6 +47,36 @@ pub struct BrokerOptions {
     pub metrics_subjects_max: usize,
     /// The file whose dynamic keys are followed, if there is one.
     pub watched: Option<Arc<WatchedConfig>>,
+    /// Which settings named the files of certificates, for errors.
+    pub named_by: NamedBy,
+}
+
+/// Which settings named which files.
+#[derive(Clone, Debug, Default)]
+pub struct NamedBy(Vec<(PathBuf, String)>);
+
+impl NamedBy {
+    fn settings(config: &BrokerConfig) -> Self {
+        let files = [
+            ("tls.cert", &config.tls_cert),
+            ("tls.key", &config.tls_key),
+            ("tls.ca", &config.tls_ca),
+        ];
+        let named = files.into_iter().filter_map(|(key, path)| {
+            let origin = &config.settings.get(key)?.origin;
+            Some((path.clone(), format!("{key} ({origin})")))
+        });
+        Self(named.collect())
+    }
+
+    /// The setting that named this file, and where it stands: `tls.key (broker.properties:7)`.
+    #[must_use]
+    pub fn of(&self, path: &Path) -> Option<String> {
+        let mut named = self.0.iter();
+        named
+            .find(|(file, _)| file == path)
+            .map(|(_, by)| by.clone())
+    }
 }
 
 /// What is said on the wire besides messages: frames' and messages' headers, attributes.
@@ -137,7 +167,73 @@ impl BrokerOptions {
             drain_ack: config.consumer.drain_ack,
             metrics_subjects_max: config.metrics_subjects_max,
             watched: None,
+            named_by: NamedBy::settings(config),
             store,
         })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+
+    fn of(sets: &[(&str, &str)]) -> BrokerOptions {
+        let sets = sets.iter().map(|(key, value)| {
+            let (key, value) = ((*key).to_owned(), (*value).to_owned());
+            (key, value)
+        });
+        let config = BrokerConfig::load(&Sources {
+            sets: sets.collect(),
+            ..Sources::default()
+        });
+        BrokerOptions::from_config(&config.unwrap()).unwrap()
+    }
+
+    #[test]
+    fn keys_take_effect() {
+        let options = of(&[
+            ("messagelog.retention.hours", "5"),
+            ("flush.interval.ms", "77"),
+            ("producer.dedup.producers.max", "33"),
+            ("connection.idle.ms", "4000"),
+            ("connection.stall.ms", "5000"),
+            ("handshake.timeout.ms", "600"),
+            ("memory.receive.bytes", "1M"),
+            ("memory.send.bytes", "2M"),
+            ("memory.produce.bytes", "32M"),
+            ("memory.deliver.bytes", "64M"),
+            ("metrics.subjects.max", "9"),
+            ("drain.ack.ms", "1234"),
+        ]);
+        let hours = Duration::from_secs(3_600);
+        assert_eq!(options.store.retention.max_age, Some(hours * 5));
+        assert_eq!(options.store.flush_interval, Duration::from_millis(77));
+        assert_eq!(options.produce.dedup_producers_max, 33);
+        assert_eq!(options.quic.idle, Duration::from_secs(4));
+        assert_eq!(options.quic.stall, Duration::from_secs(5));
+        assert_eq!(options.quic.handshake, Duration::from_millis(600));
+        assert_eq!(options.quic.receive_bytes, 1 << 20);
+        assert_eq!(options.quic.send_bytes, 2 << 20);
+        assert_eq!(options.quic.produce_bytes, 32 << 20);
+        assert_eq!(options.deliver.budget_bytes, 64 << 20);
+        assert_eq!(options.metrics_subjects_max, 9);
+        assert_eq!(options.drain_ack, Duration::from_millis(1_234));
+        let kept = of(&[("log.expired.delete.enable", "false")]);
+        assert_eq!(kept.store.retention.max_age, None);
+    }
+
+    #[test]
+    fn the_doors_defaults_are_those_of_the_keys() {
+        let (of_keys, own) = (of(&[]).quic, QuicOptions::default());
+        let limits = |quic: &QuicOptions| {
+            (
+                (quic.connections_max, quic.streams_max),
+                (quic.idle, quic.stall, quic.handshake),
+                (quic.receive_bytes, quic.send_bytes, quic.produce_bytes),
+            )
+        };
+        assert_eq!(limits(&of_keys), limits(&own));
     }
 }

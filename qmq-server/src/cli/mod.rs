@@ -4,6 +4,7 @@ mod bench;
 mod client;
 mod delay;
 mod demo;
+mod duration;
 mod failure;
 mod files;
 mod latency;

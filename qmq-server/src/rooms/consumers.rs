@@ -281,11 +281,20 @@ impl Consumers {
         }
     }
 
-    fn may_attach(&self, flow: &Flow, caller: &Caller) -> Result<(), (Code, String)> {
-        if !self.accepting.load(Ordering::Acquire) {
-            let text = "the broker is shutting down; subscribe at another one, or again in a while";
-            return Err((Code::Draining, text.to_owned()));
+    /// Whether consumers may ask for messages, or are to go elsewhere.
+    ///
+    /// # Errors
+    /// [`Code::Draining`] once the broker ends.
+    pub fn may_begin(&self) -> Result<(), (Code, String)> {
+        if self.accepting.load(Ordering::Acquire) {
+            return Ok(());
         }
+        let text = "the broker is shutting down; ask another one, or again in a while";
+        Err((Code::Draining, text.to_owned()))
+    }
+
+    fn may_attach(&self, flow: &Flow, caller: &Caller) -> Result<(), (Code, String)> {
+        self.may_begin()?;
         may_consume(flow, caller)?;
         if let Err(error) = flow.filter.check() {
             return Err((Code::BadMessage, error.to_string()));

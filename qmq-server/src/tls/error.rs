@@ -97,6 +97,23 @@ pub enum TlsError {
 }
 
 impl TlsError {
+    /// The file that is no good, if it is one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Missing { path }
+            | Self::Io { path, .. }
+            | Self::NotPem { path, .. }
+            | Self::Certificate { path }
+            | Self::Key { path }
+            | Self::KeyMismatch { key: path, .. }
+            | Self::Expired { path, .. }
+            | Self::NotYetValid { path, .. }
+            | Self::AuthorityExists { path } => Some(path),
+            Self::Name { .. } | Self::Days { .. } | Self::Make(_) | Self::Setup(_) => None,
+        }
+    }
+
     pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         |error| match error.kind() {

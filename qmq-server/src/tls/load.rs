@@ -185,6 +185,14 @@ pub(super) fn certified_key(
     })
 }
 
+/// What stands in the file of a private key.
+///
+/// # Errors
+/// A file that cannot be read.
+pub(crate) fn key_bytes(path: &Path) -> Result<Vec<u8>, TlsError> {
+    read_file(path)
+}
+
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, TlsError> {
     read_limited(path, FILE_BYTES_MAX).map_err(TlsError::io(path))
 }

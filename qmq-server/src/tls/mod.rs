@@ -16,6 +16,7 @@ mod test_installation;
 pub use authority::{Authority, Issued, Overwrite};
 pub use error::TlsError;
 pub use identity::Identity;
+pub(crate) use load::key_bytes;
 pub use load::{
     CertifiedFiles, ClientCertificates, certificate_expiry, client_config, server_config,
 };

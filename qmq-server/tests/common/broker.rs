@@ -93,18 +93,27 @@ impl Dev {
     }
 
     pub(crate) fn start_with(folder: &Path, args: &[&str]) -> Self {
-        Self::start_in(folder, args, &[])
+        Self::started(folder, args, "off", &[])
+    }
+
+    /// With its log on standard error, which must stay short.
+    pub(crate) fn start_logging(folder: &Path, args: &[&str]) -> Self {
+        Self::started(folder, args, "info", &[])
     }
 
     /// With these variables in its environment.
     pub(crate) fn start_in(folder: &Path, args: &[&str], variables: &[(&str, &PathBuf)]) -> Self {
+        Self::started(folder, args, "off", variables)
+    }
+
+    fn started(folder: &Path, args: &[&str], log: &str, variables: &[(&str, &PathBuf)]) -> Self {
         let dir = folder.join("dev");
         let mut command = qmq(["dev", "--dir", dir.to_str().unwrap()]);
         command
             .args(args)
             .envs(variables.iter().copied())
             .env("XDG_STATE_HOME", folder)
-            .env("QMQ_LOG", "off");
+            .env("QMQ_LOG", log);
         let mut process = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
         let mut stdout = BufReader::new(process.0.stdout.take().unwrap());
         let mut said = Vec::new();

@@ -52,6 +52,7 @@ pub(crate) async fn start_in(folder: tempfile::TempDir, subjects_max: usize) -> 
     let local = SocketAddr::from(([127, 0, 0, 1], 0));
     let options = BrokerOptions {
         watched: None,
+        named_by: Default::default(),
         name: "node-1".to_owned(),
         group: "group-1".to_owned(),
         folder: folder.path().join("store"),

@@ -350,7 +350,7 @@ async fn a_connection_has_so_many_streams_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_takes_nothing_of_what_waits_is_closed_and_what_it_pinned_is_free() {
+async fn c12_who_takes_nothing_of_what_waits_is_closed_and_what_it_pinned_is_free() {
     let broker = TestBroker::start(&[
         ("connection.stall.ms", "1000"),
         ("memory.send.bytes", "64K"),

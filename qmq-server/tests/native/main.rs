@@ -8,7 +8,10 @@ mod test_broker;
 #[path = "../common/wire_client.rs"]
 mod wire_client;
 
+mod certificates;
 mod cuts;
+mod defects;
+mod drain;
 mod dynamic;
 mod fairness;
 mod gate;

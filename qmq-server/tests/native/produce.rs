@@ -12,7 +12,7 @@ use qmq_wire::{Code, Durability, Produced};
 
 use super::gate::Gate;
 use super::test_broker::{Home, TestBroker};
-use super::wire_client::{Answer, Batch, flow, outcomes, sequences, sleep_ms};
+use super::wire_client::{Answer, Batch, flow, outcomes, sleep_ms};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_bad_message_is_refused_by_itself_and_named() {
@@ -387,51 +387,4 @@ async fn what_was_asked_to_be_synced_is_synced_when_it_is_answered() {
     assert_eq!(peer.produce(&one(Durability::Default)).await.refused, []);
     let marks = broker.store().watermarks();
     assert_eq!(marks.synced, marks.written, "flush.mode=sync");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_ends_takes_no_more_and_says_so() {
-    let broker = TestBroker::start(&[("drain.ack.ms", "10000")]).await;
-    let peer = broker.peer().await;
-    peer.publish("order", 2, 1).await;
-    let mut sub = peer.subscribe(&flow("order", "g", "c"), 1, 1 << 20).await;
-    let held = sub.take(1).await;
-    let mut stream = peer.stream().await;
-    stream
-        .send(|out| Batch::bodies("order", ["x"]).encode(out))
-        .await;
-    assert_eq!(stream.produced().await.refused, []);
-    let draining = tokio::spawn(broker.drain());
-    let refused = loop {
-        stream
-            .send(|out| Batch::bodies("order", ["x"]).encode(out))
-            .await;
-        let produced = stream.produced().await;
-        if !produced.refused.is_empty() {
-            break produced;
-        }
-        sleep_ms(1).await;
-    };
-    assert_eq!(outcomes(&refused), [Err(Code::Draining)]);
-    let refusal = peer
-        .try_subscribe(&flow("order", "other", "c"), 1, 1)
-        .await
-        .err();
-    assert_eq!(refusal.map(|refusal| refusal.code), Some(Code::Draining));
-    // Nothing new is handed out, acks are taken, and then it ends.
-    sub.credit(10, 1 << 20).await;
-    sub.none_within(50).await;
-    sub.ack(&held).await;
-    assert_eq!(sub.end().await.code, Some(Code::Draining));
-    assert_eq!(
-        peer.close_code().await,
-        Some(qmq_wire::CloseCode::ShuttingDown)
-    );
-    let broker = draining.await.unwrap().start().await;
-    let mut sub = broker
-        .peer()
-        .await
-        .subscribe(&flow("order", "g", "c"), 10, 1 << 20)
-        .await;
-    assert_eq!(sequences(&sub.take(2).await)[0], 1, "the ack has counted");
 }

@@ -1,36 +1,40 @@
 //! Who may do what: every cell of the table in `docs/security.md` is tried.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
 
 use qmq_server::access::token_hash;
 use qmq_server::tls::{Authority, Overwrite};
 use qmq_store::PullRequest;
-use qmq_wire::{Ack, CloseCode, Code, ControlRequest, ControlResponse, Durability, Nack, ResetTo};
+use qmq_wire::{
+    Ack, CloseCode, Code, ControlRequest, ControlResponse, Durability, Nack, Renew, ResetTo,
+};
 use quinn::{Connection, ConnectionError, Endpoint};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::test_broker::{Home, TestBroker};
-use super::wire_client::{Answer, Batch, Dial, Stream, flow, open, outcomes, sleep_ms, within};
+use super::wire_client::{
+    Answer, Batch, Dial, Peer, Stream, flow, open, outcomes, ranges, sleep_ms, within,
+};
 
-/// Rows of the table: door, request, and a cell for each principal.
-fn table() -> (Vec<String>, Vec<Vec<String>>) {
+/// The columns behind the first ones, and the rows, of the table whose head begins so.
+fn table(begins: &str) -> (Vec<String>, Vec<Vec<String>>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/security.md");
     let text = std::fs::read_to_string(path).unwrap();
     let cells = |line: &str| -> Vec<String> {
         let line = line.trim_matches('|');
         line.split('|').map(|cell| cell.trim().to_owned()).collect()
     };
-    let mut lines = text
-        .lines()
-        .skip_while(|line| !line.starts_with("| door | request |"));
+    let mut lines = text.lines().skip_while(|line| !line.starts_with(begins));
     let head = cells(lines.next().expect("the table is there"));
     let rows = lines
         .skip(1)
         .take_while(|line| line.starts_with('|'))
         .map(cells)
         .collect();
-    (head[2..].to_vec(), rows)
+    let columns = begins.matches(" |").count();
+    (head[columns..].to_vec(), rows)
 }
 
 struct Principals {
@@ -210,32 +214,72 @@ async fn tried(connection: &Connection, request: &str) -> String {
     }
 }
 
-async fn http(broker: &TestBroker, request: &str) -> String {
+async fn http(broker: &TestBroker, request: &str, header: &str) -> String {
     let address = broker.broker.http_address().unwrap();
     let mut tcp = within("TCP", tokio::net::TcpStream::connect(address))
         .await
         .unwrap();
-    let request = format!("{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("{request} HTTP/1.1\r\nHost: localhost\r\n{header}Connection: close\r\n\r\n");
     tcp.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     within("an answer", tcp.read_to_string(&mut answer))
         .await
         .unwrap();
-    match answer.split(' ').nth(1) {
-        Some("200") => "yes".to_owned(),
-        other => format!("{other:?}"),
+    answer.split(' ').nth(1).unwrap_or_default().to_owned()
+}
+
+/// Whether what one holds is kept for it when another one renews it.
+async fn renewed(broker: &TestBroker, holder: &Peer, connection: &Connection) -> String {
+    let lost = || {
+        let counters = broker.broker.consumers().counters();
+        counters.leases_lost.load(Ordering::SeqCst)
+    };
+    let before = lost();
+    holder.publish("order", 1, 1).await;
+    let held = flow("order", "renewed", "holder");
+    let mut pulls = holder.stream().await;
+    pulls.pull(1, 1, 10_000, &held).await;
+    let pulled = pulls.pulled().await;
+    let mut renews = open(connection).await.unwrap();
+    let end = Instant::now() + Duration::from_millis(2_000);
+    while lost() == before && Instant::now() < end {
+        let renew = Renew {
+            flow: Some(held.clone()),
+            incarnation: pulled.incarnation,
+            ranges: ranges(&pulled.messages),
+        };
+        renews.send(|out| renew.encode(out)).await;
+        sleep_ms(50).await;
+    }
+    let kept = lost() == before;
+    broker.store().drop_group("order", "renewed").unwrap();
+    if kept { "yes" } else { "no" }.to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn http_answers_whoever_reaches_it_as_documented() {
+    let principals = Principals::new(&[]);
+    let options = principals.home.options();
+    let broker = principals.home.start_with(options).await;
+    let (columns, rows) = table("| request over HTTP |");
+    assert_eq!((columns.len(), rows.len()), (1, 4), "it is read whole");
+    for row in &rows {
+        for header in ["", "Authorization: Bearer secret-of-administer\r\n"] {
+            assert_eq!(http(&broker, &row[0], header).await, row[1], "{}", row[0]);
+        }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_cell_of_the_documented_table_holds() {
-    let (columns, rows) = table();
+async fn c10_every_cell_of_the_documented_table_holds() {
+    let (columns, rows) = table("| door | request |");
     assert_eq!(
         (columns.len(), rows.len()),
-        (9, 12),
+        (9, 11),
         "the table is read whole"
     );
-    let principals = Principals::new(&[]);
+    let principals = Principals::new(&[("consumer.ack.timeout.ms", "1000")]);
     let options = principals.home.options();
     let other = principals.other;
     let broker = principals.home.start_with(options).await;
@@ -243,6 +287,8 @@ async fn every_cell_of_the_documented_table_holds() {
         home: Home::new(&[]),
         other,
     };
+    let holder = principals.dial(&broker, "node certificate");
+    let holder = holder.peer().await.unwrap();
     broker
         .store()
         .append(&qmq_store::Message::new("order", "x"))
@@ -255,11 +301,11 @@ async fn every_cell_of_the_documented_table_holds() {
             // The group is there each time.
             let setup = PullRequest::new("order", "g", "setup").max(0);
             broker.store().pull(&setup).unwrap();
-            let came = match (&**door, &connected) {
-                ("HTTP", _) => http(&broker, request).await,
-                (_, Ok(_)) if request == "HELLO" => "yes".to_owned(),
-                (_, Err(ended)) if request == "HELLO" => ended.clone(),
+            let came = match (&**request, &connected) {
+                ("HELLO", Ok(_)) => "yes".to_owned(),
+                ("HELLO", Err(ended)) => ended.clone(),
                 (_, Err(_)) => "-".to_owned(),
+                ("RENEW", Ok((_, connection, _))) => renewed(&broker, &holder, connection).await,
                 (_, Ok((_, connection, _))) => tried(connection, request).await,
             };
             assert_eq!(came, *expected, "{door} {request} by {column}");
@@ -301,16 +347,13 @@ async fn rights_change_while_somebody_is_connected() {
     };
     both("produce:order;consume:order");
     let dial = broker.dial().token("both");
-    let end = std::time::Instant::now() + super::wire_client::LIMIT;
+    let end = Instant::now() + super::wire_client::LIMIT;
     let peer = loop {
         match connect(&dial).await {
             Ok(_) => break dial.peer().await.unwrap(),
             Err(ended) => assert_eq!(ended, (CloseCode::Unauthorized as u32).to_string()),
         }
-        assert!(
-            std::time::Instant::now() < end,
-            "the tokens are not read anew"
-        );
+        assert!(Instant::now() < end, "the tokens are not read anew");
         sleep_ms(50).await;
     };
     peer.publish("order", 1, 1).await;

@@ -111,7 +111,7 @@ async fn a_consumer_without_credit_gets_nothing_and_holds_nobody_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_window_stops_its_own_stream_only() {
+async fn e1_a_full_window_stops_its_own_stream_only() {
     let broker = TestBroker::start(&[]).await;
     let mut dial = broker.dial();
     dial.stream_window = 64 << 10;
@@ -531,7 +531,7 @@ async fn who_comes_back_in_time_finds_what_it_held_and_nobody_else_got_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_one_held_who_does_not_come_back_goes_to_the_others() {
+async fn e11_what_one_held_who_does_not_come_back_goes_to_the_others_at_once() {
     let broker = TestBroker::start(&[("consumer.session.timeout.ms", "300")]).await;
     let peer = broker.peer().await;
     let other = broker.peer().await;
@@ -731,7 +731,7 @@ async fn a_consumer_that_reads_no_more_is_lost_not_fed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_consumer_does_not_hold_up_its_group() {
+async fn e6_a_slow_consumer_does_not_hold_up_its_group() {
     let broker = TestBroker::start(&[]).await;
     let peer = broker.peer().await;
     peer.publish("order", 10, 1).await;

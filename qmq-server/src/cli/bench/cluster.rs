@@ -140,15 +140,21 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             .map(|n| format!("bench.cluster.{unique}.{n}"))
             .collect(),
     };
-    let runtime = runtime(args.threads)?;
-    let rows = runtime.block_on(async {
-        let mut rows = measure(&plan, &target).await?;
-        if args.bare {
+    let (rows, reason) = runtime(args.threads)?.block_on(async {
+        let (mut rows, reason) = measure(&plan, &target).await?;
+        if args.bare && reason.is_none() {
             rows.extend(bare::measure(&plan).await?);
         }
-        Ok::<_, Failure>(rows)
+        Ok::<_, Failure>((rows, reason))
     })?;
-    report::print(&rows, args.json)
+    report::print(&rows, args.json)?;
+    match reason {
+        None => Ok(()),
+        Some(reason) => Err(Failure::new(
+            format!("not all messages made it, so the figures say little: {reason}"),
+            "`qmq status` shows how the broker is",
+        )),
+    }
 }
 
 fn runtime(threads: usize) -> Result<Runtime, Failure> {
@@ -161,16 +167,22 @@ fn runtime(threads: usize) -> Result<Runtime, Failure> {
         .map_err(|error| Failure::of("starting threads", &error, "check `ulimit -u`"))
 }
 
-async fn measure(plan: &Plan, target: &Settings) -> Result<Vec<report::Row>, Failure> {
+/// The rows, and why a message failed, if one did.
+async fn measure(
+    plan: &Plan,
+    target: &Settings,
+) -> Result<(Vec<report::Row>, Option<String>), Failure> {
     let clock = pace::Clock::start();
     let consumers = consumers::start(plan, target, &clock).await?;
     let produced = producers::run(plan, target, &clock).await?;
     let mut rows = vec![report::Row::new("produce", plan, &produced)];
+    let mut reason = produced.reason.clone();
     if let Some(consumers) = consumers {
         let delivered = consumers.finish(produced.all).await;
         rows.push(report::Row::new("deliver", plan, &delivered));
+        reason = reason.or(delivered.reason);
     }
-    Ok(rows)
+    Ok((rows, reason))
 }
 
 /// A client with a connection of its own.

@@ -1,10 +1,10 @@
 //! Reaching the broker, and saying why it cannot be reached, at once where the reason is known at once.
 
-use std::net::ToSocketAddrs as _;
+use std::net::{IpAddr, ToSocketAddrs as _};
 use std::ops::Deref;
 use std::time::Duration;
 
-use qmq_client::{Client, ConnectError, ConnectionState};
+use qmq_client::{Client, CloseCode, ConnectError, ConnectionState};
 use tokio::net::UdpSocket;
 use tokio::task::AbortHandle;
 use tokio::time::{interval, sleep, timeout};
@@ -42,6 +42,14 @@ impl Deref for Connected {
 }
 
 impl Connected {
+    /// Whether any broker is there at the moment.
+    pub(super) fn is_connected(&self) -> bool {
+        let connections = self.client.connections();
+        connections
+            .iter()
+            .any(|(_, state)| matches!(state, ConnectionState::Connected { .. }))
+    }
+
     /// Lets the brokers know that nobody is here any more.
     pub(super) async fn close(self) {
         self.teller.abort();
@@ -66,7 +74,7 @@ impl Settings {
             error = refused_by_all(&client) => Err(self.failed(&error)),
             () = nobody_listens(&self.config.addresses) => Err(Failure::new(
                 format!("no broker runs at {}", self.config.addresses.join(", ")),
-                format!("it stands in {}; {START_OR_NAME}", self.shown()),
+                format!("it stands in {}; {}", self.shown(), self.start_or_name()),
             )),
         };
         reached?;
@@ -79,13 +87,36 @@ impl Settings {
         let what = format!("cannot connect: {error}");
         let next = match error {
             ConnectError::Transport { reason, .. } if reason.contains("certificate") => format!(
-                "the broker's certificate must come from tls.ca and bear tls.server.name of {file}; {START_OR_NAME}"
+                "the broker's certificate must come from tls.ca and bear tls.server.name of {file}; {}",
+                self.start_or_name()
             ),
-            ConnectError::Closed { .. } => format!("correct token, tls.cert and tls.key of {file}"),
+            ConnectError::Closed { code, .. } => match code {
+                Some(CloseCode::Unauthorized) => {
+                    format!("correct token, tls.cert and tls.key of {file}")
+                }
+                Some(CloseCode::ShuttingDown | CloseCode::TooManyConnections) => {
+                    "try again in a moment".to_owned()
+                }
+                _ => format!("the address stands in {file}"),
+            },
             ConnectError::Config(_) => format!("correct {file}"),
-            _ => format!("the address stands in {file}; {START_OR_NAME}"),
+            _ => format!("the address stands in {file}; {}", self.start_or_name()),
         };
         Failure::new(what, next)
+    }
+
+    /// What to do where no broker is: only one of this machine is the user's to start.
+    fn start_or_name(&self) -> &'static str {
+        let is_here = |address: &String| {
+            let host = address.rsplit_once(':').map_or("", |(host, _)| host);
+            let host = host.trim_matches(['[', ']']);
+            host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+        };
+        if self.config.addresses.iter().all(is_here) {
+            START_OR_NAME
+        } else {
+            "see that it runs there, or give --client FILE"
+        }
     }
 }
 

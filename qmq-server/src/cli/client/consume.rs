@@ -9,10 +9,11 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use super::connect::Connected;
 use super::place::Place;
 use super::signals::Stop;
 use super::{ClientArgs, Settings};
-use crate::cli::delay::due::duration;
+use crate::cli::duration::positive;
 use crate::cli::failure::{Failure, complain};
 use crate::cli::output::{Body, Output, count, note};
 
@@ -82,7 +83,7 @@ pub(crate) struct Args {
     )]
     from: Place,
     /// End when nothing came for so long: 500ms, 10s, 5m
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = positive)]
     timeout: Option<Duration>,
     /// Name of this consumer in the group [default: consumer.id of client.properties, else made from host and process]
     #[arg(long, value_name = "ID")]
@@ -125,7 +126,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         let consumer = client
             .subscribe(args.subscription(name))
             .map_err(|e| Failure::usage(e.to_string(), "`qmq consume --help` shows how"))?;
-        let consumed = consume(args, consumer, stop).await;
+        let consumed = consume(args, &client, consumer, stop).await;
         client.close().await;
         consumed
     })
@@ -200,7 +201,12 @@ struct Writer<'a> {
     unconfirmed_ever: u64,
 }
 
-async fn consume(args: &Args, mut consumer: Consumer, mut stop: Stop) -> Result<(), Failure> {
+async fn consume(
+    args: &Args,
+    client: &Connected,
+    mut consumer: Consumer,
+    mut stop: Stop,
+) -> Result<(), Failure> {
     let mut writer = Writer {
         args,
         out: Output::new(),
@@ -222,6 +228,14 @@ async fn consume(args: &Args, mut consumer: Consumer, mut stop: Stop) -> Result<
         }
         match end {
             None => {}
+            Some(Reason::Silence) if !client.is_connected() => {
+                let what = format!(
+                    "no broker is connected, so nobody knows whether {} has more",
+                    args.subject
+                );
+                failed = Err(Failure::new(what, "try again when one is back"));
+                break;
+            }
             Some(Reason::Asked | Reason::Silence) => break,
             Some(Reason::Ended(error)) => {
                 let next = match error {

@@ -9,6 +9,7 @@ mod signals;
 pub(super) mod status;
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use qmq_client::{Client, ClientBuilder, Pem};
@@ -130,6 +131,7 @@ fn runtime() -> Result<Runtime, Failure> {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
             .try_init();
     }
     Builder::new_multi_thread()

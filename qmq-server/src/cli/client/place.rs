@@ -5,7 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use qmq_client::{ResetTo, Start};
 
-use crate::cli::delay::due::{Due, duration};
+use crate::cli::delay::due::Due;
+use crate::cli::duration::duration;
 
 /// A place among a subject's messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

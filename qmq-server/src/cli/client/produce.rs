@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::ClientArgs;
 use super::signals::Stop;
-use crate::cli::delay::due::duration;
+use crate::cli::duration::duration;
 use crate::cli::failure::{Failure, complain};
 use crate::cli::lines::{Line, Lines};
 use crate::cli::output::{self, Output, count, note, rate};

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::ClientArgs;
 use super::signals::Stop;
-use crate::cli::delay::due::duration;
+use crate::cli::duration::duration;
 use crate::cli::failure::Failure;
 use crate::cli::output::Output;
 use reading::Reading;
@@ -42,7 +42,7 @@ pub(crate) struct Args {
     #[arg(long)]
     watch: bool,
     /// How often --watch looks
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = every)]
     every: Duration,
     /// Show all rows by name, not only those with the most lag
     #[arg(long)]
@@ -52,6 +52,16 @@ pub(crate) struct Args {
     json: bool,
     #[command(flatten)]
     client: ClientArgs,
+}
+
+/// A broker has other things to do than to say how it is.
+const EVERY_MIN: Duration = Duration::from_millis(100);
+
+fn every(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        every if every < EVERY_MIN => Err(format!("{text:?} is too often; 100ms at least")),
+        every => Ok(every),
+    }
 }
 
 /// Shows it once, or until Ctrl-C.

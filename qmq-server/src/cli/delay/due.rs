@@ -1,9 +1,10 @@
 //! Due times as people write them.
 
 use std::str::FromStr;
-use std::time::Duration;
 
 use jiff::Timestamp;
+
+use crate::cli::duration::in_ms;
 
 /// A moment, or a time from now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,24 +24,6 @@ impl Due {
         }
     }
 }
-
-/// A time without a sign, such as `10s`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    match from_now(text) {
-        Some(Due::In(ms)) => Ok(Duration::from_millis(ms)),
-        _ => Err(format!(
-            "{text:?} is no time; write it as 10s (ms, s, m, h, d)"
-        )),
-    }
-}
-
-const UNITS_MS: [(&str, u64); 5] = [
-    ("ms", 1),
-    ("s", 1_000),
-    ("m", 60_000),
-    ("h", 3_600_000),
-    ("d", 86_400_000),
-];
 
 impl FromStr for Due {
     type Err = String;
@@ -72,14 +55,7 @@ fn at(text: &str) -> Option<Due> {
 }
 
 fn from_now(text: &str) -> Option<Due> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let (_, unit_ms) = UNITS_MS.into_iter().find(|(name, _)| *name == unit)?;
-    if number.is_empty() {
-        return None;
-    }
-    let number = number.parse().unwrap_or(u64::MAX);
-    Some(Due::In(number.saturating_mul(unit_ms)))
+    in_ms(text).map(Due::In)
 }
 
 #[cfg(test)]

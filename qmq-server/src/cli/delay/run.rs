@@ -45,7 +45,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     folder: Folder,
     /// Stop after this time: 500ms, 10s, 5m, 2h, 1d
-    #[arg(long = "for", value_name = "TIME", value_parser = super::due::duration)]
+    #[arg(long = "for", value_name = "TIME", value_parser = crate::cli::duration::duration)]
     time: Option<Duration>,
     /// Stop when nothing is pending but what cannot be read
     #[arg(long)]

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use qmq_server::config::{Sources, WatchedConfig};
 use qmq_server::{Broker, BrokerOptions};
 
-use super::{EndArgs, Signals, end_orderly, log, serve_to_end};
+use super::attend::{Asked, EndArgs, attend};
+use super::{closed, keys, log};
 use crate::cli::failure::Failure;
 use crate::cli::output::{Output, note};
 
@@ -15,13 +16,16 @@ use crate::cli::output::{Output, note};
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// broker.properties
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "keys")]
+    config: Option<PathBuf>,
     /// A setting that counts before the file; may be given several times
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
     #[command(flatten)]
     end: EndArgs,
+    /// Print all keys of broker.properties: what they mean, what they take, their defaults
+    #[arg(long)]
+    keys: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -31,12 +35,15 @@ Examples:
   qmq broker --config broker.properties --set flush.mode=async
 
 Settings come from --set, then the environment (broker.port is QMQ_BROKER_PORT), then the file, then the defaults.
-All keys, with what they mean, their ranges and defaults: qmq_server::config::keys::BROKER, qmq-server/src/config/keys/broker.rs.
+All keys, with what they mean, their ranges and defaults: `qmq broker --keys`, which is a file to begin with.
 SIGTERM ends it in order, a second one at once.";
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let Some(file) = args.config.as_ref().filter(|_| !args.keys) else {
+        return keys::print();
+    };
     log();
-    let mut sources = Sources::of_file(&args.config);
+    let mut sources = Sources::of_file(file);
     sources.take_environment(std::env::vars_os());
     for set in &args.sets {
         sources
@@ -55,25 +62,28 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut options = BrokerOptions::from_config(&config)
         .map_err(|error| Failure::of("the broker does not start", &error, "correct the file"))?;
     options.watched = Some(Arc::new(watched));
-    serve_to_end(serve(options, args.end))
+    attend(args.end, false, |asked| serve(options, asked))
 }
 
-async fn serve(options: BrokerOptions, end: EndArgs) -> Result<(), Failure> {
-    let mut signals = Signals::listen()?;
-    let broker = Broker::start(options).await.map_err(|error| {
+async fn serve(options: BrokerOptions, mut asked: Asked) -> Result<(), Failure> {
+    let started = tokio::select! {
+        started = Broker::start(options) => started,
+        _ = &mut asked => return Ok(()),
+    };
+    let broker = started.map_err(|error| {
         Failure::of(
             "the broker does not start",
             &error,
             "correct what it names and start it again",
         )
     })?;
+    announce(&broker)?;
+    let _ = asked.await;
+    closed(broker.drain().await)
+}
+
+fn announce(broker: &Broker) -> Result<(), Failure> {
     let mut out = Output::new();
-    let http = broker
-        .http_address()
-        .map(|address| format!(", http://{address}/metrics"))
-        .unwrap_or_default();
-    out.line(format!("ready: {}{http}", broker.address()))?;
-    out.flush()?;
-    signals.next().await;
-    end_orderly(&mut signals, end, broker.drain()).await
+    out.line(super::ready(broker))?;
+    out.flush()
 }

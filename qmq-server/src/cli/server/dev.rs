@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use qmq_server::config::{point_at_client, pointer_path};
 use qmq_server::dev::{Dev, DevError, DevOptions};
 
-use super::{EndArgs, Signals, end_orderly, log, serve_to_end};
+use super::attend::{Asked, EndArgs, attend};
+use super::{closed, log};
 use crate::cli::failure::{Failure, chain};
 use crate::cli::output::{Output, note};
 
@@ -19,7 +20,7 @@ pub(crate) struct Args {
     /// UDP port of the broker; 0 takes any that is free
     #[arg(long, default_value_t = 20881)]
     port: u16,
-    /// TCP port of /health and /metrics; 0 takes any that is free [default: port + 10000]
+    /// TCP port of /health and /metrics; 0 takes any that is free [default: port + 10000, or any that is free if there is no such port]
     #[arg(long)]
     http_port: Option<u16>,
     /// A setting of the broker, as in broker.properties; may be given several times
@@ -55,7 +56,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     });
     let http_port = args.http_port.or(match args.port {
         0 => Some(0),
-        port => port.checked_add(10_000),
+        port => Some(port.checked_add(10_000).unwrap_or(0)),
     });
     let options = DevOptions {
         folder: args.dir.clone(),
@@ -63,12 +64,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         http_port,
         sets: sets.collect::<Result<_, Failure>>()?,
     };
-    serve_to_end(serve(&options, args))
+    attend(args.end, args.until_eof, |asked| serve(options, asked))
 }
 
-async fn serve(options: &DevOptions, args: &Args) -> Result<(), Failure> {
-    let mut signals = Signals::listen()?;
-    let dev = Dev::start(options).await.map_err(|error| {
+async fn serve(options: DevOptions, mut asked: Asked) -> Result<(), Failure> {
+    let started = tokio::select! {
+        started = Dev::start(&options) => started,
+        _ = &mut asked => return Ok(()),
+    };
+    let dev = started.map_err(|error| {
         Failure::of(
             "qmq dev does not start",
             &error,
@@ -78,6 +82,16 @@ async fn serve(options: &DevOptions, args: &Args) -> Result<(), Failure> {
             },
         )
     })?;
+    announce(&dev)?;
+    let _ = asked.await;
+    closed(dev.drain().await)
+}
+
+/// Says where it is and what to type, and lets the commands in other windows find it.
+fn announce(dev: &Dev) -> Result<(), Failure> {
+    for warning in dev.warnings() {
+        note(&format!("warning: {warning}"));
+    }
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let pointed = pointer_path(state.as_deref(), home.as_deref())
@@ -94,32 +108,11 @@ async fn serve(options: &DevOptions, args: &Args) -> Result<(), Failure> {
         }
     };
     let mut out = Output::new();
-    let http = dev
-        .broker()
-        .http_address()
-        .map(|address| format!(", http://{address}/metrics"))
-        .unwrap_or_default();
-    out.line(format!("ready: {}{http}", dev.broker().address()))?;
+    out.line(super::ready(dev.broker()))?;
     out.line("type in another window:")?;
     out.line(format!("  echo hello | qmq produce greetings{hint}"))?;
     out.line(format!(
         "  qmq consume greetings --group me --count 1{hint}"
     ))?;
-    out.flush()?;
-    tokio::select! {
-        () = signals.next() => {}
-        () = input_ended(), if args.until_eof => {}
-    }
-    end_orderly(&mut signals, args.end, dev.drain()).await
-}
-
-/// Waits until nobody can write to standard input any more.
-async fn input_ended() {
-    let (tell, told) = tokio::sync::oneshot::channel();
-    // A thread of its own: a runtime waits for those of its own at the end.
-    std::thread::spawn(move || {
-        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        let _ = tell.send(());
-    });
-    let _ = told.await;
+    out.flush()
 }

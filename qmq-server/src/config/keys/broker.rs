@@ -196,9 +196,9 @@ pub const BROKER: &[Key] = &[
     ),
     works(
         "drain.ack.ms",
-        ms(0, 600_000),
+        ms(0, 20_000),
         "10000",
-        "how long a stop waits for acks of what is delivered",
+        "how long a stop waits for acks of what is delivered; all of a stop takes 30 s at most",
     ),
     works(
         "metrics.subjects.max",

@@ -63,11 +63,14 @@ pub(super) async fn serve(incoming: Incoming, shared: &Arc<Shared>) -> Result<()
 
 type Control = (Frames, SendStream);
 
-/// One too many.
-pub(super) async fn turn_away(incoming: Incoming, limit: Duration) {
+/// One that is not served.
+pub(super) async fn turn_away(incoming: Incoming, code: CloseCode, limit: Duration) {
     if let Ok(Ok(connection)) = tokio::time::timeout(limit, incoming).await {
-        let why = b"connection.max connections are open; try again later";
-        connection.close((CloseCode::TooManyConnections as u32).into(), why);
+        let why: &[u8] = match code {
+            CloseCode::ShuttingDown => b"the broker is shutting down",
+            _ => b"connection.max connections are open; try again later",
+        };
+        connection.close((code as u32).into(), why);
         // Its close is sent while it is there.
         let _ = tokio::time::timeout(limit, connection.closed()).await;
     }
@@ -174,11 +177,13 @@ pub(super) fn outbox(
 ) -> Arc<Outbox> {
     let outbox = Arc::new(Outbox::new(Arc::clone(&peer.shared.outgoing)));
     let (emptied, peer) = (Arc::clone(&outbox), Arc::clone(peer));
+    let open = peer.shared.closing.stream();
     tokio::spawn(async move {
         let low = || peer.shared.consumers.delivering().outlet_low();
         emptied
             .carry(send, &peer.connection, peer.stall(), low, room)
             .await;
+        drop(open);
     });
     outbox
 }

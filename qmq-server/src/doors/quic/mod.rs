@@ -1,6 +1,7 @@
 //! The native door: QUIC, TLS 1.3, one connection a process, a stream a subscription. `docs/protocol.md` has the protocol.
 
 mod budget;
+mod closing;
 mod connection;
 mod frames;
 mod load;
@@ -15,12 +16,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use closing::Closing;
 pub use load::Load;
 use qmq_wire::{CloseCode, Hello};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
-    ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout, ServerConfig,
-    TransportConfig, VarInt,
+    ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout, Incoming,
+    ServerConfig, TransportConfig, VarInt,
 };
 use ring::hmac;
 use tokio::sync::Semaphore;
@@ -66,8 +68,8 @@ impl Default for QuicOptions {
             stall: Duration::from_secs(30),
             handshake: Duration::from_secs(5),
             streams_max: 1024,
-            receive_bytes: 8 << 20,
-            send_bytes: 1 << 20,
+            receive_bytes: 16 << 20,
+            send_bytes: 16 << 20,
             produce_bytes: 256 << 20,
             unanswered_max: 4096,
             frame_bytes_max: 17 << 20,
@@ -87,6 +89,7 @@ pub(crate) struct Shared {
     produce_budget: budget::Whole,
     /// Bytes that wait in all outboxes.
     outgoing: Arc<AtomicU64>,
+    closing: Closing,
 }
 
 /// Bytes that are asked of the system for the socket in each direction; it gives what `net.core.rmem_max` and `wmem_max` allow. What does not fit
@@ -119,6 +122,7 @@ pub struct QuicDoor {
     endpoint: Endpoint,
     address: SocketAddr,
     load: Load,
+    closing: Closing,
 }
 
 impl QuicDoor {
@@ -145,7 +149,9 @@ impl QuicDoor {
         hello.limits.streams_max = options.streams_max;
         hello.limits.batch_messages_max = qmq_wire::BATCH_MESSAGES_MAX;
         let load = Load::new(options.produce_bytes, options.connections_max);
+        let closing = Closing::new();
         let shared = Arc::new(Shared {
+            closing: closing.clone(),
             access: rooms.access,
             producing: rooms.producing,
             consumers: rooms.consumers,
@@ -161,6 +167,7 @@ impl QuicDoor {
             endpoint,
             address,
             load,
+            closing,
         })
     }
 
@@ -176,9 +183,15 @@ impl QuicDoor {
         self.address
     }
 
-    /// Takes no more connections; those that are open go on.
+    /// Takes no more connections: who comes is told that the broker is shutting down. Those that are open go on.
     pub fn stop_accepting(&self) {
-        self.endpoint.set_server_config(None);
+        self.closing.shut();
+    }
+
+    /// Reads no more requests, and waits until the answers to those that were read have arrived, for `limit` at most. Whether they have. Subscriptions are
+    /// waited for as well; it is for their consumers' room to end them.
+    pub async fn finish(&self, limit: Duration) -> bool {
+        self.closing.finish(limit).await
     }
 
     /// Closes all connections, and waits for nobody.
@@ -244,21 +257,17 @@ fn transport(options: &QuicOptions) -> io::Result<TransportConfig> {
 
 async fn accept(endpoint: Endpoint, shared: Arc<Shared>) {
     let told = Arc::new(Semaphore::new(TOLD_MAX));
+    let limit = shared.options.handshake;
     while let Some(incoming) = endpoint.accept().await {
+        if shared.closing.is_shut() {
+            turn_away(incoming, CloseCode::ShuttingDown, limit, &told);
+            continue;
+        }
         let open = shared.connections.fetch_add(1, Ordering::AcqRel);
         if open >= shared.options.connections_max as u64 {
             shared.connections.fetch_sub(1, Ordering::AcqRel);
             tracing::warn!(from = %incoming.remote_address(), "a connection is refused: connection.max are open");
-            match Arc::clone(&told).try_acquire_owned() {
-                Ok(permit) => {
-                    let limit = shared.options.handshake;
-                    tokio::spawn(async move {
-                        connection::turn_away(incoming, limit).await;
-                        drop(permit);
-                    });
-                }
-                Err(_) => incoming.refuse(),
-            }
+            turn_away(incoming, CloseCode::TooManyConnections, limit, &told);
             continue;
         }
         let shared = Arc::clone(&shared);
@@ -270,4 +279,15 @@ async fn accept(endpoint: Endpoint, shared: Arc<Shared>) {
             shared.connections.fetch_sub(1, Ordering::AcqRel);
         });
     }
+}
+
+/// Tells why, if not too many are being told.
+fn turn_away(incoming: Incoming, code: CloseCode, limit: Duration, told: &Arc<Semaphore>) {
+    let Ok(permit) = Arc::clone(told).try_acquire_owned() else {
+        return incoming.refuse();
+    };
+    tokio::spawn(async move {
+        connection::turn_away(incoming, code, limit).await;
+        drop(permit);
+    });
 }

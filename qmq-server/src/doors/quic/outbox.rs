@@ -159,7 +159,7 @@ impl Outbox {
         self.lost.notified().await;
     }
 
-    /// Carries what comes to the stream until the outbox is closed and all of it has been taken, or the stream fails. `room` is called when somebody waits
+    /// Carries what comes to the stream until the outbox is closed and all has arrived, or the stream fails. `room` is called when somebody waits
     /// for room and only `low()` bytes are left. A stream of which the other end takes nothing for `stall` takes its connection down: what it would carry
     /// is kept in memory for nothing.
     pub(super) async fn carry(

@@ -55,9 +55,11 @@ pub(super) async fn serve(peer: Arc<Peer>, mut frames: Frames, send: SendStream)
         pullers: Arc::clone(&pullers),
         peer: Arc::clone(&peer),
     };
+    let mut open = peer.shared.closing.stream();
     let finished = tokio::select! {
         finished = stream.serve(first, &mut frames) => finished,
         () = outbox.lost() => false,
+        () = open.finishing() => true,
     };
     if finished {
         // Answers that are still to come go out first: each holds a permit until it is in the outbox.
@@ -256,6 +258,10 @@ impl Requests {
         pull: &Pull,
         unanswered: tokio::sync::OwnedSemaphorePermit,
     ) -> Result<(), Refusal> {
+        let consumers = &self.peer.shared.consumers;
+        if let Err((code, text)) = consumers.may_begin() {
+            return Err(Refusal::new(0, code, text));
+        }
         let flow = &pull.flow;
         let key = (
             flow.subject.clone(),

@@ -8,7 +8,7 @@ use qmq_wire::{
     Subscribed, WireError,
 };
 use quinn::SendStream;
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
 use super::budget::Budget;
 use super::connection::{Peer, outbox};
@@ -39,15 +39,8 @@ pub(super) async fn serve(peer: Arc<Peer>, frames: Frames, send: SendStream, fir
         }
     };
     let outbox = outbox(&peer, send, drained);
-    let ended = Arc::new(Notify::new());
-    let on_end = {
-        let (outbox, ended) = (Arc::clone(&outbox), Arc::clone(&ended));
-        Box::new(move |end: End| {
-            outbox.frame(|out| end.encode(out));
-            outbox.close();
-            ended.notify_one();
-        })
-    };
+    let (tell, ended) = oneshot::channel();
+    let on_end = Box::new(move |end: End| drop(tell.send(end)));
     let (reply, answer) = oneshot::channel();
     let welcome = Arc::clone(&outbox);
     peer.shared.consumers.subscribe(
@@ -79,45 +72,57 @@ pub(super) async fn serve(peer: Arc<Peer>, frames: Frames, send: SendStream, fir
     // What it was handed before this may have filled the outbox, and have left it again.
     consumer.drained();
     let unanswered = Arc::new(Semaphore::new(UNANSWERED_MAX));
-    let finished = tokio::select! {
-        outcome = read(&peer, frames, &consumer, (&outbox, &unanswered)) => outcome,
-        () = ended.notified() => Ok(None),
-        () = outbox.lost() => Ok(None),
+    let ending = tokio::select! {
+        read = read(&peer, frames, &consumer, (&outbox, &unanswered)) => read,
+        end = ended => Ok(end.map_or(Ending::Lost, Ending::Ours)),
+        () = outbox.lost() => Ok(Ending::Lost),
     };
     attached.lock().take();
-    if let (Ok(Some(Some(left))), Some(consumer)) = (&finished, Arc::into_inner(consumer)) {
+    if let (Ok(Ending::Theirs(Some(left))), Some(consumer)) = (&ending, Arc::into_inner(consumer)) {
         consumer.leave(*left);
     }
-    match finished {
-        // What was sent before the end is answered first: each answer that is due holds a permit until it is in the outbox.
-        Ok(Some(left)) => {
-            tokio::select! {
-                _ = unanswered.acquire_many(UNANSWERED_MAX as u32) => {}
-                () = outbox.lost() => {}
-                _ = peer.connection.closed() => {}
-            }
-            if left.is_some() {
-                let end = End {
-                    code: None,
-                    text: String::new(),
-                    unseen: false,
-                };
-                outbox.frame(|out| end.encode(out));
-            }
+    let end = match ending {
+        Ok(Ending::Theirs(left)) => left.map(|_| End {
+            code: None,
+            text: String::new(),
+            unseen: false,
+        }),
+        Ok(Ending::Ours(end)) => Some(end),
+        Ok(Ending::Lost) => return outbox.close(),
+        Err(error) => {
+            peer.malformed(&error);
+            return outbox.close();
         }
-        Ok(None) => {}
-        Err(error) => peer.malformed(&error),
+    };
+    // What was sent before the end is answered first: each answer that is due holds a permit until it is in the outbox.
+    tokio::select! {
+        _ = unanswered.acquire_many(UNANSWERED_MAX as u32) => {}
+        () = outbox.lost() => {}
+        _ = peer.connection.closed() => {}
+    }
+    if let Some(end) = end {
+        outbox.frame(|out| end.encode(out));
     }
     outbox.close();
 }
 
-/// Reads until the other end has finished; whether, and how, the consumer goes for good. `None` if the broker's own doing ended it.
+/// How a subscription ends.
+enum Ending {
+    /// The other end has finished; for good, and how, if its consumer does not come back: what that holds goes back at once.
+    Theirs(Option<Left>),
+    /// The broker ends it, and says why.
+    Ours(End),
+    /// Nobody is there any more.
+    Lost,
+}
+
+/// Reads until the other end has finished.
 async fn read(
     peer: &Peer,
     mut frames: Frames,
     consumer: &Attached,
     (outbox, unanswered): (&Arc<Outbox>, &Arc<Semaphore>),
-) -> Result<Option<Option<Left>>, NoFrame> {
+) -> Result<Ending, NoFrame> {
     while let Some((frame, _budget)) = next(peer, &mut frames).await? {
         // Who reads nothing is not read either. Deliveries alone stay below this.
         outbox.below(WAITING_BYTES_MAX).await;
@@ -139,7 +144,7 @@ async fn read(
             Some(Kind::End) => {
                 let end = End::decode(&mut reader)?;
                 let left = if end.unseen { Left::Unseen } else { Left::Seen };
-                return Ok(Some(end.code.is_none().then_some(left)));
+                return Ok(Ending::Theirs(end.code.is_none().then_some(left)));
             }
             Some(_) => return Err(WireError::Misplaced { kind: frame.kind }.into()),
             // Of a later version, and optional: what must be understood is asked for in SUBSCRIBE.
@@ -149,7 +154,7 @@ async fn read(
             }
         }
     }
-    Ok(Some(None))
+    Ok(Ending::Theirs(None))
 }
 
 /// The next frame; one that is long takes its share of the budget for what comes in.

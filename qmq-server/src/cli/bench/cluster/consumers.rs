@@ -17,6 +17,8 @@ use crate::cli::latency::Latency;
 
 /// How long what is missing at the end is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a consumer tells what it has seen.
+const TELL_EVERY: Duration = Duration::from_millis(100);
 
 pub(super) struct Consumers {
     clients: Vec<Client>,
@@ -77,7 +79,23 @@ async fn take(mut consumer: Consumer, seen: Arc<Seen>, clock: Clock, measure_fro
     let mut latency = Latency::new();
     let mut last = Instant::now();
     let mut messages = 0;
-    while let Ok(received) = consumer.next().await {
+    loop {
+        let next = tokio::select! {
+            biased;
+            next = consumer.next() => next,
+            // What has been counted is told although nothing comes behind it.
+            () = tokio::time::sleep(TELL_EVERY) => {
+                seen.add(&mut messages, &mut latency);
+                continue;
+            }
+        };
+        let received = match next {
+            Ok(received) => received,
+            Err(error) => {
+                seen.measured.lock().reason.get_or_insert(error.to_string());
+                break;
+            }
+        };
         let body = received.body();
         let due = body
             .first_chunk::<8>()
@@ -90,7 +108,7 @@ async fn take(mut consumer: Consumer, seen: Arc<Seen>, clock: Clock, measure_fro
         received.ack_soon();
         seen.all.fetch_add(1, Ordering::Relaxed);
         // A histogram is merged now and then, not for each message.
-        if last.elapsed() > Duration::from_millis(100) {
+        if last.elapsed() > TELL_EVERY {
             seen.add(&mut messages, &mut latency);
             last = Instant::now();
         }
@@ -116,7 +134,7 @@ impl Consumers {
         }
         let elapsed = self.clock.now() - self.begin - WARM_UP;
         // What has been counted and not added yet.
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        tokio::time::sleep(TELL_EVERY * 2).await;
         for task in &self.tasks {
             task.abort();
         }
@@ -127,6 +145,10 @@ impl Consumers {
         let mut measured = std::mem::take(&mut *self.seen.measured.lock());
         measured.all = all;
         measured.failed = produced.saturating_sub(all);
+        if measured.failed > 0 {
+            let missing = format!("{} did not come within 10 s", measured.failed);
+            measured.reason.get_or_insert(missing);
+        }
         measured.elapsed = elapsed.max(self.load);
         measured
     }

@@ -93,7 +93,7 @@ impl Load {
             }
             match producer.queue(template.message(now)).await {
                 Ok(sent) => drop(answers.send((now, Ok(sent)))),
-                Err(_) => drop(answers.send((now, Err(())))),
+                Err(error) => drop(answers.send((now, Err(error.to_string())))),
             }
         }
         drop(answers);
@@ -113,7 +113,7 @@ impl Load {
         while let Some(due) = dues.recv().await {
             match producer.queue(template.message(due)).await {
                 Ok(sent) => drop(answers.send((due, Ok(sent)))),
-                Err(_) => drop(answers.send((due, Err(())))),
+                Err(error) => drop(answers.send((due, Err(error.to_string())))),
             }
         }
         drop(answers);
@@ -134,22 +134,24 @@ async fn finish(
 
 /// Waits for the answers, in the order in which the messages were sent: they come in about that order.
 async fn reap(
-    mut waiting: mpsc::UnboundedReceiver<(Duration, Result<Sent, ()>)>,
+    mut waiting: mpsc::UnboundedReceiver<(Duration, Result<Sent, String>)>,
     clock: Clock,
     measure_from: Duration,
 ) -> Measured {
     let mut measured = Measured::default();
     let mut latency = Latency::new();
     let mut some = Vec::with_capacity(256);
-    let mut queue: VecDeque<(Duration, Result<Sent, ()>)> = VecDeque::new();
+    let mut queue: VecDeque<(Duration, Result<Sent, String>)> = VecDeque::new();
     while waiting.recv_many(&mut some, 256).await > 0 {
         queue.extend(some.drain(..));
         while let Some((due, sent)) = queue.pop_front() {
-            let done = match sent {
-                Ok(sent) => sent.await.is_ok(),
-                Err(()) => false,
+            let outcome = match sent {
+                Ok(sent) => sent.await.map(drop).map_err(|error| error.to_string()),
+                Err(reason) => Err(reason),
             };
+            let done = outcome.is_ok();
             measured.all += u64::from(done);
+            measured.reason = measured.reason.or(outcome.err());
             if due < measure_from {
                 continue;
             }

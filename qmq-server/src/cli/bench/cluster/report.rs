@@ -18,6 +18,8 @@ pub(super) struct Measured {
     pub(super) all: u64,
     /// Refused, given up, or missing.
     pub(super) failed: u64,
+    /// Why the first of those failed.
+    pub(super) reason: Option<String>,
     pub(super) latency: Latency,
     pub(super) elapsed: Duration,
 }
@@ -34,6 +36,7 @@ impl Measured {
             messages: 0,
             all: 0,
             failed: 0,
+            reason: None,
             latency: Latency::new(),
             elapsed,
         }
@@ -43,6 +46,7 @@ impl Measured {
         self.messages += other.messages;
         self.all += other.all;
         self.failed += other.failed;
+        self.reason = self.reason.take().or_else(|| other.reason.clone());
         self.latency.merge(&other.latency);
     }
 }
