@@ -7,7 +7,9 @@ mod test_broker;
 mod wire_client;
 
 mod fairness;
+mod frames;
 mod gate;
+mod handshakes;
 mod limits;
 mod produce;
 mod pull;

@@ -1,16 +1,17 @@
 //! A connection: who it is, and its streams.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use qmq_wire::{ALPN, CloseCode, Hello, Kind, LEAST_FRAME_BYTES_MAX};
 use quinn::{Connection, Incoming, SendStream};
 use rustls_pki_types::CertificateDer;
 
-use super::Shared;
 use super::frames::{Frames, NoFrame};
+use super::handshakes::Handshake;
 use super::outbox::Outbox;
 use super::requests;
+use super::{Shared, transport};
 use crate::access::Principal;
 use crate::rooms::Caller;
 use crate::tls::Identity;
@@ -26,6 +27,8 @@ pub(super) enum Ended {
     TooSlow,
     #[error("{0}")]
     Refused(String),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
 }
 
 /// What the streams of a connection share.
@@ -33,11 +36,22 @@ pub(super) struct Peer {
     pub(super) connection: Connection,
     pub(super) caller: Caller,
     pub(super) shared: Arc<Shared>,
+    /// Longest payload of a frame that it takes.
+    pub(super) frame_bytes_max: u32,
 }
 
-pub(super) async fn serve(incoming: Incoming, shared: &Arc<Shared>) -> Result<(), Ended> {
+pub(super) async fn serve(
+    incoming: Incoming,
+    handshake: Handshake,
+    shared: &Arc<Shared>,
+) -> Result<(), Ended> {
     let until = tokio::time::Instant::now() + shared.options.handshake;
-    let connection = tokio::time::timeout_at(until, incoming);
+    let (receive, send) = (shared.receive_windows.take(), shared.send_windows.take());
+    let mut config = shared.server.clone();
+    let transport = transport(&shared.options, (receive.bytes(), send.bytes()))?;
+    config.transport_config(Arc::new(transport));
+    let connecting = incoming.accept_with(Arc::new(config))?;
+    let connection = tokio::time::timeout_at(until, connecting);
     let connection = connection.await.map_err(|_| Ended::TooSlow)??;
     let Ok(begun) = tokio::time::timeout_at(until, begin(&connection, shared)).await else {
         let why = b"HELLO did not come within handshake.timeout.ms";
@@ -47,6 +61,7 @@ pub(super) async fn serve(incoming: Incoming, shared: &Arc<Shared>) -> Result<()
     let Some((peer, control)) = begun? else {
         return Ok(());
     };
+    drop(handshake);
     let peer = Arc::new(peer);
     tracing::debug!(from = %peer.connection.remote_address(), principal = %peer.caller.principal(), "connected");
     let (frames, send) = control;
@@ -139,6 +154,10 @@ async fn begin(
     let peer = Peer {
         caller: Caller::new(Arc::clone(&shared.access), principal),
         shared: Arc::clone(shared),
+        frame_bytes_max: match theirs.limits.frame_bytes_max {
+            0 => u32::MAX,
+            said => said.max(LEAST_FRAME_BYTES_MAX),
+        },
         connection: connection.clone(),
     };
     Ok(Some((peer, (frames, send))))
@@ -149,7 +168,9 @@ impl Peer {
     pub(super) fn malformed(&self, error: &NoFrame) {
         if let NoFrame::Malformed(error) = error {
             let from = self.connection.remote_address();
-            tracing::warn!(%from, principal = %self.caller.principal(), %error, "a connection is closed: it does not follow the protocol");
+            if let Some(closed) = self.shared.malformed.lock().say(Instant::now()) {
+                tracing::warn!(%from, principal = %self.caller.principal(), %error, closed, "connections are closed: they do not follow the protocol");
+            }
             self.connection.close(
                 (CloseCode::Malformed as u32).into(),
                 error.to_string().as_bytes(),
@@ -168,7 +189,10 @@ pub(super) fn outbox(
     send: SendStream,
     room: impl FnMut() + Send + 'static,
 ) -> Arc<Outbox> {
-    let outbox = Arc::new(Outbox::new(Arc::clone(&peer.shared.outgoing)));
+    let outbox = Arc::new(Outbox::new(
+        Arc::clone(&peer.shared.outgoing),
+        peer.frame_bytes_max,
+    ));
     let (emptied, peer) = (Arc::clone(&outbox), Arc::clone(peer));
     tokio::spawn(async move {
         let low = || peer.shared.consumers.delivering().outlet_low();
