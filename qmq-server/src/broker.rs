@@ -96,6 +96,13 @@ impl Broker {
     /// # Errors
     /// See [`BrokerError`].
     pub async fn start(options: BrokerOptions) -> Result<Self, BrokerError> {
+        tracing::info!(
+            bytes = options.memory_bytes_max(),
+            windows = options.quic.windows_bytes,
+            produce = options.quic.produce_bytes,
+            deliver = options.deliver.budget_bytes,
+            "memory for requests, deliveries and windows, at most"
+        );
         let BrokerOptions {
             name,
             group,

@@ -8,7 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use qmq_store::{Durability, Message, Options, PollPull, PullRequest, Store, VisibleAt, Waiting};
+use qmq_store::{
+    Durability, Message, Options, PollPull, PullRequest, Start, Store, TagFilter, VisibleAt,
+    Waiting,
+};
 use support::{Bell, House, NOON, attempts, request, sequences, small_options};
 
 #[test]
@@ -26,6 +29,37 @@ fn a_task_is_woken_by_what_it_waits_for_and_by_nothing_else() {
     // Once is once: who is not waiting is not woken.
     house.send("s", "y");
     assert_eq!(bell.rung(), 1);
+}
+
+#[test]
+fn who_looks_for_a_rare_tag_is_woken_until_it_has_seen_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = Options::default();
+    options.scan_max = 1_000;
+    let store = Store::open(folder.path(), options).unwrap();
+    let common: Vec<_> = (0..5_500)
+        .map(|_| Message::new("s", "x").tag("common"))
+        .collect();
+    store.append_batch(&common, Durability::Buffered).unwrap();
+    let rare = Message::new("s", "y").tag("rare");
+    store.append_batch(&[rare], Durability::Buffered).unwrap();
+    let request = PullRequest::new("s", "g", "c")
+        .start(Start::Earliest)
+        .filter(TagFilter::Any(vec!["rare".to_owned()]));
+    let (bell, waker) = Bell::new();
+    let mut waiting = Waiting::default();
+    let mut polls = 0;
+    let found = loop {
+        polls += 1;
+        match store.poll_pull(&request, &waker, &mut waiting).unwrap() {
+            PollPull::Ready(batch) => break batch,
+            PollPull::Pending { .. } => assert_eq!(bell.rung(), polls, "there is more to look at"),
+        }
+    };
+    assert_eq!(found.len(), 1);
+    let polled = store.poll_pull(&request, &waker, &mut waiting).unwrap();
+    assert!(matches!(polled, PollPull::Pending { .. }));
+    assert_eq!(bell.rung(), polls - 1, "nothing more to look at");
 }
 
 #[test]

@@ -115,10 +115,18 @@ impl Frame {
     }
 }
 
-/// Puts frames together from pieces. It copies nothing but headers that lie across a border.
+/// A piece that is shorter is copied if it comes after another short one: it would keep a packet in memory for a few bytes.
+const SHORT: usize = 1024;
+/// What was copied is given on when it is so long.
+const COPIED_TOGETHER: usize = 16 << 10;
+
+/// Puts frames together from pieces. Long pieces, and a short one by itself, stay where they are. Short ones in a row are copied together, so that a
+/// frame in many pieces keeps no more than about three packets of memory for each packet's worth of bytes.
 #[derive(Debug)]
 pub struct FrameBuffer {
     pieces: VecDeque<Bytes>,
+    /// Short pieces that came after `pieces`.
+    copied: BytesMut,
     buffered: usize,
     payload_bytes_max: u32,
 }
@@ -129,6 +137,7 @@ impl FrameBuffer {
     pub fn new(payload_bytes_max: u32) -> Self {
         Self {
             pieces: VecDeque::new(),
+            copied: BytesMut::new(),
             buffered: 0,
             payload_bytes_max: payload_bytes_max.max(LEAST_FRAME_BYTES_MAX),
         }
@@ -136,9 +145,30 @@ impl FrameBuffer {
 
     /// Adds what came next.
     pub fn push(&mut self, piece: Bytes) {
-        if !piece.is_empty() {
-            self.buffered += piece.len();
-            self.pieces.push_back(piece);
+        if piece.is_empty() {
+            return;
+        }
+        self.buffered += piece.len();
+        if piece.len() >= SHORT {
+            self.give_on();
+            return self.pieces.push_back(piece);
+        }
+        if self.copied.is_empty() {
+            let Some(short) = self.pieces.pop_back_if(|last| last.len() < SHORT) else {
+                return self.pieces.push_back(piece);
+            };
+            self.copied.extend_from_slice(&short);
+        }
+        self.copied.extend_from_slice(&piece);
+        if self.copied.len() >= COPIED_TOGETHER {
+            self.give_on();
+        }
+    }
+
+    /// What was copied becomes a piece.
+    fn give_on(&mut self) {
+        if !self.copied.is_empty() {
+            self.pieces.push_back(self.copied.split().freeze());
         }
     }
 
@@ -173,6 +203,7 @@ impl FrameBuffer {
         if self.buffered < FRAME_HEADER_LEN + len {
             return Ok(None);
         }
+        self.give_on();
         self.skip(FRAME_HEADER_LEN);
         let pieces = self.take(len);
         Ok(Some(Frame {
@@ -189,7 +220,8 @@ impl FrameBuffer {
         }
         let mut header = [0; FRAME_HEADER_LEN];
         let mut filled = 0;
-        for piece in &self.pieces {
+        let pieces = self.pieces.iter().map(|piece| &piece[..]);
+        for piece in pieces.chain([&self.copied[..]]) {
             let take = piece.len().min(FRAME_HEADER_LEN - filled);
             header[filled..filled + take].copy_from_slice(&piece[..take]);
             filled += take;
@@ -302,6 +334,46 @@ mod tests {
             prop_assert_eq!(&frames[1], &(Kind::End as u8, Bytes::from(vec![7; 300])));
             prop_assert_eq!(buffer.buffered(), 0);
         }
+    }
+
+    struct Packet(std::sync::Arc<[u8]>);
+
+    impl AsRef<[u8]> for Packet {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    #[test]
+    fn one_byte_of_each_packet_does_not_keep_the_packets() {
+        let packet: std::sync::Arc<[u8]> = vec![7; 1_400].into();
+        let mut buffer = FrameBuffer::new(1 << 20);
+        let mut header = BytesMut::new();
+        put_header(&mut header, Kind::Produce, 1 << 16);
+        buffer.push(header.freeze());
+        for pushed in 0..1 << 16 {
+            assert!(buffer.next().unwrap().is_none(), "after {pushed} bytes");
+            buffer.push(Bytes::from_owner(Packet(packet.clone())).slice(3..4));
+            let kept = std::sync::Arc::strong_count(&packet) - 1;
+            assert!(kept <= 1, "{kept} packets are kept for {pushed} bytes");
+        }
+        let frame = buffer.next().unwrap().unwrap();
+        assert!(frame.pieces.len() <= (1 << 16) / COPIED_TOGETHER + 1);
+        let payload = frame.reader().bytes(1 << 16, "payload").unwrap();
+        assert!(payload.iter().all(|byte| *byte == 7));
+    }
+
+    #[test]
+    fn a_piece_that_is_a_whole_frame_is_not_copied() {
+        let mut out = BytesMut::new();
+        put_frame(&mut out, Kind::Ack, |out| out.put_slice(&[7; 100]));
+        let piece = out.freeze();
+        let at = piece[FRAME_HEADER_LEN..].as_ptr();
+        let mut buffer = FrameBuffer::new(1 << 20);
+        buffer.push(piece);
+        let frame = buffer.next().unwrap().unwrap();
+        let payload = frame.reader().bytes(100, "payload").unwrap();
+        assert_eq!(payload.as_ptr(), at);
     }
 
     #[test]

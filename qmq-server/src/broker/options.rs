@@ -11,7 +11,7 @@ use qmq_store::{Durability, Options, Retention};
 use crate::access::{Access, Tokens, TokensError};
 use crate::config::{BrokerConfig, ClientAuth, FlushMode, WatchedConfig};
 use crate::doors::quic::QuicOptions;
-use crate::rooms::consumers::ConsumerOptions;
+use crate::rooms::consumers::{ConsumerOptions, QUEUE_BYTES_MAX};
 use crate::rooms::deliver::DeliverOptions;
 use crate::rooms::produce::ProduceOptions;
 use crate::tls::{CertifiedFiles, ClientCertificates, TlsFiles};
@@ -83,6 +83,16 @@ impl NamedBy {
 const FRAME_OVERHEAD: u64 = 1 << 20;
 
 impl BrokerOptions {
+    /// What requests, deliveries and connections' windows may take in memory at a time, in bytes: the sum of `memory.windows.bytes`,
+    /// `memory.produce.bytes`, `memory.deliver.bytes` and the queue of the consumers. `docs/security.md` says what is not in it.
+    #[must_use]
+    pub fn memory_bytes_max(&self) -> u64 {
+        self.quic.windows_bytes
+            + self.quic.produce_bytes
+            + self.deliver.budget_bytes
+            + QUEUE_BYTES_MAX as u64
+    }
+
     /// As a configuration says.
     ///
     /// # Errors
@@ -147,6 +157,7 @@ impl BrokerOptions {
                 streams_max: config.connection.streams_max,
                 receive_bytes: config.memory.receive_bytes,
                 send_bytes: config.memory.send_bytes,
+                windows_bytes: config.memory.windows_bytes,
                 produce_bytes: config.memory.produce_bytes,
                 frame_bytes_max: u32::try_from(frame_bytes_max).unwrap_or(u32::MAX),
                 ..QuicOptions::default()

@@ -9,6 +9,7 @@ use super::keys;
 use super::settings::{Settings, Sources};
 use super::value::Value;
 use crate::access::Rights;
+use crate::doors::quic::LEAST_WINDOW_BYTES;
 
 /// What an answer to a producer waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +75,8 @@ pub struct MemoryLimits {
     pub receive_bytes: u64,
     /// `memory.send.bytes`, of each connection.
     pub send_bytes: u64,
+    /// `memory.windows.bytes`, of both, of all connections together.
+    pub windows_bytes: u64,
     /// `memory.produce.bytes`, of all together.
     pub produce_bytes: u64,
     /// `memory.deliver.bytes`, of all together.
@@ -221,6 +224,7 @@ impl BrokerConfig {
             memory: MemoryLimits {
                 receive_bytes: s.number("memory.receive.bytes")?,
                 send_bytes: s.number("memory.send.bytes")?,
+                windows_bytes: s.number("memory.windows.bytes")?,
                 produce_bytes: s.number("memory.produce.bytes")?,
                 deliver_bytes: s.number("memory.deliver.bytes")?,
             },
@@ -288,6 +292,15 @@ fn rules(settings: &mut Settings) -> Result<Vec<Problem>, Problem> {
                 format!("at least {body}, message.max.bytes, or no such message gets through");
             problems.push(settings.conflict(budget, allowed));
         }
+    }
+    let connections: u64 = settings.number("connection.max")?;
+    let least = 2 * LEAST_WINDOW_BYTES * connections;
+    if settings.number::<u64>("memory.windows.bytes")? < least {
+        let allowed = format!(
+            "at least {least}, {} KiB each way for each of connection.max; lower connection.max or raise this",
+            LEAST_WINDOW_BYTES >> 10
+        );
+        problems.push(settings.conflict("memory.windows.bytes", allowed));
     }
     for (name, what) in [("broker.name", NAME), ("broker.group", NAME)] {
         let text = settings.text(name)?;

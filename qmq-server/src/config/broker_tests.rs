@@ -72,6 +72,19 @@ fn sizes_that_do_not_go_together_are_refused() {
 }
 
 #[test]
+fn windows_have_room_for_as_many_connections_as_there_may_be() {
+    assert!(load("memory.windows.bytes=64M\nconnection.max=1024\n").is_ok());
+    let error = load("memory.windows.bytes=64M\nconnection.max=1025\n").unwrap_err();
+    let shown = error.to_string();
+    assert!(
+        shown.contains(
+            ":1: memory.windows.bytes = \"67108864\" is refused; allowed is at least 67174400"
+        ),
+        "{shown}"
+    );
+}
+
+#[test]
 fn names_follow_the_rules_of_names() {
     let config = load("broker.name=node-1\nbroker.group=qmq_group01\n").unwrap();
     assert_eq!(config.name.as_deref(), Some("node-1"));

@@ -8,6 +8,7 @@
 
 mod held;
 mod lost;
+mod mailbox;
 mod table;
 
 use std::collections::HashSet;
@@ -15,10 +16,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use qmq_store::Store;
 use qmq_wire::{Ack, Acked, Code, Credit, End, Flow, Nack, Refusal, Renew};
+
+pub(super) use mailbox::Mailbox;
 
 use super::administer::Activity;
 use super::deliver::{Delivering, NotAsked, Taker};
@@ -39,7 +41,7 @@ pub struct ConsumerOptions {
     pub nack_max: Duration,
     /// Whether a subscription may create its subject.
     pub auto_create: Arc<AtomicBool>,
-    /// Jobs that wait for the thread: 1 to 1,000,000.
+    /// Requests that wait for the thread: 1 to 1,000,000. More are refused.
     pub queue_max: usize,
 }
 
@@ -152,10 +154,26 @@ pub(super) enum Job {
     IsAnythingHeld(Box<dyn FnOnce(bool) + Send>),
 }
 
+impl mailbox::Weighs for Job {
+    fn bytes(&self) -> usize {
+        let ranges = match self {
+            Self::Ack(_, _, ack, _) => ack.ranges.len(),
+            Self::Nack(_, _, nack, _) => nack.ranges.len(),
+            Self::Renew(_, _, renew) => renew.ranges.len(),
+            Self::HandedOut { ranges, .. } => ranges.len(),
+            _ => 0,
+        };
+        size_of::<Self>() + ranges * size_of::<(u64, u64)>()
+    }
+}
+
+/// Bytes of jobs that may wait, if one is not longer.
+pub const QUEUE_BYTES_MAX: usize = 64 << 20;
+
 /// The room. A clone is the same.
 #[derive(Clone)]
 pub struct Consumers {
-    jobs: Sender<Job>,
+    jobs: Mailbox<Job>,
     delivering: Delivering,
     counters: Arc<Counters>,
     accepting: Arc<AtomicBool>,
@@ -186,7 +204,7 @@ pub struct Counters {
 }
 
 impl Consumers {
-    /// Starts the room's thread, which ends when the last clone is dropped.
+    /// Starts the room's thread, which ends with [`Consumers::stop`].
     ///
     /// # Errors
     /// When no thread can be started.
@@ -196,7 +214,7 @@ impl Consumers {
         delivering: Delivering,
         activity: Arc<Activity>,
     ) -> std::io::Result<Self> {
-        let (jobs, queue) = crossbeam_channel::bounded(options.queue_max);
+        let jobs = Mailbox::new(options.queue_max, QUEUE_BYTES_MAX);
         let counters = Arc::new(Counters::default());
         let online = Arc::<Mutex<HashSet<Key>>>::default();
         let known = Arc::<AtomicUsize>::default();
@@ -208,7 +226,7 @@ impl Consumers {
             Arc::clone(&counters),
             activity,
             (Arc::clone(&online), Arc::clone(&known)),
-            queue,
+            jobs.clone(),
         )?;
         Ok(Self {
             jobs,
@@ -274,9 +292,7 @@ impl Consumers {
             on_end,
             reply,
         };
-        if let Err(refused) = self.jobs.try_send(job)
-            && let Job::Attach { reply, .. } = refused.into_inner()
-        {
+        if let Err(Job::Attach { reply, .. }) = self.jobs.ask(job) {
             reply(Err(busy(number)));
         }
     }
@@ -326,9 +342,7 @@ impl Consumers {
     pub fn renew(&self, flow: &Flow, caller: &Caller, renew: Renew) {
         if may_consume(flow, caller).is_ok() {
             let as_session = As::Session(flow.session);
-            let _ = self
-                .jobs
-                .try_send(Job::Renew(Key::of(flow), as_session, renew));
+            let _ = self.jobs.ask(Job::Renew(Key::of(flow), as_session, renew));
         }
     }
 
@@ -339,22 +353,22 @@ impl Consumers {
 
     /// Ends all subscriptions with `end`; what their consumers hold they may settle no more.
     pub fn end_all(&self, end: End) {
-        let _ = self.jobs.send(Job::EndAll(end));
+        self.jobs.tell(Job::EndAll(end));
     }
 
     /// Ends what is attached without the right to it. To be called when rights have changed.
     pub fn recheck(&self) {
-        let _ = self.jobs.send(Job::Recheck);
+        self.jobs.tell(Job::Recheck);
     }
 
     /// Ends the thread: nobody is told.
     pub fn stop(&self) {
-        let _ = self.jobs.send(Job::Stop);
+        self.jobs.tell(Job::Stop);
     }
 
     /// Calls back with whether any consumer holds messages.
     pub fn is_anything_held(&self, reply: Box<dyn FnOnce(bool) + Send>) {
-        let _ = self.jobs.send(Job::IsAnythingHeld(reply));
+        self.jobs.tell(Job::IsAnythingHeld(reply));
     }
 
     /// What has come and gone.
@@ -375,10 +389,10 @@ impl Consumers {
         self.online.lock().len() as u64
     }
 
-    /// Jobs that wait for the thread, and how many may.
+    /// Jobs that wait for the thread, and how many requests may. More only when many consumers go at once.
     #[must_use]
     pub fn queue(&self) -> (usize, usize) {
-        (self.jobs.len(), self.jobs.capacity().unwrap_or(0))
+        (self.jobs.waiting(), self.jobs.jobs_max())
     }
 
     /// Whether a consumer is attached.
@@ -407,10 +421,8 @@ fn busy(number: u32) -> Refusal {
     )
 }
 
-fn settle(jobs: &Sender<Job>, job: Job, number: u32) {
-    if let Err(refused) = jobs.try_send(job)
-        && let Job::Ack(.., reply) | Job::Nack(.., reply) = refused.into_inner()
-    {
+fn settle(jobs: &Mailbox<Job>, job: Job, number: u32) {
+    if let Err(Job::Ack(.., reply) | Job::Nack(.., reply)) = jobs.ask(job) {
         reply(Err(busy(number)));
     }
 }
@@ -432,7 +444,7 @@ fn may_consume(flow: &Flow, caller: &Caller) -> Result<(), (Code, String)> {
 
 /// A consumer that is attached. Dropping it leaves its session behind for `session_timeout`.
 pub struct Attached {
-    jobs: Sender<Job>,
+    jobs: Mailbox<Job>,
     delivering: Delivering,
     taker: Arc<Taker>,
     key: Key,
@@ -515,7 +527,7 @@ impl Attached {
         let attachment = As::Attachment(self.attachment);
         let _ = self
             .jobs
-            .try_send(Job::Renew(self.key.clone(), attachment, renew));
+            .ask(Job::Renew(self.key.clone(), attachment, renew));
     }
 
     /// Goes for good: what the consumer holds is the others' at once.
@@ -528,8 +540,8 @@ impl Drop for Attached {
     fn drop(&mut self) {
         self.delivering.withdraw(&self.taker);
         self.taker.forget_pulls();
-        // Blocks only while the room is far behind; a session must not be left attached for ever.
-        let _ = self.jobs.send(Job::Detach {
+        // The room's own thread comes here too. There is one of these for each that was attached, so this is bounded.
+        self.jobs.tell(Job::Detach {
             key: self.key.clone(),
             attachment: self.attachment,
             left: self.left,

@@ -15,13 +15,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use qmq_store::Store;
 
 use super::Histogram;
 use super::administer::Activity;
-use super::consumers::{Job, Key};
+use super::consumers::{Job, Key, Mailbox};
 use flow::Flow;
 use run::RunQueue;
 use share::Share;
@@ -102,7 +101,7 @@ struct Inner {
     flows: Mutex<HashMap<FlowKey, Arc<Flow>>>,
     queue: RunQueue,
     share: Share,
-    consumers: OnceLock<Sender<Job>>,
+    consumers: OnceLock<Mailbox<Job>>,
     takers: AtomicUsize,
     paused: AtomicBool,
 }
@@ -180,11 +179,11 @@ impl Delivering {
     }
 
     /// The room of the consumers, which learns what is handed out.
-    pub(super) fn tell(&self, consumers: Sender<Job>) {
+    pub(super) fn tell(&self, consumers: Mailbox<Job>) {
         let _ = self.inner.consumers.set(consumers);
     }
 
-    pub(super) fn jobs(&self) -> Option<Sender<Job>> {
+    pub(super) fn jobs(&self) -> Option<Mailbox<Job>> {
         self.inner.consumers.get().cloned()
     }
 
@@ -194,7 +193,7 @@ impl Delivering {
             let mut flows = self.inner.flows.lock();
             let flow = flows
                 .entry(taker.flow_key())
-                .or_insert_with(|| Flow::new(&Arc::downgrade(&self.inner)));
+                .or_insert_with(|| Flow::new(taker.flow_key(), &Arc::downgrade(&self.inner)));
             flow.count_in();
             self.inner.takers.fetch_add(1, Ordering::Relaxed);
             Arc::clone(flow)
@@ -228,15 +227,7 @@ impl Delivering {
         };
         self.inner.takers.fetch_sub(1, Ordering::Relaxed);
         if flow.count_out() {
-            let mut flows = self.inner.flows.lock();
-            // Somebody may have joined since.
-            let key = taker.flow_key();
-            let is_it = flows
-                .get(&key)
-                .is_some_and(|known| Arc::ptr_eq(known, &flow));
-            if is_it && flow.is_empty() {
-                flows.remove(&key);
-            }
+            self.inner.let_go(&flow);
         }
     }
 
@@ -265,9 +256,25 @@ impl Inner {
         share.clamp(1, self.options.outlet_bytes_max)
     }
 
+    /// Forgets a group that nobody is left in, once its turn is over.
+    fn let_go(&self, flow: &Arc<Flow>) {
+        let mut flows = self.flows.lock();
+        let is_it = flows
+            .get(flow.key())
+            .is_some_and(|known| Arc::ptr_eq(known, flow));
+        // Somebody may have joined since.
+        if is_it && flow.is_over() {
+            flows.remove(flow.key());
+        }
+    }
+
     fn run(self: Arc<Self>, only_new: bool) {
         while let Some(flow) = self.queue.next(only_new) {
             self.turn(&flow);
+            // Whoever was the last to go left it to the turn.
+            if flow.is_empty() {
+                self.let_go(&flow);
+            }
             self.counters.turns.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -31,6 +31,11 @@ pub trait Outlet: Send + Sync {
     /// Bytes that are waiting to be taken by the connection.
     fn waiting(&self) -> usize;
 
+    /// Longest payload of a frame that the other end takes, in bytes.
+    fn frame_bytes_max(&self) -> u32 {
+        u32::MAX
+    }
+
     /// Somebody waits for room: whoever empties the outlet says so once there is some.
     fn want_room(&self);
 

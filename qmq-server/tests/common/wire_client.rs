@@ -79,8 +79,8 @@ impl Dial {
         self
     }
 
-    /// TLS, and nothing more.
-    pub(crate) async fn bare(&self) -> Result<(Endpoint, Connection), ConnectionError> {
+    /// Connects to nobody yet.
+    pub(crate) fn endpoint(&self) -> Endpoint {
         let authority = &self.authority;
         let mut tls = client_config(authority, None, &[ALPN], SystemTime::now()).unwrap();
         if let Some(own) = &self.own {
@@ -95,6 +95,12 @@ impl Dial {
         config.transport_config(Arc::new(transport));
         let mut endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         endpoint.set_default_client_config(config);
+        endpoint
+    }
+
+    /// TLS, and nothing more.
+    pub(crate) async fn bare(&self) -> Result<(Endpoint, Connection), ConnectionError> {
+        let endpoint = self.endpoint();
         let connecting = endpoint.connect(self.address, &self.server_name).unwrap();
         let connection = within("TLS", connecting).await?;
         Ok((endpoint, connection))
@@ -111,6 +117,7 @@ impl Dial {
                 connection,
                 _control: control,
                 hello,
+                frame_bytes_max: self.hello.limits.frame_bytes_max,
             }),
             Some(other) => panic!("{other:?} instead of HELLO"),
             None => Err(within("the reason of a close", connection.closed()).await),
@@ -154,11 +161,17 @@ pub(crate) struct Peer {
     pub(crate) connection: Connection,
     _control: Stream,
     pub(crate) hello: Hello,
+    frame_bytes_max: u32,
 }
 
 impl Peer {
+    /// It takes frames as long as its HELLO has said.
     pub(crate) async fn stream(&self) -> Stream {
-        open(&self.connection).await.unwrap()
+        let mut stream = open(&self.connection).await.unwrap();
+        if self.frame_bytes_max > 0 {
+            stream.buffer = FrameBuffer::new(self.frame_bytes_max);
+        }
+        stream
     }
 
     pub(crate) async fn close_code(&self) -> Option<CloseCode> {

@@ -788,3 +788,24 @@ async fn groups_with_nothing_to_do_take_no_turns_however_many_consumers_they_hav
     sleep_ms(300).await;
     assert_eq!(turns(), before);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_settled_as_safely_as_was_asked_is_not_settled() {
+    let broker = TestBroker::start(&[]).await;
+    let peer = broker.peer().await;
+    peer.publish("order", 2, 1).await;
+    let mut sub = peer.subscribe(&flow("order", "g", "c"), 10, PLENTY).await;
+    let held = sub.take(2).await;
+    let ack = qmq_wire::Ack {
+        flow: None,
+        number: 7,
+        durability: qmq_wire::Durability::Replicated,
+        incarnation: sub.subscribed.incarnation,
+        ranges: vec![(held[0].pull_sequence, held[1].pull_sequence)],
+    };
+    sub.stream.send(|out| ack.encode(out)).await;
+    assert_eq!(sub.stream.refused().await.code, Code::NotReplicated);
+    let unacked = broker.group("order", "g").map(|group| group.unacked);
+    assert_eq!(unacked, Some(2));
+    sub.ack(&held).await;
+}

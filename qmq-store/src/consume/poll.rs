@@ -6,7 +6,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::wakeup::ThreadWaker;
-use super::{Batch, Group, PullRequest, Waiting};
+use super::{Batch, Consumption, Group, PullRequest, Waiting};
 use crate::error::Error;
 use crate::store::Store;
 
@@ -78,18 +78,28 @@ impl Store {
         }
         let subject = self.inner.catalog.known(&request.subject)?;
         waiting.enter(&subject, waker);
+        let cursor = |consumption: &Consumption| {
+            let at = consumption.find(&request.group, &request.consumer);
+            at.map_or(0, |at| consumption.groups[at].cursor)
+        };
+        let before = cursor(&subject.consumption.lock());
         // What came between the first look and the entry is seen now.
         if let Some(batch) = self.pull_any(request)? {
             waiting.leave();
             return Ok(PollPull::Ready(batch));
         }
         let consumption = subject.consumption.lock();
+        let looked = cursor(&consumption).saturating_sub(before);
         let group = consumption
             .find(&request.group, &request.consumer)
             .map(|at| &consumption.groups[at]);
-        Ok(PollPull::Pending {
-            next_due_ms: group.and_then(Group::next_due),
-        })
+        let next_due_ms = group.and_then(Group::next_due);
+        drop(consumption);
+        if looked >= self.inner.options.scan_max as u64 {
+            // It ended where one look ends that finds nothing, and not where the messages do.
+            waker.wake_by_ref();
+        }
+        Ok(PollPull::Pending { next_due_ms })
     }
 
     /// What need not be waited for: messages, or none where none were asked for. Where only refused messages are in the way, there will be

@@ -174,13 +174,19 @@ pub const BROKER: &[Key] = &[
         "memory.receive.bytes",
         bytes(64 << 10, 4 << 30),
         "16M",
-        "most bytes received on a connection and not yet taken",
+        "most bytes received on a connection and not yet taken; less when many are connected, see memory.windows.bytes",
     ),
     works(
         "memory.send.bytes",
         bytes(64 << 10, 4 << 30),
         "16M",
-        "most bytes sent on a connection and not yet acknowledged",
+        "most bytes sent on a connection and not yet acknowledged; less when many are connected, see memory.windows.bytes",
+    ),
+    works(
+        "memory.windows.bytes",
+        bytes(1 << 20, 1 << 40),
+        "2G",
+        "most bytes of both, of all connections; each has at least 32 KiB each way",
     ),
     works(
         "memory.produce.bytes",

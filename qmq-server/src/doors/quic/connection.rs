@@ -1,17 +1,18 @@
 //! A connection: who it is, and its streams.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use qmq_wire::{ALPN, CloseCode, Hello, Kind, LEAST_FRAME_BYTES_MAX};
 use quinn::{Connection, Incoming, SendStream};
 use rustls_pki_types::CertificateDer;
 
-use super::Shared;
 use super::budget::Share;
 use super::frames::{Frames, NoFrame};
+use super::handshakes::Handshake;
 use super::outbox::Outbox;
 use super::requests;
+use super::{Shared, transport};
 use crate::access::Principal;
 use crate::rooms::Caller;
 use crate::tls::Identity;
@@ -27,6 +28,8 @@ pub(super) enum Ended {
     TooSlow,
     #[error("{0}")]
     Refused(String),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
 }
 
 /// What the streams of a connection share.
@@ -36,11 +39,22 @@ pub(super) struct Peer {
     pub(super) shared: Arc<Shared>,
     /// Its part of the memory for requests.
     pub(super) share: Share,
+    /// Longest payload of a frame that it takes.
+    pub(super) frame_bytes_max: u32,
 }
 
-pub(super) async fn serve(incoming: Incoming, shared: &Arc<Shared>) -> Result<(), Ended> {
+pub(super) async fn serve(
+    incoming: Incoming,
+    handshake: Handshake,
+    shared: &Arc<Shared>,
+) -> Result<(), Ended> {
     let until = tokio::time::Instant::now() + shared.options.handshake;
-    let connection = tokio::time::timeout_at(until, incoming);
+    let (receive, send) = (shared.receive_windows.take(), shared.send_windows.take());
+    let mut config = shared.server.clone();
+    let transport = transport(&shared.options, (receive.bytes(), send.bytes()))?;
+    config.transport_config(Arc::new(transport));
+    let connecting = incoming.accept_with(Arc::new(config))?;
+    let connection = tokio::time::timeout_at(until, connecting);
     let connection = connection.await.map_err(|_| Ended::TooSlow)??;
     let Ok(begun) = tokio::time::timeout_at(until, begin(&connection, shared)).await else {
         let why = b"HELLO did not come within handshake.timeout.ms";
@@ -50,6 +64,7 @@ pub(super) async fn serve(incoming: Incoming, shared: &Arc<Shared>) -> Result<()
     let Some((peer, control)) = begun? else {
         return Ok(());
     };
+    drop(handshake);
     let peer = Arc::new(peer);
     tracing::debug!(from = %peer.connection.remote_address(), principal = %peer.caller.principal(), "connected");
     let (frames, send) = control;
@@ -146,6 +161,10 @@ async fn begin(
         caller: Caller::new(Arc::clone(&shared.access), principal),
         shared: Arc::clone(shared),
         share: shared.produce_budget.share(),
+        frame_bytes_max: match theirs.limits.frame_bytes_max {
+            0 => u32::MAX,
+            said => said.max(LEAST_FRAME_BYTES_MAX),
+        },
         connection: connection.clone(),
     };
     Ok(Some((peer, (frames, send))))
@@ -156,7 +175,9 @@ impl Peer {
     pub(super) fn malformed(&self, error: &NoFrame) {
         if let NoFrame::Malformed(error) = error {
             let from = self.connection.remote_address();
-            tracing::warn!(%from, principal = %self.caller.principal(), %error, "a connection is closed: it does not follow the protocol");
+            if let Some(closed) = self.shared.malformed.lock().say(Instant::now()) {
+                tracing::warn!(%from, principal = %self.caller.principal(), %error, closed, "connections are closed: they do not follow the protocol");
+            }
             self.connection.close(
                 (CloseCode::Malformed as u32).into(),
                 error.to_string().as_bytes(),
@@ -175,7 +196,10 @@ pub(super) fn outbox(
     send: SendStream,
     room: impl FnMut() + Send + 'static,
 ) -> Arc<Outbox> {
-    let outbox = Arc::new(Outbox::new(Arc::clone(&peer.shared.outgoing)));
+    let outbox = Arc::new(Outbox::new(
+        Arc::clone(&peer.shared.outgoing),
+        peer.frame_bytes_max,
+    ));
     let (emptied, peer) = (Arc::clone(&outbox), Arc::clone(peer));
     let open = peer.shared.closing.stream();
     tokio::spawn(async move {

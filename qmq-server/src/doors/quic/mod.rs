@@ -1,23 +1,28 @@
 //! The native door: QUIC, TLS 1.3, one connection a process, a stream a subscription. `docs/protocol.md` has the protocol.
 
+mod answer;
 mod budget;
 mod closing;
 mod connection;
 mod frames;
+mod handshakes;
 mod load;
 mod outbox;
 mod progress;
 mod requests;
 mod subscription;
+mod windows;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use closing::Closing;
+use handshakes::{Handshake, Handshakes};
 pub use load::Load;
+use parking_lot::Mutex;
 use qmq_wire::{CloseCode, Hello};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
@@ -26,8 +31,11 @@ use quinn::{
 };
 use ring::hmac;
 use tokio::sync::Semaphore;
+pub(crate) use windows::LEAST_BYTES as LEAST_WINDOW_BYTES;
+use windows::Windows;
 
 use crate::access::Access;
+use crate::doors::seldom::Seldom;
 use crate::rooms::administer::Administering;
 use crate::rooms::consumers::Consumers;
 use crate::rooms::produce::Producing;
@@ -47,10 +55,12 @@ pub struct QuicOptions {
     pub handshake: Duration,
     /// Streams of a connection at a time.
     pub streams_max: u32,
-    /// Bytes that a connection may send before they are read.
+    /// Most bytes that a connection may send before they are read.
     pub receive_bytes: u64,
-    /// Bytes that a connection keeps until the other end has them.
+    /// Most bytes that a connection keeps until the other end has them.
     pub send_bytes: u64,
+    /// Bytes of both, of all connections: with many of them each has less.
+    pub windows_bytes: u64,
     /// Bytes of requests that are not in the log yet, of all connections; one has a quarter at most.
     pub produce_bytes: u64,
     /// Requests of one stream that wait for an answer.
@@ -70,6 +80,7 @@ impl Default for QuicOptions {
             streams_max: 1024,
             receive_bytes: 16 << 20,
             send_bytes: 16 << 20,
+            windows_bytes: 2 << 30,
             produce_bytes: 256 << 20,
             unanswered_max: 4096,
             frame_bytes_max: 17 << 20,
@@ -90,12 +101,18 @@ pub(crate) struct Shared {
     /// Bytes that wait in all outboxes.
     outgoing: Arc<AtomicU64>,
     closing: Closing,
+    /// Connections that were closed since they did not follow the protocol.
+    malformed: Mutex<Seldom>,
+    /// What all connections begin with, but for their windows.
+    server: ServerConfig,
+    receive_windows: Arc<Windows>,
+    send_windows: Arc<Windows>,
 }
 
 /// Bytes that are asked of the system for the socket in each direction; it gives what `net.core.rmem_max` and `wmem_max` allow. What does not fit
 /// while this process is busy is lost, and slows connections down.
 const SOCKET_BYTES: usize = 8 << 20;
-/// Connections beyond the limit that are told so at a time. The others are refused without a word of the protocol, which costs less.
+/// Connections beyond the limit that are told so at a time, among those that may be in their handshake. The others are refused without a word of the protocol, which costs less.
 const TOLD_MAX: usize = 64;
 
 /// The rooms that the door leads to, and what it says of the node.
@@ -133,7 +150,10 @@ impl QuicDoor {
     pub fn open(options: QuicOptions, tls: rustls::ServerConfig, rooms: Rooms) -> io::Result<Self> {
         let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
         let mut server = ServerConfig::with_crypto(Arc::new(crypto));
-        server.transport_config(Arc::new(transport(&options)?));
+        server.transport_config(Arc::new(transport(
+            &options,
+            (options.receive_bytes, options.send_bytes),
+        )?));
         let socket = std::net::UdpSocket::bind(options.listen)?;
         let buffers = socket2::SockRef::from(&socket);
         // With less it works as well, only slower.
@@ -142,7 +162,7 @@ impl QuicDoor {
         let runtime = quinn::default_runtime()
             .ok_or_else(|| io::Error::other("no async runtime to serve connections in"))?;
         let config = endpoint(&rooms.secret, &rooms.hello.node);
-        let endpoint = Endpoint::new(config, Some(server), socket, runtime)?;
+        let endpoint = Endpoint::new(config, Some(server.clone()), socket, runtime)?;
         let address = endpoint.local_addr()?;
         let mut hello = rooms.hello;
         hello.limits.frame_bytes_max = options.frame_bytes_max;
@@ -150,6 +170,7 @@ impl QuicDoor {
         hello.limits.batch_messages_max = qmq_wire::BATCH_MESSAGES_MAX;
         let load = Load::new(options.produce_bytes, options.connections_max);
         let closing = Closing::new();
+        let windows = |most| Windows::new(options.windows_bytes / 2, options.connections_max, most);
         let shared = Arc::new(Shared {
             closing: closing.clone(),
             access: rooms.access,
@@ -160,6 +181,10 @@ impl QuicDoor {
             connections: rooms.connections,
             produce_budget: load.produce.clone(),
             outgoing: Arc::clone(&load.outgoing),
+            malformed: Mutex::default(),
+            server,
+            receive_windows: windows(options.receive_bytes),
+            send_windows: windows(options.send_bytes),
             options,
         });
         tokio::spawn(accept(endpoint.clone(), shared));
@@ -240,7 +265,10 @@ impl ConnectionIdGenerator for RandomIds {
     }
 }
 
-fn transport(options: &QuicOptions) -> io::Result<TransportConfig> {
+fn transport(
+    options: &QuicOptions,
+    (receive_bytes, send_bytes): (u64, u64),
+) -> io::Result<TransportConfig> {
     let varint = |value: u64| VarInt::from_u64(value).map_err(io::Error::other);
     let mut transport = TransportConfig::default();
     let idle = IdleTimeout::try_from(options.idle).map_err(io::Error::other)?;
@@ -248,9 +276,9 @@ fn transport(options: &QuicOptions) -> io::Result<TransportConfig> {
         .max_idle_timeout(Some(idle))
         .max_concurrent_bidi_streams(options.streams_max.into())
         .max_concurrent_uni_streams(0_u32.into())
-        .receive_window(varint(options.receive_bytes)?)
-        .stream_receive_window(varint(options.receive_bytes)?)
-        .send_window(options.send_bytes)
+        .receive_window(varint(receive_bytes)?)
+        .stream_receive_window(varint(receive_bytes)?)
+        .send_window(send_bytes)
         .datagram_receive_buffer_size(None);
     Ok(transport)
 }
@@ -258,22 +286,30 @@ fn transport(options: &QuicOptions) -> io::Result<TransportConfig> {
 async fn accept(endpoint: Endpoint, shared: Arc<Shared>) {
     let told = Arc::new(Semaphore::new(TOLD_MAX));
     let limit = shared.options.handshake;
+    let handshakes = Handshakes::new(shared.options.connections_max);
+    let mut full = Seldom::default();
     while let Some(incoming) = endpoint.accept().await {
+        let Some((incoming, handshake)) = handshakes.begin(incoming) else {
+            continue;
+        };
         if shared.closing.is_shut() {
-            turn_away(incoming, CloseCode::ShuttingDown, limit, &told);
+            turn_away(incoming, handshake, CloseCode::ShuttingDown, limit, &told);
             continue;
         }
         let open = shared.connections.fetch_add(1, Ordering::AcqRel);
         if open >= shared.options.connections_max as u64 {
             shared.connections.fetch_sub(1, Ordering::AcqRel);
-            tracing::warn!(from = %incoming.remote_address(), "a connection is refused: connection.max are open");
-            turn_away(incoming, CloseCode::TooManyConnections, limit, &told);
+            if let Some(refused) = full.say(Instant::now()) {
+                tracing::warn!(from = %incoming.remote_address(), refused, "connections are refused: connection.max are open");
+            }
+            let code = CloseCode::TooManyConnections;
+            turn_away(incoming, handshake, code, limit, &told);
             continue;
         }
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             let from = incoming.remote_address();
-            if let Err(error) = connection::serve(incoming, &shared).await {
+            if let Err(error) = connection::serve(incoming, handshake, &shared).await {
                 tracing::debug!(%from, %error, "a connection ended");
             }
             shared.connections.fetch_sub(1, Ordering::AcqRel);
@@ -282,12 +318,18 @@ async fn accept(endpoint: Endpoint, shared: Arc<Shared>) {
 }
 
 /// Tells why, if not too many are being told.
-fn turn_away(incoming: Incoming, code: CloseCode, limit: Duration, told: &Arc<Semaphore>) {
+fn turn_away(
+    incoming: Incoming,
+    handshake: Handshake,
+    code: CloseCode,
+    limit: Duration,
+    told: &Arc<Semaphore>,
+) {
     let Ok(permit) = Arc::clone(told).try_acquire_owned() else {
         return incoming.refuse();
     };
     tokio::spawn(async move {
         connection::turn_away(incoming, code, limit).await;
-        drop(permit);
+        drop((permit, handshake));
     });
 }

@@ -31,6 +31,7 @@ pub(super) struct Outbox {
     lost: Notify,
     /// What waits in all outboxes of the door.
     all: Arc<AtomicU64>,
+    frame_bytes_max: u32,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +79,10 @@ impl Outlet for Outbox {
         self.waiting.load(Ordering::SeqCst)
     }
 
+    fn frame_bytes_max(&self) -> u32 {
+        self.frame_bytes_max
+    }
+
     fn want_room(&self) {
         self.wanted.store(true, Ordering::SeqCst);
     }
@@ -91,8 +96,8 @@ impl Drop for Outbox {
 }
 
 impl Outbox {
-    /// One whose bytes are counted in `all` as well.
-    pub(super) fn new(all: Arc<AtomicU64>) -> Self {
+    /// One whose bytes are counted in `all` as well, to an end that takes payloads of `frame_bytes_max` bytes.
+    pub(super) fn new(all: Arc<AtomicU64>, frame_bytes_max: u32) -> Self {
         Self {
             state: Mutex::default(),
             waiting: AtomicUsize::new(0),
@@ -101,6 +106,7 @@ impl Outbox {
             left: Notify::new(),
             lost: Notify::new(),
             all,
+            frame_bytes_max,
         }
     }
 
@@ -230,7 +236,10 @@ mod tests {
     #[test]
     fn what_waits_in_all_of_them_is_counted_until_they_are_gone() {
         let all = Arc::<AtomicU64>::default();
-        let (one, other) = (Outbox::new(Arc::clone(&all)), Outbox::new(Arc::clone(&all)));
+        let (one, other) = (
+            Outbox::new(Arc::clone(&all), u32::MAX),
+            Outbox::new(Arc::clone(&all), u32::MAX),
+        );
         one.put(&mut vec![Bytes::from_static(b"four")]);
         other.put(&mut vec![Bytes::from_static(b"seventy")]);
         assert_eq!(all.load(Ordering::Relaxed), 11);

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use qmq_wire::{
-    Ack, Acked, Code, ControlRequest, Controlled, Flow, FlowFlags, Frame, Kind, Nack, Produce,
-    Pull, Refusal, Renew, WireError,
+    Ack, Acked, Code, ControlRequest, Flow, FlowFlags, Frame, Kind, Nack, Produce, Pull, Refusal,
+    Renew, WireError,
 };
 use quinn::SendStream;
 use tokio::sync::{Semaphore, oneshot};
@@ -16,7 +16,7 @@ use super::budget::Budget;
 use super::connection::{Peer, outbox};
 use super::frames::{Frames, NoFrame};
 use super::outbox::Outbox;
-use super::subscription;
+use super::{answer, subscription};
 use crate::rooms::Outlet;
 use crate::rooms::consumers::Attached;
 
@@ -163,8 +163,20 @@ impl Requests {
         match Kind::from_byte(frame.kind) {
             Some(Kind::Produce) => {
                 let produce = Produce::decode(&mut reader)?;
+                let number = produce.header.number;
+                let answers_max = answer::outcomes_max(self.peer.frame_bytes_max);
+                if produce.messages.len() > answers_max {
+                    let text = format!(
+                        "the answer to {} messages does not fit into the frame_bytes_max of your HELLO, {}; raise it, or send {answers_max} at most",
+                        produce.messages.len(),
+                        self.peer.frame_bytes_max
+                    );
+                    refuse(&outbox, number, Refusal::new(number, Code::TooLarge, text));
+                    return Ok(());
+                }
+                let limit = self.peer.frame_bytes_max;
                 let reply = Box::new(move |produced: qmq_wire::Produced| {
-                    outbox.frame(|out| produced.encode(out));
+                    outbox.put(&mut vec![answer::produced(produced, limit)]);
                     drop(unanswered);
                 });
                 let rooms = &self.peer.shared;
@@ -219,15 +231,10 @@ impl Requests {
                     let administering = &peer.shared.administering;
                     match administering.answer(number, &request, &peer.caller) {
                         Ok(response) => {
-                            let answer = Controlled { number, response };
-                            let mut frame = bytes::BytesMut::new();
-                            match answer.encode(&mut frame) {
-                                Ok(()) => outbox.put(&mut vec![frame.freeze()]),
-                                Err(error) => refuse(
-                                    &outbox,
-                                    number,
-                                    Refusal::new(number, Code::TooLarge, error.to_string()),
-                                ),
+                            let frame = answer::controlled(number, response, peer.frame_bytes_max);
+                            match frame {
+                                Ok(frame) => outbox.put(&mut vec![frame]),
+                                Err(refusal) => refuse(&outbox, number, refusal),
                             }
                         }
                         Err(refusal) => refuse(&outbox, number, refusal),

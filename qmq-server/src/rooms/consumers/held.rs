@@ -1,7 +1,7 @@
 //! What a consumer holds, and until when.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Pull sequences with deadlines. Ranges do not overlap.
 #[derive(Debug, Default)]
@@ -51,6 +51,13 @@ impl Held {
         }
     }
 
+    /// Moves all deadlines.
+    pub(super) fn postpone(&mut self, by: Duration) {
+        for (_, deadline) in self.ranges.values_mut() {
+            *deadline += by;
+        }
+    }
+
     fn overlapping(&self, first: u64, last: u64) -> Vec<(u64, (u64, Instant))> {
         let before = self
             .ranges
@@ -75,10 +82,8 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::time::Duration;
-
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     use super::*;
 

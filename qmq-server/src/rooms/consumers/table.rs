@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
 use parking_lot::Mutex;
 use qmq_store::{AckOutcome, Durability, Error, Store};
 use qmq_wire::{Ack, Acked, Code, End, Nack, Refusal};
 
 use super::held::Held;
 use super::lost::Lost;
-use super::{As, Attached, ConsumerOptions, Counters, Job, Key, Left, OnEnd, Settled};
+use super::{As, Attached, ConsumerOptions, Counters, Job, Key, Left, Mailbox, OnEnd, Settled};
 use crate::access::Right;
 use crate::rooms::Caller;
 use crate::rooms::administer::Activity;
@@ -27,7 +26,7 @@ pub(super) fn start(
     counters: Arc<Counters>,
     activity: Arc<Activity>,
     (online, known): (Arc<Mutex<HashSet<Key>>>, Arc<AtomicUsize>),
-    jobs: Receiver<Job>,
+    jobs: Mailbox<Job>,
 ) -> std::io::Result<()> {
     let shortest = options.session_timeout.min(options.ack_timeout);
     let look_every = (shortest / 20).clamp(Duration::from_millis(10), Duration::from_millis(500));
@@ -43,24 +42,20 @@ pub(super) fn start(
     std::thread::Builder::new()
         .name("qmq-consumers".into())
         .spawn(move || {
+            let jobs = Open(jobs);
             table.remember(Instant::now());
-            let mut look_at = Instant::now() + look_every;
-            loop {
-                match jobs.recv_deadline(look_at) {
-                    Ok(Job::Stop) => return,
-                    Ok(job) => table.work(job),
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => return,
-                }
-                let now = Instant::now();
-                if now >= look_at {
-                    table.look_at_deadlines(now);
-                    known.store(table.consumers.len(), Ordering::Relaxed);
-                    look_at = now + look_every;
-                }
-            }
+            table.run(&jobs.0, look_every, &known);
         })?;
     Ok(())
+}
+
+/// Whoever waits for room in it waits no longer than the thread is there.
+struct Open(Mailbox<Job>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 struct Consumer {
@@ -135,6 +130,47 @@ impl Table {
                 gone_at: Some(now + self.options.session_timeout),
             };
             self.consumers.insert(key, consumer);
+        }
+    }
+
+    fn run(&mut self, jobs: &Mailbox<Job>, look_every: Duration, known: &AtomicUsize) {
+        let mut look_at = Instant::now() + look_every;
+        loop {
+            let job = jobs.next_until(look_at);
+            let now = Instant::now();
+            let looks = now >= look_at;
+            // Whoever has spoken before the look is heard before it.
+            let heard = if looks { jobs.waiting() } else { 0 };
+            if looks {
+                let late = now - look_at;
+                if late >= look_every {
+                    self.grant(late);
+                }
+                look_at = now + look_every;
+            }
+            let others = (0..heard).map_while(|_| jobs.next_until(now));
+            for job in job.into_iter().chain(others) {
+                if matches!(job, Job::Stop) {
+                    return;
+                }
+                self.work(job);
+            }
+            if looks {
+                self.look_at_deadlines(now);
+                known.store(self.consumers.len(), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// For so long the thread has not come to listen: the process was stopped, or the disk kept it. Nobody's time has run meanwhile.
+    fn grant(&mut self, more: Duration) {
+        tracing::warn!(
+            more_ms = more.as_millis() as u64,
+            "the broker stood still; consumers have so much more time to renew and to come back"
+        );
+        for consumer in self.consumers.values_mut() {
+            consumer.held.postpone(more);
+            consumer.gone_at = consumer.gone_at.map(|at| at + more);
         }
     }
 
@@ -432,9 +468,13 @@ impl Table {
 
     fn ack(&mut self, key: &Key, speaker: As, ack: &Ack, reply: Settled) {
         let store = self.store.clone();
+        let possible = self.can_be_as_safe(ack.durability);
         let Ok(consumer) = self.spoken_for(key, speaker) else {
             return reply(Err(fenced(ack.number)));
         };
+        if let Err(error) = possible {
+            return reply(Err(refusal(ack.number, &error)));
+        }
         let ranges: Vec<_> = ack.ranges.iter().map(|&(a, b)| a..=b).collect();
         let outcome = store.ack_ranges(&key.member(ack.incarnation), &ranges, Durability::Buffered);
         match outcome {
@@ -460,9 +500,13 @@ impl Table {
             |ms| Duration::from_millis(u64::from(ms)),
         );
         let nack_max = self.options.nack_max;
+        let possible = self.can_be_as_safe(nack.durability);
         let Ok(consumer) = self.spoken_for(key, speaker) else {
             return reply(Err(fenced(nack.number)));
         };
+        if let Err(error) = possible {
+            return reply(Err(refusal(nack.number, &error)));
+        }
         if delay > nack_max {
             let text = format!(
                 "a delay of {} ms; a broker keeps a message back for {} ms at most (consumer.nack.max.ms): ask for less",
@@ -490,6 +534,14 @@ impl Table {
                 self.answer(nack.durability, acked, reply);
             }
             Err(error) => reply(Err(refusal(nack.number, &error))),
+        }
+    }
+
+    /// Better not settled than settled and refused.
+    fn can_be_as_safe(&self, durability: qmq_wire::Durability) -> Result<(), Error> {
+        match durability {
+            qmq_wire::Durability::Replicated => self.store.check_replicated(),
+            _ => Ok(()),
         }
     }
 

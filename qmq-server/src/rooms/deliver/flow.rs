@@ -10,9 +10,10 @@ use parking_lot::Mutex;
 use qmq_store::Waiting;
 
 use super::share::OnItsWay;
-use super::{Inner, Taker};
+use super::{FlowKey, Inner, Taker};
 
 pub(super) struct Flow {
+    key: FlowKey,
     room: Weak<Inner>,
     state: Mutex<State>,
     waker: OnceLock<Waker>,
@@ -88,8 +89,9 @@ impl Wake for Wakes {
 }
 
 impl Flow {
-    pub(super) fn new(room: &Weak<Inner>) -> Arc<Self> {
+    pub(super) fn new(key: FlowKey, room: &Weak<Inner>) -> Arc<Self> {
         Arc::new(Self {
+            key,
             room: Weak::clone(room),
             state: Mutex::default(),
             waker: OnceLock::new(),
@@ -118,6 +120,15 @@ impl Flow {
 
     pub(super) fn is_empty(&self) -> bool {
         self.members.load(Ordering::SeqCst) == 0
+    }
+
+    /// Whether nobody is left and no thread has it: only then may another take its place, or the group would have two turns at a time.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_empty() && self.state.lock().standing == Standing::Parked
+    }
+
+    pub(super) fn key(&self) -> &FlowKey {
+        &self.key
     }
 
     pub(super) fn is_behind(&self) -> bool {

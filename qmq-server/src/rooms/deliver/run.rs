@@ -143,7 +143,8 @@ mod tests {
 
     #[test]
     fn a_group_has_one_timer_the_earliest_it_asked_for() {
-        let (queue, flow) = (RunQueue::default(), Flow::new(&Weak::new()));
+        let key = ("order".into(), "g".into(), None);
+        let (queue, flow) = (RunQueue::default(), Flow::new(key, &Weak::new()));
         let now = Instant::now();
         for seconds in [60, 600, 30, 45, 30, 600] {
             queue.at(now + Duration::from_secs(seconds), &flow);

@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use qmq_store::PullRequest;
-use qmq_wire::{Code, Credit, Flow as Who, Refusal, Start, put_delivery_header};
+use qmq_wire::{
+    Code, Credit, DELIVERED_HEADER_LEN, DELIVERY_HEADER_LEN, FRAME_HEADER_LEN, Flow as Who,
+    Refusal, Start, put_delivery_header,
+};
 
 use super::FlowKey;
 use super::flow::Flow;
@@ -72,6 +75,28 @@ pub(super) struct May {
     /// Number of the pull that it answers, and whether its wait is over.
     pub(super) pull: Option<(u32, bool)>,
     pub(super) first: bool,
+}
+
+/// What the other end's limit leaves for the messages of one frame.
+struct Fits {
+    messages: usize,
+    bytes: u64,
+}
+
+/// In front of a delivery's messages, in its payload; of the answer to a pull, which has a number, too.
+pub(super) const BEGIN_LEN: u64 = (DELIVERY_HEADER_LEN - FRAME_HEADER_LEN) as u64 + 4;
+
+impl Fits {
+    /// So many messages that their headers take no more than half of the frame.
+    fn into(frame_bytes_max: u32, messages_max: usize) -> Self {
+        let room = u64::from(frame_bytes_max).saturating_sub(BEGIN_LEN);
+        let header = DELIVERED_HEADER_LEN as u64;
+        let messages = (room / 2 / header).clamp(1, messages_max as u64);
+        Self {
+            messages: messages as usize,
+            bytes: room.saturating_sub(messages * header),
+        }
+    }
 }
 
 /// Pulls of one consumer that may wait at a time.
@@ -262,11 +287,15 @@ impl Taker {
             return None;
         }
         let first = wants.new;
-        let turn_bytes = options.turn_bytes.min(outlet_bytes_max as u64);
+        let fits = Fits::into(self.outlet.frame_bytes_max(), options.turn_messages);
+        let turn_bytes = options
+            .turn_bytes
+            .min(outlet_bytes_max as u64)
+            .min(fits.bytes);
         if wants.pulls_only {
             let pull = wants.pulls.front()?;
             return Some(May {
-                messages: (pull.messages as usize).clamp(1, options.turn_messages),
+                messages: (pull.messages as usize).clamp(1, fits.messages),
                 bytes: u64::from(pull.bytes).clamp(1, turn_bytes),
                 pull: Some((pull.number, pull.until <= Instant::now())),
                 first,
@@ -275,7 +304,7 @@ impl Taker {
         Some(May {
             messages: usize::try_from(wants.messages)
                 .unwrap_or(usize::MAX)
-                .min(options.turn_messages),
+                .min(fits.messages),
             bytes: u64::try_from(wants.bytes).unwrap_or(1).clamp(1, turn_bytes),
             pull: None,
             first,

@@ -8,15 +8,18 @@ use bytes::{Bytes, BytesMut};
 use qmq_message::SubjectName;
 use qmq_store::{Batch, Durability, Error, PollPull};
 use qmq_wire::{
-    DELIVERED_HEADER_LEN, DELIVERY_HEADER_LEN, End, put_delivered_header, put_delivery_header,
+    Code, DELIVERED_HEADER_LEN, DELIVERY_HEADER_LEN, End, put_delivered_header, put_delivery_header,
 };
 
 use super::flow::{Ended, Flow, Turn};
-use super::taker::May;
+use super::taker::{BEGIN_LEN, May};
 use super::{Inner, Taker};
 use crate::rooms::Observed;
 use crate::rooms::consumers::Job;
 use crate::rooms::refusals::code;
+
+/// When a message that a consumer cannot take comes again, to whoever of its group is next.
+const TOO_LARGE_PAUSE: Duration = Duration::from_secs(5);
 
 impl Inner {
     pub(super) fn turn(&self, flow: &Arc<Flow>) {
@@ -116,12 +119,16 @@ impl Inner {
     fn fail(&self, taker: &Taker, error: &Error) {
         let key = taker.key();
         tracing::warn!(subject = %key.subject, group = %key.group, consumer = %key.consumer, %error, "a subscription ends");
+        self.end(taker, code(error), error.to_string());
+    }
+
+    fn end(&self, taker: &Taker, code: Code, text: String) {
         self.tell_consumers(Job::Failed {
-            key: key.clone(),
+            key: taker.key().clone(),
             attachment: taker.attachment(),
             end: End {
-                code: Some(code(error)),
-                text: error.to_string(),
+                code: Some(code),
+                text,
                 unseen: false,
             },
         });
@@ -130,7 +137,7 @@ impl Inner {
     fn tell_consumers(&self, job: Job) {
         if let Some(consumers) = self.consumers.get() {
             // Waits while the room is behind: what is handed out must be entered before it is acknowledged.
-            let _ = consumers.send(job);
+            consumers.wait_and_tell(job);
         }
     }
 
@@ -191,6 +198,10 @@ impl Inner {
         );
         if count == 0 {
             return Ended::More;
+        }
+        let frame_bytes = BEGIN_LEN + u64::from(count) * DELIVERED_HEADER_LEN as u64 + bytes;
+        if frame_bytes > u64::from(taker.outlet.frame_bytes_max()) {
+            return self.too_large(taker, may, member, &ranges, bytes);
         }
         // A pull that was ended meanwhile has its answer. Whoever is the consumer now came after this was taken, and gets it with its first turn.
         let claimed = may.pull.map(|(number, _)| taker.claim(number));
@@ -257,6 +268,42 @@ impl Inner {
             .delivered(&taker.key().subject, u64::from(count));
         taker.outlet.put(&mut chunks);
         match taker.took(u64::from(count), bytes, self.outlet_bytes_max()) {
+            true => Ended::More,
+            false => Ended::Enough,
+        }
+    }
+
+    /// A message that is longer than any frame that the consumer takes. Its group keeps it for others, who may take it, and it counts as refused; the
+    /// consumer is told.
+    fn too_large(
+        &self,
+        taker: &Arc<Taker>,
+        may: May,
+        member: &qmq_store::Member,
+        ranges: &[(u64, u64)],
+        bytes: u64,
+    ) -> Ended {
+        let limit = taker.outlet.frame_bytes_max();
+        let text = format!(
+            "a message of {bytes} bytes does not fit into the frame_bytes_max of your HELLO, {limit}: raise it; until then the message is for other consumers of the group"
+        );
+        let key = taker.key();
+        tracing::warn!(subject = %key.subject, group = %key.group, consumer = %key.consumer, bytes, limit, "a message is too large for its consumer, and goes back");
+        let inclusive: Vec<_> = ranges.iter().map(|&(a, b)| a..=b).collect();
+        let back = self
+            .store
+            .nack(member, &inclusive, TOO_LARGE_PAUSE, Durability::Buffered);
+        if let Err(error) = back {
+            tracing::warn!(subject = %key.subject, group = %key.group, consumer = %key.consumer, %error, "it stays the consumer's until that is gone");
+        }
+        let Some((number, _)) = may.pull else {
+            self.end(taker, Code::TooLarge, text);
+            return Ended::Enough;
+        };
+        if let Some(_held) = taker.claim(number) {
+            taker.refuse_pull(number, Code::TooLarge, &text);
+        }
+        match taker.took(0, 0, self.outlet_bytes_max()) {
             true => Ended::More,
             false => Ended::Enough,
         }
