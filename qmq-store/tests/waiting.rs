@@ -34,8 +34,10 @@ fn a_task_is_woken_by_what_it_waits_for_and_by_nothing_else() {
 #[test]
 fn who_looks_for_a_rare_tag_is_woken_until_it_has_seen_everything() {
     let folder = tempfile::tempdir().unwrap();
-    let mut options = Options::default();
-    options.scan_max = 1_000;
+    let options = Options {
+        scan_max: 1_000,
+        ..Options::default()
+    };
     let store = Store::open(folder.path(), options).unwrap();
     let common: Vec<_> = (0..5_500)
         .map(|_| Message::new("s", "x").tag("common"))

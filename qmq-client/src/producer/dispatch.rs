@@ -17,6 +17,11 @@ use crate::connection::Broker;
 
 /// How often deadlines are looked at while something is in hand.
 const TICK: Duration = Duration::from_millis(20);
+
+#[expect(
+    clippy::large_enum_variant,
+    reason = "all but the last command are messages"
+)]
 pub(crate) enum Command {
     Send(Pending),
     Close {
