@@ -181,11 +181,13 @@ fn notes(store: &Store, from: u64) -> Vec<(Vec<u8>, Vec<u64>)> {
     found
 }
 
-/// What there is to know of the subjects, but for when consumers were heard of.
+/// What there is to know of the subjects, but for what each store knows for itself: when consumers were heard of, and how far a group with tags has
+/// looked in vain, which makes its lag less.
 pub(crate) fn subjects(store: &Store) -> Vec<SubjectStats> {
     let stats = |name: &String| {
         let mut stats = store.subject_stats(name).unwrap();
         for group in &mut stats.groups {
+            group.lag = stats.next_sequence - group.cursor;
             for consumer in &mut group.consumers {
                 consumer.seen_ms = 0;
             }
