@@ -10,6 +10,3 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     cli::run()
 }
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

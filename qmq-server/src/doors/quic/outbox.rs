@@ -142,6 +142,9 @@ impl Outbox {
                 state.end_tail();
                 let count = state.chunks.len().min(CHUNKS_TOGETHER);
                 into.extend(state.chunks.drain(..count));
+                if state.chunks.is_empty() {
+                    state.chunks = VecDeque::new();
+                }
                 if !into.is_empty() {
                     return true;
                 }
@@ -195,10 +198,14 @@ impl Outbox {
         low: impl Fn() -> usize,
         mut room: impl FnMut(),
     ) {
-        let mut chunks = Vec::with_capacity(CHUNKS_TOGETHER);
-        let mut pieces = Vec::with_capacity(CHUNKS_TOGETHER);
-        while self.take(&mut chunks).await {
+        loop {
+            // Made anew each time: most streams are idle, and keep no room for many chunks.
+            let (mut chunks, mut pieces) = (Vec::new(), Vec::new());
+            if !self.take(&mut chunks).await {
+                break;
+            }
             progress.telling(&mut chunks, &mut pieces);
+            drop(chunks);
             let mut at = 0;
             while at < pieces.len() {
                 let Ok(written) = stream.write_chunks(&mut pieces[at..]).await else {
@@ -212,7 +219,6 @@ impl Outbox {
                     room();
                 }
             }
-            pieces.clear();
         }
         if stream.finish().is_ok() {
             let _ = stream.stopped().await;
