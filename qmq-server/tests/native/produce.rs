@@ -388,3 +388,21 @@ async fn what_was_asked_to_be_synced_is_synced_when_it_is_answered() {
     let marks = broker.store().watermarks();
     assert_eq!(marks.synced, marks.written, "flush.mode=sync");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_larger_than_a_batch_of_the_log_is_stored_in_parts() {
+    let broker =
+        TestBroker::start(&[("store.segment.bytes", "64K"), ("message.max.bytes", "16K")]).await;
+    let peer = broker.peer().await;
+    let body = "x".repeat(300);
+    for (producer, ordered) in [(7, false), (8, true)] {
+        let mut batch = Batch::bodies("order", vec![body.as_str(); 500]).by(producer, 0);
+        batch.header.ordered = ordered;
+        let first = outcomes(&peer.produce(&batch).await);
+        let sequences: Vec<_> = first.iter().map(|outcome| outcome.unwrap()).collect();
+        assert!(sequences.is_sorted() && sequences.len() == 500);
+        assert_eq!(outcomes(&peer.produce(&batch).await), first, "a repeat");
+    }
+    let stats = broker.store().subject_stats("order").unwrap();
+    assert_eq!(stats.next_sequence, 1_000);
+}

@@ -809,3 +809,43 @@ async fn what_cannot_be_settled_as_safely_as_was_asked_is_not_settled() {
     assert_eq!(unacked, Some(2));
     sub.ack(&held).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_message_is_refused_as_often_as_another_and_then_passed_over() {
+    let broker = TestBroker::start(&[]).await;
+    let body = "a body that will be damaged";
+    let batch = Batch::bodies("order", [body, "fine"]);
+    assert_eq!(broker.peer().await.produce(&batch).await.refused, []);
+    let mut home = broker.drain().await;
+    for file in std::fs::read_dir(home.path("store")).unwrap() {
+        let path = file.unwrap().path();
+        let Ok(mut bytes) = std::fs::read(&path) else {
+            continue;
+        };
+        let at = bytes
+            .windows(body.len())
+            .position(|bytes| bytes == body.as_bytes());
+        if let Some(at) = at {
+            bytes[at] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+        }
+    }
+    home.set("consumer.max.attempts", "3");
+    let broker = home.start().await;
+    let peer = broker.peer().await;
+    let mut sub = peer.subscribe(&flow("order", "g", "c"), 100, PLENTY).await;
+    let first = sub.take(2).await;
+    assert!(first[0].damaged && !first[1].damaged);
+    sub.ack(&first[1..]).await;
+    sub.nack(&first[..1], Some(0)).await;
+    for attempt in 1..3 {
+        let again = sub.one().await;
+        assert_eq!((again.sequence, again.attempt), (0, attempt));
+        sub.nack(&[again], Some(0)).await;
+    }
+    sub.none_within(300).await;
+    assert_eq!(
+        broker.group("order", "g").map(|group| group.unacked),
+        Some(0)
+    );
+}

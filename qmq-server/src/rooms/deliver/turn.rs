@@ -162,9 +162,14 @@ impl Inner {
         for (one, payload) in batch.payloads() {
             if one.attempt() >= attempts_max
                 && let Some(dead_letter) = &dead_letter
-                && self.bury(member, one.pull_sequence(), dead_letter)
             {
-                continue;
+                let done = match payload {
+                    Ok(_) => self.bury(member, one.pull_sequence(), dead_letter),
+                    Err(_) => self.pass_over(member, one.sequence(), one.pull_sequence()),
+                };
+                if done {
+                    continue;
+                }
             }
             again += u64::from(one.attempt() > 0);
             let numbers = (one.sequence(), one.pull_sequence());
@@ -325,6 +330,22 @@ impl Inner {
         qmq_message::check_subject(&dead_letter)
             .is_ok()
             .then_some(dead_letter)
+    }
+
+    /// Acknowledges a message that is damaged, so that there is nothing to copy, and was refused as often as one may be.
+    fn pass_over(&self, member: &qmq_store::Member, sequence: u64, pull_sequence: u64) -> bool {
+        let ranges = [pull_sequence..=pull_sequence];
+        let acked = self.store.ack_ranges(member, &ranges, Durability::Buffered);
+        match acked {
+            Ok(_) => {
+                tracing::error!(subject = %member.subject, group = %member.group, sequence, "a damaged message is not delivered any more: it was refused as often as one may be");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(subject = %member.subject, group = %member.group, sequence, %error, "a damaged message cannot be settled; it is delivered once more");
+                false
+            }
+        }
     }
 
     /// Copies a message to the dead-letter subject and acknowledges it, both or neither.

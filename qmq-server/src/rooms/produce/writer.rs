@@ -319,10 +319,50 @@ impl Writer {
             }
             Err(error) => {
                 for looked in round {
-                    self.refuse(looked, &error);
+                    match error {
+                        Error::BatchTooLarge { .. } if looked.new.len() > 1 => {
+                            self.append_in_parts(looked);
+                        }
+                        _ => self.refuse(looked, &error),
+                    }
                 }
             }
         }
+    }
+
+    /// Appends a request that is larger than a batch of the log may be: nobody was promised that it is one.
+    fn append_in_parts(&mut self, mut looked: Looked) {
+        let durability = self.durability(&looked);
+        let ordered = looked.job.produce.header.ordered;
+        let mut parts = vec![std::mem::take(&mut looked.new)];
+        while let Some(part) = parts.pop() {
+            looked.new = part;
+            let note = self.note_of(std::slice::from_ref(&looked));
+            let appended = {
+                let submissions: Vec<Submission<'_>> = submissions(&looked).collect();
+                self.store
+                    .submit_noted(&submissions, note.bytes(), durability)
+            };
+            match appended {
+                Ok(appended) => {
+                    let mut sequences = appended.sequences.iter().copied();
+                    self.note(&mut looked, &mut sequences, Some(appended.end_offset));
+                }
+                Err(Error::BatchTooLarge { .. }) if looked.new.len() > 1 => {
+                    let behind = looked.new.split_off(looked.new.len() / 2);
+                    parts.push(behind);
+                    parts.push(std::mem::take(&mut looked.new));
+                }
+                Err(error) => {
+                    if ordered {
+                        // What follows must not overtake it.
+                        looked.new.extend(parts.drain(..).rev().flatten());
+                    }
+                    self.give_up(&mut looked, &error);
+                }
+            }
+        }
+        self.answer(looked);
     }
 
     /// The messages of a request are in the log.
@@ -425,23 +465,25 @@ impl Writer {
         }
     }
 
-    fn refuse(&mut self, looked: Looked, error: &Error) {
+    fn refuse(&mut self, mut looked: Looked, error: &Error) {
+        self.give_up(&mut looked, error);
+        let Looked {
+            job, mut answer, ..
+        } = looked;
+        answer.refused.sort_unstable_by_key(|refused| refused.index);
+        (job.reply)(answer);
+    }
+
+    /// The messages that were to be appended are refused.
+    fn give_up(&mut self, looked: &mut Looked, error: &Error) {
         let header = looked.job.produce.header;
         if let (true, Some(index)) = (header.ordered, looked.new.first()) {
             let number = header.first + u64::from(*index);
             self.dedup.refused_in_order(header.producer, number);
         }
-        let Looked {
-            job,
-            mut answer,
-            new,
-            ..
-        } = looked;
-        answer
-            .refused
-            .extend(super::refused(new, code(error), &error.to_string()));
-        answer.refused.sort_unstable_by_key(|refused| refused.index);
-        (job.reply)(answer);
+        let new = std::mem::take(&mut looked.new);
+        let refused = super::refused(new, code(error), &error.to_string());
+        looked.answer.refused.extend(refused);
     }
 }
 
