@@ -55,6 +55,51 @@ async fn a_group_of_one_consumer_gets_as_much_as_a_group_of_a_thousand() {
     for sub in subs {
         tasks.push(count(sub, Arc::clone(&begin), Arc::clone(&of_many)));
     }
+    shares_evenly(begin, &of_many, &of_single, tasks).await;
+}
+
+/// Two hundred consumers of one group that pull, on twenty connections, and one subscription of another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_of_one_subscription_gets_as_much_as_two_hundred_who_pull() {
+    let broker = TestBroker::start(&[]).await;
+    let producer = broker.peer().await;
+    for subject in ["many", "single"] {
+        producer.publish(subject, MESSAGES, BODY).await;
+    }
+    let (of_many, of_single) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+    let begin = Arc::new(Notify::new());
+    let alone = broker.peer().await;
+    let single = alone
+        .subscribe(&flow("single", "single", "c"), 0, PLENTY)
+        .await;
+    let mut tasks = vec![count(single, Arc::clone(&begin), Arc::clone(&of_single))];
+    for n in 0..20 {
+        let peer = Arc::new(broker.peer().await);
+        for m in 0..10 {
+            let flow = flow("many", "many", &format!("c{n}-{m}"));
+            let (peer, begin, into) = (Arc::clone(&peer), Arc::clone(&begin), Arc::clone(&of_many));
+            tasks.push(tokio::spawn(async move {
+                let mut stream = peer.stream().await;
+                begin.notified().await;
+                for number in 0.. {
+                    stream.pull(number, 50, 1_000, &flow).await;
+                    let came = stream.pulled().await.messages;
+                    let bytes: usize = came.iter().map(|one| one.body.len()).sum();
+                    into.fetch_add(bytes as u64, Ordering::Relaxed);
+                }
+            }));
+        }
+    }
+    shares_evenly(begin, &of_many, &of_single, tasks).await;
+}
+
+/// Lets them begin, and looks when one of the groups has three quarters of its backlog.
+async fn shares_evenly(
+    begin: Arc<Notify>,
+    of_many: &AtomicU64,
+    of_single: &AtomicU64,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+) {
     tokio::time::sleep(Duration::from_millis(100)).await;
     begin.notify_waiters();
     let end = Instant::now() + Duration::from_secs(20);
@@ -76,6 +121,6 @@ async fn a_group_of_one_consumer_gets_as_much_as_a_group_of_a_thousand() {
     let share = many as f64 / (many + single) as f64;
     assert!(
         (0.4..=0.6).contains(&share),
-        "{many} bytes to a thousand, {single} to one: {share:.2}"
+        "{many} bytes to many, {single} to one: {share:.2}"
     );
 }

@@ -1,23 +1,26 @@
 //! The thread that owns the consumers.
 
+mod settle;
+
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use qmq_store::{AckOutcome, Durability, Error, Store};
-use qmq_wire::{Ack, Acked, Code, End, Nack, Refusal};
+use qmq_store::{Durability, Error, Store};
+use qmq_wire::{Code, End, Refusal};
+
+use settle::refusal;
 
 use super::held::Held;
 use super::lost::Lost;
-use super::{As, Attached, ConsumerOptions, Counters, Job, Key, Left, Mailbox, OnEnd, Settled};
+use super::{As, Attached, ConsumerOptions, Counters, Job, Key, Left, Mailbox, OnEnd};
 use crate::access::Right;
 use crate::rooms::Caller;
 use crate::rooms::administer::Activity;
 use crate::rooms::deliver::{Delivering, Taker};
-use crate::rooms::refusals::code;
 
 pub(super) fn start(
     store: Store,
@@ -466,104 +469,6 @@ impl Table {
         }
     }
 
-    fn ack(&mut self, key: &Key, speaker: As, ack: &Ack, reply: Settled) {
-        let store = self.store.clone();
-        let possible = self.can_be_as_safe(ack.durability);
-        let Ok(consumer) = self.spoken_for(key, speaker) else {
-            return reply(Err(fenced(ack.number)));
-        };
-        if let Err(error) = possible {
-            return reply(Err(refusal(ack.number, &error)));
-        }
-        let ranges: Vec<_> = ack.ranges.iter().map(|&(a, b)| a..=b).collect();
-        let outcome = store.ack_ranges(&key.member(ack.incarnation), &ranges, Durability::Buffered);
-        match outcome {
-            Ok(outcome) => {
-                let late = consumer.map_or(0, |consumer| consumer.settled(&ack.ranges));
-                self.counters
-                    .acked
-                    .fetch_add(outcome.acked, Ordering::Relaxed);
-                self.activity.acked(&key.subject, outcome.acked);
-                self.delivering.made_room(key);
-                let acked = answer_of(ack.number, outcome, late);
-                self.answer(ack.durability, acked, reply);
-            }
-            Err(error) => reply(Err(refusal(ack.number, &error))),
-        }
-    }
-
-    fn nack(&mut self, key: &Key, speaker: As, nack: &Nack, reply: Settled) {
-        let store = self.store.clone();
-        let default = AtomicU32::load(&self.options.retry_delay_seconds, Ordering::Relaxed);
-        let delay = nack.delay_ms.map_or_else(
-            || Duration::from_secs(u64::from(default)),
-            |ms| Duration::from_millis(u64::from(ms)),
-        );
-        let nack_max = self.options.nack_max;
-        let possible = self.can_be_as_safe(nack.durability);
-        let Ok(consumer) = self.spoken_for(key, speaker) else {
-            return reply(Err(fenced(nack.number)));
-        };
-        if let Err(error) = possible {
-            return reply(Err(refusal(nack.number, &error)));
-        }
-        if delay > nack_max {
-            let text = format!(
-                "a delay of {} ms; a broker keeps a message back for {} ms at most (consumer.nack.max.ms): ask for less",
-                delay.as_millis(),
-                nack_max.as_millis()
-            );
-            return reply(Err(Refusal::new(nack.number, Code::DelayTooLong, text)));
-        }
-        let ranges: Vec<_> = nack.ranges.iter().map(|&(a, b)| a..=b).collect();
-        let member = key.member(nack.incarnation);
-        let outcome = match nack.unseen {
-            false => store.nack(&member, &ranges, delay, Durability::Buffered),
-            true => store.release(&member, &ranges, delay, Durability::Buffered),
-        };
-        match outcome {
-            Ok(outcome) => {
-                let late = consumer.map_or(0, |consumer| consumer.settled(&nack.ranges));
-                if !nack.unseen {
-                    self.counters
-                        .nacked
-                        .fetch_add(outcome.acked, Ordering::Relaxed);
-                }
-                self.delivering.made_room(key);
-                let acked = answer_of(nack.number, outcome, late);
-                self.answer(nack.durability, acked, reply);
-            }
-            Err(error) => reply(Err(refusal(nack.number, &error))),
-        }
-    }
-
-    /// Better not settled than settled and refused.
-    fn can_be_as_safe(&self, durability: qmq_wire::Durability) -> Result<(), Error> {
-        match durability {
-            qmq_wire::Durability::Replicated => self.store.check_replicated(),
-            _ => Ok(()),
-        }
-    }
-
-    /// Answers once what was written is as safe as was asked.
-    fn answer(&self, durability: qmq_wire::Durability, acked: Acked, reply: Settled) {
-        let durability = match durability {
-            qmq_wire::Durability::Default | qmq_wire::Durability::Buffered => {
-                return reply(Ok(acked));
-            }
-            qmq_wire::Durability::Synced => Durability::Synced,
-            qmq_wire::Durability::Replicated => Durability::Replicated,
-        };
-        let end = self.store.watermarks().written;
-        self.store.when(end, durability, move |outcome| {
-            reply(
-                outcome
-                    .map(|()| acked)
-                    .map_err(|error| refusal(acked.number, &error)),
-            );
-        });
-    }
-
     fn look_at_deadlines(&mut self, now: Instant) {
         let incarnation = self.incarnation();
         let mut gone = Vec::new();
@@ -625,17 +530,6 @@ impl Table {
     }
 }
 
-/// To the store a message that was taken back is settled. To the consumer that it was taken from it is not: somebody else has it, or had.
-fn answer_of(number: u32, outcome: AckOutcome, late: u64) -> Acked {
-    let late = late.min(outcome.already);
-    Acked {
-        number,
-        settled: outcome.acked,
-        already: outcome.already - late,
-        not_held: outcome.not_owned + late,
-    }
-}
-
 /// What two lists of ranges in order have in common.
 fn overlaps(ranges: &[(u64, u64)], others: &[RangeInclusive<u64>]) -> Vec<RangeInclusive<u64>> {
     let common = ranges.iter().flat_map(|&(first, last)| {
@@ -646,16 +540,4 @@ fn overlaps(ranges: &[(u64, u64)], others: &[RangeInclusive<u64>]) -> Vec<RangeI
         touched.map(move |other| first.max(*other.start())..=last.min(*other.end()))
     });
     common.collect()
-}
-
-fn fenced(number: u32) -> Refusal {
-    Refusal::new(
-        number,
-        Code::Fenced,
-        "this session is not the consumer's any more; subscribe again",
-    )
-}
-
-fn refusal(number: u32, error: &Error) -> Refusal {
-    Refusal::new(number, code(error), error.to_string())
 }

@@ -244,15 +244,18 @@ impl Inner {
             self.fail(taker, &error);
             return Ended::Enough;
         }
-        if may.pull.is_none()
-            && let Some((first, _)) = ranges.first()
-        {
+        if let Some((first, _)) = ranges.first() {
             for asked in flow.on_its_way.add(&self.share, bytes) {
                 if let Some(flow) = asked.upgrade() {
                     flow.enqueue();
                 }
             }
-            taker.sent(*first, bytes);
+            if may.pull.is_none() {
+                taker.sent(*first, bytes);
+            } else {
+                // Who pulls has room for it, or would not have asked: it counts for the share, and nobody waits for it to arrive.
+                flow.on_its_way.take(bytes);
+            }
         }
         if !taker.at_most_once {
             self.tell_consumers(Job::HandedOut {
