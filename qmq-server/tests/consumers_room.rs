@@ -221,8 +221,8 @@ fn the_rooms_own_thread_lets_go_of_a_consumer_though_the_room_is_full() {
     begins.recv_timeout(LIMIT).unwrap();
     fill(&room, &stays);
     go_on.send(()).unwrap();
+    room.until("letting go", |room| room.consumers.attached() == 1);
     assert!(!room.is_anything_held());
-    assert_eq!(room.consumers.attached(), 1);
 }
 
 /// A room of which a consumer holds a message for `ack_timeout`, stopped for longer than that. What the consumer sends meanwhile is for `meanwhile`.
