@@ -38,7 +38,8 @@ fn client(proxy: &DeafProxy, folder: &Path) -> Client {
 fn producers(client: &Client) -> [(&'static str, Producer); 2] {
     let of = || {
         let producer = client.producer().delivery_timeout(LIMIT);
-        producer.batch(6, 1 << 20)
+        // All of them are under way although none is answered, however they come together.
+        producer.batch(6, 1 << 20).in_flight(1_000)
     };
     let ordered = of().ordered().build().unwrap();
     [("any", of().build().unwrap()), ("ordered", ordered)]
