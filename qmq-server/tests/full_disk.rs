@@ -3,70 +3,32 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
+#[path = "common/small_disk.rs"]
+mod small_disk;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
 use common::{qmq, stderr, stdout, store};
 
-/// Set for the inner run: the folder to mount on.
-const FOLDER: &str = "QMQ_FULL_DISK_FOLDER";
-
 /// Runs the inner test with a small file system of its own, if that is allowed here.
 #[test]
 fn a_full_disk_refuses_lines_and_takes_them_again_when_there_is_room() {
-    let allowed = Command::new("unshare")
-        .args(["--mount", "sh", "-c", "mount -t tmpfs -o size=1m none /mnt"])
-        .output();
-    match allowed {
-        Ok(output) if output.status.success() => {}
-        other => {
-            println!("skipped: no private mount is allowed here: {other:?}");
-            return;
-        }
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let output = Command::new("unshare")
-        .arg("--mount")
-        .arg(std::env::current_exe().unwrap())
-        .args([
-            "--ignored",
-            "--exact",
-            "inside_a_small_file_system",
-            "--nocapture",
-        ])
-        .env(FOLDER, dir.path())
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}{}",
-        stdout(&output),
-        stderr(&output)
-    );
-    assert!(stdout(&output).contains("1 passed"), "{}", stdout(&output));
+    small_disk::run_inside();
 }
 
 #[test]
 #[ignore = "run by the test above, in a mount namespace of its own: cargo test -p qmq-server --test full_disk"]
 fn inside_a_small_file_system() {
-    let Some(folder) = std::env::var_os(FOLDER) else {
-        println!("skipped: only the test above starts this one");
+    let Some(folder) = small_disk::mounted("48m") else {
         return;
     };
-    let folder = Path::new(&folder);
-    let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=48m", "none"])
-        .arg(folder)
-        .status()
-        .unwrap();
-    assert!(mounted.success());
+    let folder = folder.as_path();
     let ballast = folder.join("ballast");
     fs::write(&ballast, vec![1; 24 << 20]).unwrap();
     let dir = folder.join("store");

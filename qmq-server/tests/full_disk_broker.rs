@@ -3,18 +3,17 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "common/small_disk.rs"]
+mod small_disk;
+
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use qmq_client::{Client, Consumer, Message, Pem, Producer, Start, Subscription};
 use qmq_server::dev::{Dev, DevOptions};
 use tokio::time::timeout;
 
-/// Set for the inner run: the folder to mount on.
-const FOLDER: &str = "QMQ_FULL_DISK_FOLDER";
 const SUBJECT: &str = "full";
 const LIMIT: Duration = Duration::from_secs(20);
 const BODY_BYTES: usize = 60_000;
@@ -22,49 +21,16 @@ const BODY_BYTES: usize = 60_000;
 /// Runs the inner test with a small file system of its own, if that is allowed here.
 #[test]
 fn a_broker_with_a_full_disk_refuses_messages_and_goes_on_delivering() {
-    let allowed = Command::new("unshare")
-        .args(["--mount", "sh", "-c", "mount -t tmpfs -o size=1m none /mnt"])
-        .output();
-    match allowed {
-        Ok(output) if output.status.success() => {}
-        other => {
-            println!("skipped: no private mount is allowed here: {other:?}");
-            return;
-        }
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let output = Command::new("unshare")
-        .arg("--mount")
-        .arg(std::env::current_exe().unwrap())
-        .args([
-            "--ignored",
-            "--exact",
-            "inside_a_small_file_system",
-            "--nocapture",
-        ])
-        .env(FOLDER, dir.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}{errors}");
-    assert!(said.contains("1 passed"), "{said}");
+    small_disk::run_inside();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "run by the test above, in a mount namespace of its own: cargo test -p qmq-server --test full_disk_broker"]
 async fn inside_a_small_file_system() {
-    let Some(folder) = std::env::var_os(FOLDER) else {
-        println!("skipped: only the test above starts this one");
+    let Some(folder) = small_disk::mounted("64m") else {
         return;
     };
-    let folder = Path::new(&folder);
-    let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=64m", "none"])
-        .arg(folder)
-        .status()
-        .unwrap();
-    assert!(mounted.success());
+    let folder = folder.as_path();
     let ballast = folder.join("ballast");
     fs::write(&ballast, vec![1; 32 << 20]).unwrap();
     let mut options = DevOptions::in_folder(folder.join("broker"));
