@@ -1,6 +1,6 @@
 //! Wakes whoever waits for the next due time when an earlier one turns up.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -12,6 +12,8 @@ pub(crate) struct Alarm {
     known_ms: AtomicU64,
     rung: Mutex<u64>,
     bell: Condvar,
+    /// Somebody asked to be heard: whoever waits, or waits next, goes on at once.
+    woken: AtomicBool,
 }
 
 impl Alarm {
@@ -23,8 +25,12 @@ impl Alarm {
         let mut rung = self.rung.lock();
         drop(state);
         let before = *rung;
-        self.bell
-            .wait_while_for(&mut rung, |rung| *rung == before, timeout);
+        if !self.woken.load(Ordering::Relaxed) {
+            self.bell
+                .wait_while_for(&mut rung, |rung| *rung == before, timeout);
+        }
+        // Under the lock of `rung`, as it is set.
+        self.woken.store(false, Ordering::Relaxed);
     }
 
     /// Something is due at `due_ms` now. The caller holds the state.
@@ -34,6 +40,15 @@ impl Alarm {
             self.known_ms.store(due_ms, Ordering::Relaxed);
             self.ring();
         }
+    }
+
+    /// Ends a wait, or the next one if nobody waits.
+    pub(crate) fn wake(&self) {
+        let mut rung = self.rung.lock();
+        self.woken.store(true, Ordering::Relaxed);
+        *rung += 1;
+        drop(rung);
+        self.bell.notify_all();
     }
 
     /// Wakes all who wait.
@@ -51,6 +66,19 @@ mod tests {
     use super::*;
 
     const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_wake_that_comes_before_the_wait_ends_it() {
+        let (alarm, state) = (Alarm::default(), Mutex::new(()));
+        let start = Instant::now();
+        alarm.wake();
+        alarm.set(None, state.lock(), LONG);
+        assert!(start.elapsed() < LONG);
+        let short = Duration::from_millis(20);
+        let start = Instant::now();
+        alarm.set(None, state.lock(), short);
+        assert!(start.elapsed() >= short, "it ends one wait");
+    }
 
     #[test]
     fn what_is_earlier_wakes_and_what_is_not_does_not() {

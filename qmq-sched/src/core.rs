@@ -235,11 +235,13 @@ impl Core {
     /// No entry before this key is pending.
     pub(crate) fn frontier(&self) -> Key {
         let of = |window: &Window| window.first().map_or(window.end(), |entry| entry.key);
-        if self.backlog.first().is_some() || !self.backlog.is_complete() {
+        let next = if self.backlog.first().is_some() || !self.backlog.is_complete() {
             of(&self.backlog)
         } else {
             of(&self.near)
-        }
+        };
+        let passed = [self.backlog.passed(), self.near.passed()];
+        passed.into_iter().flatten().fold(next, Key::min)
     }
 
     /// Forgets what became of messages of buckets in which nothing is pending, some days after the last was due.

@@ -36,6 +36,20 @@ pub struct Fired {
     pub message: Result<Message, Damaged>,
 }
 
+/// Most messages that one call passes over: nothing else is done meanwhile.
+const PASSED_MAX: usize = 50_000;
+
+/// What is to become of a message whose time has come, for [`Scheduler::due_where`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// It is handed out.
+    Take,
+    /// It stays pending, and is not looked at before [`Scheduler::look_again`].
+    PassOver,
+    /// It stays pending, as does all that is due later: the call ends here.
+    Stop,
+}
+
 /// A message that is handed out, and where its bytes are.
 struct Named {
     id: DelayId,
@@ -44,6 +58,13 @@ struct Named {
     body: u64,
     moved: Option<Arc<Bodies>>,
     refusals: u32,
+}
+
+/// How much a call takes.
+#[derive(Clone, Copy)]
+struct Wanted {
+    now_ms: u64,
+    room: usize,
 }
 
 /// What a call takes out of the state.
@@ -71,12 +92,30 @@ impl Scheduler {
     /// [`Error::Store`], [`Error::Io`]; then nothing was handed out. If the wait for the record's durability failed, the messages come again
     /// after a restart.
     pub fn due(&self, now_ms: u64, max: usize) -> Result<Vec<Fired>, Error> {
+        self.due_where(now_ms, max, &mut |_, _| Choice::Take)
+    }
+
+    /// As [`Self::due`], of those that `choose` takes: it is asked for each message that was not out before, with its subject and the bytes of its
+    /// body. What it passes over stays pending, here and after a restart, so it can be cancelled and rescheduled; [`Self::look_again`] goes back to it.
+    /// Memory does not grow with it. A call passes over 50,000 messages at most: while [`Self::next_due`] is not later than `now_ms`, another may
+    /// have more.
+    ///
+    /// `choose` may be asked twice of one message, and must not call the scheduler.
+    ///
+    /// # Errors
+    /// As [`Self::due`].
+    pub fn due_where(
+        &self,
+        now_ms: u64,
+        max: usize,
+        choose: &mut dyn FnMut(&str, u32) -> Choice,
+    ) -> Result<Vec<Fired>, Error> {
         let inner = &self.inner;
         let max = max.min(inner.record_max());
         let mut core = inner.core.lock();
         let batch = loop {
             let mut batch = Batch::default();
-            let Err(_damaged) = inner.take_due(&mut core, &mut batch, now_ms, max) else {
+            let Err(_damaged) = inner.take_due(&mut core, &mut batch, now_ms, max, choose) else {
                 break batch;
             };
             core.take_back(&batch.again);
@@ -150,6 +189,20 @@ impl Scheduler {
         }
         drop(core);
         self.inner.alarm.ring();
+    }
+
+    /// Goes back to the first message that [`Self::due_where`] has passed over. Whether there was one.
+    pub fn look_again(&self) -> bool {
+        let mut core = self.inner.core.lock();
+        let is_any = core.backlog.passed().or(core.near.passed()).is_some();
+        core.backlog.look_again();
+        core.near.look_again();
+        is_any
+    }
+
+    /// Ends a [`Self::wait_due`] early; the next one, if nobody waits.
+    pub fn wake(&self) {
+        self.inner.alarm.wake();
     }
 
     /// When [`Self::due`] next has something, in ms since 1970 UTC, as far as is known now: [`Options::catch_up_per_second`] is counted in.
@@ -230,6 +283,7 @@ impl Inner {
         batch: &mut Batch,
         now_ms: u64,
         max: usize,
+        choose: &mut dyn FnMut(&str, u32) -> Choice,
     ) -> Result<(), DamagedRun> {
         while batch.again.len() < max {
             let Some(one) = core.pop_again(now_ms) else {
@@ -242,41 +296,66 @@ impl Inner {
         let room = room.min(max - batch.again.len()).min(self.record_max());
         let paced = self.pace.lock().room(now_ms);
         let paced = room.min(usize::try_from(paced).unwrap_or(usize::MAX));
-        self.take_first(core, batch, now_ms, true, paced)?;
-        batch.backlog = batch.first.len() as u64;
-        self.take_first(core, batch, now_ms, false, room)
+        let wanted = Wanted {
+            now_ms,
+            room: paced,
+        };
+        if self.take_first(core, batch, true, wanted, choose)? {
+            batch.backlog = batch.first.len() as u64;
+            let wanted = Wanted { now_ms, room };
+            self.take_first(core, batch, false, wanted, choose)?;
+        } else {
+            batch.backlog = batch.first.len() as u64;
+        }
+        Ok(())
     }
 
-    /// Takes messages from a window until the batch has `room` that were not out before.
+    /// Takes messages from a window until the batch has as many that were not out before as there is room for. Whether to go on.
     fn take_first(
         &self,
         core: &mut Core,
         batch: &mut Batch,
-        now_ms: u64,
         backlog: bool,
-        room: usize,
-    ) -> Result<(), DamagedRun> {
+        Wanted { now_ms, room }: Wanted,
+        choose: &mut dyn FnMut(&str, u32) -> Choice,
+    ) -> Result<bool, DamagedRun> {
+        let mut passed = 0;
         // Dropped in bounded portions, or one call could take for ever.
         while batch.first.len() < room && batch.dropped.len() < self.record_max() {
             let Some(entry) = first_pending(core, backlog, now_ms)? else {
                 break;
             };
-            core.window(backlog).pop();
             // Runs made anew beside the old ones may hold the same.
             let is_last = |of: &[(Entry, Key)]| of.last().is_some_and(|(e, _)| e.key == entry.key);
             if is_last(&batch.first) || is_last(&batch.dropped) {
+                core.window(backlog).pop();
                 continue;
             }
-            let home = self.home_of_entry(core, &entry);
             let late = now_ms - entry.key.due_ms;
             let is_late = |ttl: Duration| u128::from(late) > ttl.as_millis();
-            if self.options.time_to_live.is_some_and(is_late) {
+            let is_late = self.options.time_to_live.is_some_and(is_late);
+            if !is_late {
+                let subject = core.subjects.name(entry.subject).map_or("", |name| name);
+                match choose(subject, entry.body_len) {
+                    Choice::Take => {}
+                    Choice::Stop => return Ok(false),
+                    Choice::PassOver if passed == PASSED_MAX => return Ok(false),
+                    Choice::PassOver => {
+                        core.window(backlog).pass_over();
+                        passed += 1;
+                        continue;
+                    }
+                }
+            }
+            core.window(backlog).pop();
+            let home = self.home_of_entry(core, &entry);
+            if is_late {
                 batch.dropped.push((entry, home));
             } else {
                 batch.first.push((entry, home));
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Records what a batch does. Returns where the record ends; 0 without one.

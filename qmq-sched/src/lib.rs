@@ -78,7 +78,7 @@ mod stage;
 mod totals;
 mod window;
 
-pub use dispatch::Fired;
+pub use dispatch::{Choice, Fired};
 pub use error::Error;
 pub use event::SUBJECT;
 pub use id::{DelayId, ParseIdError};

@@ -14,6 +14,8 @@ pub(crate) struct Window {
     /// Where its span of time ends.
     limit: Key,
     capacity: usize,
+    /// The first entry that was passed over.
+    passed: Option<Key>,
 }
 
 impl Window {
@@ -25,6 +27,7 @@ impl Window {
             end: start,
             limit,
             capacity,
+            passed: None,
         }
     }
 
@@ -54,6 +57,26 @@ impl Window {
         self.heap.pop().map(|Reverse(entry)| entry)
     }
 
+    /// Leaves the first entry aside until [`Self::look_again`].
+    pub(crate) fn pass_over(&mut self) {
+        if let Some(entry) = self.pop() {
+            self.passed = Some(self.passed.map_or(entry.key, |first| first.min(entry.key)));
+        }
+    }
+
+    /// The first entry that was passed over and not looked at again.
+    pub(crate) fn passed(&self) -> Option<Key> {
+        self.passed
+    }
+
+    /// Goes back to the first entry that was passed over.
+    pub(crate) fn look_again(&mut self) {
+        if let Some(first) = self.passed.take() {
+            self.heap.clear();
+            self.end = first;
+        }
+    }
+
     /// Takes an entry before the end. With twice the capacity the later half goes, and the end comes down to it.
     pub(crate) fn push(&mut self, entry: Entry) {
         self.heap.push(Reverse(entry));
@@ -76,6 +99,7 @@ impl Window {
     pub(crate) fn rewind(&mut self) {
         self.heap.clear();
         self.end = self.start;
+        self.passed = None;
     }
 
     /// How many entries are taken at a time.
