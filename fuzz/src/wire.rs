@@ -14,7 +14,7 @@ use crate::Input;
 pub fn wire_target(kind: Kind) -> &'static str {
     match kind {
         Kind::Hello | Kind::Refused => "wire_hello",
-        Kind::Produce | Kind::Produced => "wire_produce",
+        Kind::Produce | Kind::Produced | Kind::Scheduled => "wire_produce",
         Kind::Pull
         | Kind::Pulled
         | Kind::Subscribe
@@ -26,7 +26,9 @@ pub fn wire_target(kind: Kind) -> &'static str {
         | Kind::Nack
         | Kind::Renew
         | Kind::End => "wire_consume",
-        Kind::Control | Kind::Controlled => "wire_control",
+        Kind::Control | Kind::Controlled | Kind::Watch | Kind::Unwatch | Kind::Route => {
+            "wire_control"
+        }
     }
 }
 
@@ -96,7 +98,7 @@ pub fn wire_hello(bytes: &[u8]) {
     of_target("wire_hello", bytes);
 }
 
-/// PRODUCE and PRODUCED.
+/// PRODUCE, PRODUCED and SCHEDULED.
 pub fn wire_produce(bytes: &[u8]) {
     of_target("wire_produce", bytes);
 }
@@ -106,7 +108,7 @@ pub fn wire_consume(bytes: &[u8]) {
     of_target("wire_consume", bytes);
 }
 
-/// CONTROL and CONTROLLED.
+/// CONTROL and CONTROLLED, and what is said of routes.
 pub fn wire_control(bytes: &[u8]) {
     of_target("wire_control", bytes);
 }

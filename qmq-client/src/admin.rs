@@ -11,7 +11,8 @@ use qmq_wire::{
 use tokio::time::timeout;
 
 use crate::client::Shared;
-use crate::connection::{Broker, pipe};
+use crate::config::ClientConfig;
+use crate::connection::{Broker, Link, pipe};
 use crate::error::ConnectError;
 
 /// Why a control request has no answer.
@@ -48,6 +49,14 @@ pub enum AdminError {
         broker: String,
         /// How long it was waited for.
         limit: Duration,
+    },
+    /// There is no such group of delay servers, as far as is known.
+    #[error("no delay server of group {name:?} is known: {reason}")]
+    NoGroup {
+        /// The name that was given.
+        name: String,
+        /// Why.
+        reason: String,
     },
     /// The request is too large, or the answer does not decode or does not fit the request.
     #[error(transparent)]
@@ -146,45 +155,55 @@ impl Admin {
         &self,
         request: &ControlRequest,
     ) -> Result<ControlResponse, AdminError> {
-        let broker = || self.broker.address().to_string();
-        let lost = |lost: pipe::Lost| AdminError::Lost {
-            broker: broker(),
-            reason: lost.to_string(),
-        };
-        let mut bytes = BytesMut::new();
-        request.encode(1, &mut bytes)?;
         let link = self.broker.link(true).await?;
-        let config = &self.shared.config;
-        let (writer, mut reader) = pipe::open(
-            &link,
-            features::CONTROL,
-            config.request_timeout,
-            config.frame_bytes_max,
-        )
-        .await
-        .map_err(lost)?;
-        writer.send(vec![bytes.freeze()]);
-        loop {
-            let frame = reader.next().await.map_err(lost)?;
-            match Kind::from_byte(frame.kind) {
-                Some(Kind::Controlled) => {
-                    return Ok(Controlled::decode(&mut frame.reader())?.response);
-                }
-                Some(Kind::Refused) => {
-                    let refusal = Refusal::decode(&mut frame.reader())?;
-                    return Err(AdminError::Refused {
-                        broker: broker(),
-                        code: refusal.code,
-                        text: refusal.text,
-                    });
-                }
-                _ => {}
+        ask(&link, self.broker.address(), request, &self.shared.config).await
+    }
+}
+
+/// Asks the node at the other end of a link.
+pub(crate) async fn ask(
+    link: &Link,
+    address: &str,
+    request: &ControlRequest,
+    config: &ClientConfig,
+) -> Result<ControlResponse, AdminError> {
+    let broker = || address.to_owned();
+    let lost = |lost: pipe::Lost| AdminError::Lost {
+        broker: broker(),
+        reason: lost.to_string(),
+    };
+    let mut bytes = BytesMut::new();
+    request.encode(1, &mut bytes)?;
+    let (writer, mut reader) = pipe::open(
+        link,
+        features::CONTROL,
+        config.request_timeout,
+        config.frame_bytes_max,
+    )
+    .await
+    .map_err(lost)?;
+    writer.send(vec![bytes.freeze()]);
+    loop {
+        let frame = reader.next().await.map_err(lost)?;
+        match Kind::from_byte(frame.kind) {
+            Some(Kind::Controlled) => {
+                return Ok(Controlled::decode(&mut frame.reader())?.response);
             }
+            Some(Kind::Refused) => {
+                let refusal = Refusal::decode(&mut frame.reader())?;
+                return Err(AdminError::Refused {
+                    broker: broker(),
+                    code: refusal.code,
+                    text: refusal.text,
+                });
+            }
+            _ => {}
         }
     }
 }
 
-fn misfit() -> AdminError {
+/// The answer is one to another request.
+pub(crate) fn misfit() -> AdminError {
     AdminError::Wire(WireError::Control(
         "the answer is one to another request".to_owned(),
     ))

@@ -7,8 +7,10 @@ use tokio::time::timeout;
 
 use crate::admin::Admin;
 use crate::config::{ClientBuilder, ClientConfig};
-use crate::connection::{Broker, ConnectionState, Dialer};
+use crate::connection::meta::Routes;
+use crate::connection::{ConnectionState, Dialer, Pool, Route};
 use crate::consumer::{Consumer, Puller, Subscription};
+use crate::delay::DelayAdmin;
 use crate::error::{ConfigError, ConnectError};
 use crate::producer::ProducerBuilder;
 
@@ -21,7 +23,9 @@ pub struct Client {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: Arc<ClientConfig>,
-    pub(crate) brokers: Vec<Arc<Broker>>,
+    pub(crate) pool: Arc<Pool>,
+    /// What meta servers tell; `None`: the application named the brokers.
+    pub(crate) routes: Option<Routes>,
     dialer: Arc<Dialer>,
 }
 
@@ -35,30 +39,36 @@ impl Client {
         tokio::runtime::Handle::try_current().map_err(|_| ConfigError::NoRuntime)?;
         let config = Arc::new(config);
         let dialer = Arc::new(Dialer::new(Arc::clone(&config))?);
-        let brokers = config
-            .route
-            .addresses()
-            .iter()
-            .map(|address| Arc::new(Broker::start(address, &config, Arc::clone(&dialer))))
-            .collect();
+        let pool = Arc::new(Pool::new(Arc::clone(&config), Arc::clone(&dialer)));
+        let routes = match &config.route {
+            Route::Meta(places) => Some(Routes::start(places, &config, &dialer, &pool)),
+            _ => None,
+        };
         Ok(Self {
             shared: Arc::new(Shared {
                 config,
-                brokers,
+                pool,
+                routes,
                 dialer,
             }),
         })
     }
 
-    /// Waits until one broker has answered.
+    /// Waits until one broker has answered, or one meta server if those are to say where brokers are.
     ///
     /// # Errors
     /// [`ConnectError`]: all said no for a lasting reason, or none answered within the connect timeout.
     pub async fn ready(&self) -> Result<(), ConnectError> {
         let limit = self.shared.config.connect_timeout;
+        let fixed = self.shared.pool.fixed();
         let any = async {
+            if let Some(routes) = &self.shared.routes {
+                let alone =
+                    matches!(&self.shared.config.route, Route::Meta(places) if places.len() == 1);
+                return meta_ready(routes, alone).await;
+            }
             let mut waits = tokio::task::JoinSet::new();
-            for broker in &self.shared.brokers {
+            for broker in fixed {
                 let broker = Arc::clone(broker);
                 waits.spawn(async move { broker.link(true).await.map(drop) });
             }
@@ -73,22 +83,48 @@ impl Client {
             Err(last)
         };
         timeout(limit, any).await.unwrap_or_else(|_| {
-            let known = self.shared.brokers.iter().find_map(|b| b.trouble());
+            let known = match &self.shared.routes {
+                Some(routes) => routes.standing().borrow().trouble.clone(),
+                None => fixed.iter().find_map(|broker| broker.trouble()),
+            };
             Err(known.unwrap_or_else(|| ConnectError::TimedOut {
-                address: self.shared.config.route.addresses().join(", "),
+                address: self.shared.config.route.in_words(),
                 limit,
             }))
         })
     }
 
-    /// The brokers, by address, and how each is connected.
+    /// The brokers, by address, and how each is connected. Those of which a meta server told are there while something uses them.
     #[must_use]
     pub fn connections(&self) -> Vec<(String, ConnectionState)> {
-        self.shared
-            .brokers
+        let brokers = self.shared.pool.all();
+        brokers
             .iter()
             .map(|broker| (broker.address().to_string(), broker.state()))
             .collect()
+    }
+
+    /// The meta server, and how it is connected; `None` if the application named the brokers.
+    #[must_use]
+    pub fn meta(&self) -> Option<(String, ConnectionState)> {
+        let standing = self.shared.routes.as_ref()?.standing();
+        let standing = standing.borrow();
+        Some((standing.address.to_string(), standing.state.clone()))
+    }
+
+    /// Who is not connected, and why, as far as is known: the meta server, and brokers. Empty: nothing is known to be wrong.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<(String, ConnectError)> {
+        let routes = self.shared.routes.as_ref();
+        let meta = routes.and_then(|routes| {
+            let standing = routes.standing();
+            let standing = standing.borrow();
+            Some((standing.address.to_string(), standing.trouble.clone()?))
+        });
+        let brokers = self.shared.pool.all().into_iter();
+        let brokers =
+            brokers.filter_map(|broker| Some((broker.address().to_string(), broker.trouble()?)));
+        meta.into_iter().chain(brokers).collect()
     }
 
     /// Begins to configure a producer.
@@ -112,21 +148,45 @@ impl Client {
         Puller::start(&self.shared, subscription)
     }
 
-    /// What operators ask of a broker, named by its address as it was given to [`ClientBuilder::broker`]; `None`: the client has no such broker.
+    /// What operators ask of a broker, named by its address as in [`Client::connections`]; `None`: the client has no such broker.
     #[must_use]
     pub fn admin(&self, broker: &str) -> Option<Admin> {
-        let found = self.shared.brokers.iter();
-        found
-            .clone()
+        let mut known = self.shared.pool.all().into_iter();
+        known
             .find(|known| &**known.address() == broker)
-            .map(|broker| Admin::new(Arc::clone(&self.shared), Arc::clone(broker)))
+            .map(|broker| Admin::new(Arc::clone(&self.shared), broker))
+    }
+
+    /// What can be asked of the delay servers of a group, named as in [`Delayed::group`](crate::Delayed), or by the address of one.
+    #[must_use]
+    pub fn delay(&self, group: &str) -> DelayAdmin {
+        DelayAdmin::new(Arc::clone(&self.shared), group)
     }
 
     /// Closes all connections, at once: close producers and consumers first, or what they have in hand fails. Waits up to `limit` until the brokers know.
     pub async fn close(self, limit: Duration) {
-        for broker in &self.shared.brokers {
-            broker.close();
+        if let Some(routes) = &self.shared.routes {
+            routes.close();
         }
+        self.shared.pool.close();
         self.shared.dialer.close(limit).await;
+    }
+}
+
+/// Waits until a meta server has answered, or the only one says no for a lasting reason.
+async fn meta_ready(routes: &Routes, alone: bool) -> Result<(), ConnectError> {
+    let mut standing = routes.standing();
+    let seen = standing
+        .wait_for(|standing| match &standing.state {
+            ConnectionState::Connected { .. } | ConnectionState::Closed => true,
+            ConnectionState::Waiting { cause, .. } => alone && cause.is_lasting(),
+            ConnectionState::Connecting => false,
+        })
+        .await
+        .map_err(|_| ConnectError::ClientClosed)?;
+    match &seen.state {
+        ConnectionState::Connected { .. } => Ok(()),
+        ConnectionState::Waiting { cause, .. } => Err(cause.clone()),
+        ConnectionState::Connecting | ConnectionState::Closed => Err(ConnectError::ClientClosed),
     }
 }

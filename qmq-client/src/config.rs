@@ -8,6 +8,7 @@ use qmq_wire::Token;
 
 use crate::client::Client;
 use crate::connection::Route;
+use crate::connection::meta::Place;
 use crate::error::{ConfigError, ConnectError};
 use crate::trace::TraceContext;
 
@@ -37,6 +38,8 @@ pub struct ClientConfig {
     pub(crate) authorities: Option<Pem>,
     pub(crate) identity: Option<(Pem, Pem)>,
     pub(crate) server_name: Option<String>,
+    pub(crate) meta_server_name: Option<String>,
+    pub(crate) room: String,
     pub(crate) token: Token,
     pub(crate) application: String,
     pub(crate) expected_node: String,
@@ -124,7 +127,7 @@ pub(crate) fn check_number(
     })
 }
 
-/// Builds a [`Client`]. Only brokers and the authorities of their certificates are required.
+/// Builds a [`Client`]. Only brokers, or meta servers that know them, and the authorities of their certificates are required.
 #[derive(Clone, Debug)]
 #[must_use = "nothing happens before build or connect"]
 pub struct ClientBuilder {
@@ -135,10 +138,12 @@ impl Default for ClientBuilder {
     fn default() -> Self {
         Self {
             config: ClientConfig {
-                route: Route::Fixed(Vec::new()),
+                route: Route::Unset,
                 authorities: None,
                 identity: None,
                 server_name: None,
+                meta_server_name: None,
+                room: String::new(),
                 token: Token::default(),
                 application: String::new(),
                 expected_node: String::new(),
@@ -172,6 +177,36 @@ impl ClientBuilder {
         self
     }
 
+    /// Adds a meta server, which says where the brokers of each subject are: the address of its answer to GET, as
+    /// `http://host:8080/meta/address` (`meta.server.endpoint` of QMQ). 1 to 64 of them; one is asked at a time. Not together with
+    /// [`ClientBuilder::broker`].
+    ///
+    /// That HTTP is not trusted: where it points to must show a certificate of [`ClientBuilder::authorities`] with
+    /// [`ClientBuilder::meta_server_name`], or else with the host of this address, before anything is said to it.
+    pub fn meta(mut self, url: impl Into<String>) -> Self {
+        self.config.route.add_meta(Place::Url(url.into()));
+        self
+    }
+
+    /// Adds a meta server by the address of its QUIC, as `host:port` (port 20880 if nobody changed it); see [`ClientBuilder::meta`].
+    pub fn meta_address(mut self, address: impl Into<String>) -> Self {
+        self.config.route.add_meta(Place::Address(address.into()));
+        self
+    }
+
+    /// The name that meta servers' certificates must have (`tls.server.name`). Default: the host that [`ClientBuilder::meta`] or
+    /// [`ClientBuilder::meta_address`] was given, for each; never what HTTP answers.
+    pub fn meta_server_name(mut self, name: impl Into<String>) -> Self {
+        self.config.meta_server_name = Some(name.into());
+        self
+    }
+
+    /// The room (data centre) of the client, which a meta server may prefer brokers by. Default: empty.
+    pub fn room(mut self, name: impl Into<String>) -> Self {
+        self.config.room = name.into();
+        self
+    }
+
     /// The certificates of the authorities that brokers' certificates must come from. Required: nobody is trusted by default.
     pub fn authorities(mut self, pem: Pem) -> Self {
         self.config.authorities = Some(pem);
@@ -196,7 +231,7 @@ impl ClientBuilder {
         self
     }
 
-    /// What the application is called in brokers' logs. Default: empty.
+    /// What the application is called in brokers' logs and to meta servers. Default: empty.
     pub fn application(mut self, name: impl Into<String>) -> Self {
         self.config.application = name.into();
         self
@@ -273,7 +308,7 @@ impl ClientBuilder {
         Client::start(self.config)
     }
 
-    /// Makes the client and waits until one of its brokers has answered.
+    /// Makes the client and waits until one of its brokers, or of its meta servers, has answered.
     ///
     /// # Errors
     /// [`ConnectError`], after the connect timeout at the latest.

@@ -3,19 +3,20 @@
 mod credit;
 mod error;
 mod flow;
+mod flows;
 mod held;
 mod idempotence;
 mod inbound;
 mod listener;
 mod outbound;
 mod puller;
+mod put_off;
 mod received;
 mod subscription;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 pub use error::{ConsumeError, SettleError, Unsettled};
 #[cfg(feature = "idempotence-sql")]
@@ -28,7 +29,7 @@ pub use subscription::Subscription;
 
 use crate::client::Shared;
 use crate::error::ConfigError;
-use flow::{FlowCommand, FlowTask};
+use flows::Flows;
 use listener::Around;
 
 /// What flows tell the consumer.
@@ -44,72 +45,6 @@ pub struct Consumer {
     around: Around,
 }
 
-/// The flows behind a consumer: one for each broker and subject.
-#[derive(Debug)]
-pub(crate) struct Flows {
-    commands: Vec<mpsc::UnboundedSender<FlowCommand>>,
-    close_timeout: Duration,
-}
-
-impl Drop for Flows {
-    fn drop(&mut self) {
-        let until = Instant::now() + self.close_timeout;
-        for commands in &self.commands {
-            let _ = commands.send(FlowCommand::Close { until, done: None });
-        }
-    }
-}
-
-impl Flows {
-    fn start(
-        shared: &Arc<Shared>,
-        subscription: &Arc<Subscription>,
-        incoming: Option<&mpsc::UnboundedSender<Incoming>>,
-    ) -> Self {
-        let mut all = Vec::new();
-        for subject in subscription.subjects() {
-            for broker in &shared.brokers {
-                let (commands, taken) = mpsc::unbounded_channel();
-                let task = FlowTask::new(
-                    Arc::clone(shared),
-                    Arc::clone(broker),
-                    Arc::clone(subscription),
-                    subject.clone(),
-                    commands.downgrade(),
-                    incoming.cloned(),
-                );
-                tokio::spawn(task.run(taken));
-                all.push(commands);
-            }
-        }
-        Self {
-            commands: all,
-            close_timeout: subscription.close_timeout,
-        }
-    }
-
-    /// Lets all flows finish what is in hand. Answers how many messages were not settled.
-    async fn close(&self) -> usize {
-        let until = Instant::now() + self.close_timeout;
-        let mut waits = Vec::new();
-        for commands in &self.commands {
-            let (done, closed) = oneshot::channel();
-            let close = FlowCommand::Close {
-                until,
-                done: Some(done),
-            };
-            if commands.send(close).is_ok() {
-                waits.push(closed);
-            }
-        }
-        let mut left = 0;
-        for closed in waits {
-            left += closed.await.unwrap_or(0);
-        }
-        left
-    }
-}
-
 impl Consumer {
     pub(crate) fn start(
         shared: &Arc<Shared>,
@@ -118,7 +53,7 @@ impl Consumer {
         let subscription = Arc::new(subscription.checked()?);
         let (sender, incoming) = mpsc::unbounded_channel();
         Ok(Self {
-            flows: Flows::start(shared, &subscription, Some(&sender)),
+            flows: Flows::start(shared, &subscription, Some(&sender))?,
             incoming,
             subscription,
             stopped: None,
@@ -134,13 +69,17 @@ impl Consumer {
         if let Some(error) = &self.stopped {
             return Err(error.clone());
         }
-        match self.incoming.recv().await {
-            Some(Ok(received)) => Ok(received),
-            Some(Err(error)) => {
-                self.stopped = Some(error.clone());
-                Err(error)
+        loop {
+            match self.incoming.recv().await {
+                // Its broker is not to be consumed from any more.
+                Some(Ok(received)) if received.is_withdrawn() => received.give_back(),
+                Some(Ok(received)) => return Ok(received),
+                Some(Err(error)) => {
+                    self.stopped = Some(error.clone());
+                    return Err(error);
+                }
+                None => return Err(ConsumeError::Closed),
             }
-            None => Err(ConsumeError::Closed),
         }
     }
 

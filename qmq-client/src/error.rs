@@ -26,6 +26,32 @@ pub enum ConfigError {
         /// The address.
         address: String,
     },
+    /// Nothing says where brokers are.
+    #[error(
+        "no broker is set; give the address of one with broker(..), or of a meta server that knows them with meta(..)"
+    )]
+    NoBrokers,
+    /// Both brokers and meta servers are set.
+    #[error(
+        "both brokers and meta servers are set; give brokers with broker(..), or let meta servers say where they are with meta(..), not both"
+    )]
+    BrokersAndMeta,
+    /// The address of a meta server's HTTP is no such address.
+    #[error(
+        "the meta address {url:?} does not work: {reason}; write http://host:8080/meta/address"
+    )]
+    MetaUrl {
+        /// The address.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// A route cannot be followed.
+    #[error("the route cannot be followed: {reason}")]
+    NotFollowed {
+        /// Why.
+        reason: String,
+    },
     /// No authorities are set.
     #[error(
         "no authorities are set; give the certificate that brokers' certificates come from with authorities(..)"
@@ -98,6 +124,14 @@ pub enum ConnectError {
         address: String,
         /// How long it was waited for.
         limit: Duration,
+    },
+    /// A meta server's HTTP did not say where it is.
+    #[error("{url} did not say where the meta server is: {reason}")]
+    MetaLookup {
+        /// The address that was asked.
+        url: String,
+        /// Why.
+        reason: String,
     },
     /// The client was closed.
     #[error("the client is closed")]

@@ -29,6 +29,31 @@
 //! # }
 //! ```
 //!
+//! In a cluster, meta servers say which brokers have a subject, and delayed messages find their delay server:
+//!
+//! ```no_run
+//! use std::time::{Duration, SystemTime, UNIX_EPOCH};
+//!
+//! use qmq_client::{Client, Message, Pem};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::builder()
+//!     .meta("http://meta-1.example:8080/meta/address")
+//!     .meta("http://meta-2.example:8080/meta/address")
+//!     .authorities(Pem::File("ca.pem".into()))
+//!     .connect()
+//!     .await?;
+//! let tomorrow = SystemTime::now().duration_since(UNIX_EPOCH)? + Duration::from_secs(86_400);
+//! let reminder = Message::new("order.reminder", "4711").with_due_time_ms(tomorrow.as_millis() as u64);
+//! let report = client.producer().build()?.send(reminder).await?;
+//! if let Some(delayed) = report.delay {
+//!     println!("waits as {delayed}");
+//!     client.delay(&delayed.group).cancel(delayed.id).await?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What it promises
 //!
 //! * **Every wait has a limit** that can be set, has a range and a default. Only [`Consumer::next`] waits for as long as no message comes.
@@ -46,6 +71,28 @@
 //!   does not answer is probed by a single request before others follow.
 //! * **Closing loses nothing**: [`Producer::close`], [`Consumer::close`] and [`Listening::close`] finish what is in hand within a limit, and say what
 //!   could not be finished.
+//!
+//! With meta servers:
+//!
+//! * **The last route is good until a newer one is told.** Routes are pushed; while no meta server answers, the last ones go on. An older one, and an
+//!   empty one of a meta server that cannot see its database, changes nothing. Of several meta servers one is asked, and another when it fails.
+//! * **What HTTP says is not trusted**: the meta server that it points to must have a certificate of the authorities with the name that the
+//!   application knows (the host that [`ClientBuilder::meta`] was given, or [`ClientBuilder::meta_server_name`]), and say that
+//!   it is one, before it is told anything. A broker of another group than the route names is refused.
+//! * **Availability is not one-way.** A group that takes no messages gets no new ones, what is under way to it goes through as long as it answers, and
+//!   it is used again as soon as a route says so. When its master changes, what was sent is repeated at the new one with the same numbers.
+//! * **A message without a route fails in time** ([`SendCause::NoRoute`]), and says what is known of the reason: at once if a meta server refuses for
+//!   good to tell one ([`SendCause::RouteRefused`]), which also ends a subscription that has none ([`ConsumeError::Refused`]).
+//! * **Ordered**: a subject stays with one group. It moves only when that takes no messages any more, behind its last answer.
+//! * **A consumer that operators switch off** gets no more messages, gives back what nobody has looked at, and goes on when it is switched on.
+//!
+//! Delayed messages:
+//!
+//! * A message with a due time that has not passed goes to a delay server, however soon it is due, and so never comes early; [`Report::delay`] says by
+//!   what it is known there. One whose due time has passed goes to a broker. With brokers that were named by hand, those that say that they take delayed messages are used.
+//! * [`Received::nack`] with a delay that is longer than the broker keeps a message back gives the message to a delay server, addressed to the group's
+//!   retry subject, and acknowledges it when it is there. Every subscription consumes that subject too where delay servers can be, and shows such messages as
+//!   those of its own subject; [`Received::attempt`] counts on.
 //!
 //! Consumers of several brokers subscribe to each of them. A broker's sequences are its own: order holds within a subject of one broker.
 //!
@@ -65,9 +112,11 @@
 //! |---|---|
 //! | `config`, `error` | what can be set, and why a client could not be made or does not reach its broker |
 //! | `client` | what producers and consumers share |
-//! | `connection/` | one connection to each broker: `route`, `tls`, `link` (handshake to end), `broker` (made again and again), `breaker`, `backoff`, `pipe` (a stream of frames) |
-//! | `producer/` | `queue` (room), `batch` (bytes of a request), `lane` (numbers), `dispatch` (the task), `keeper` (its streams), `settle` (answers), `outcome` |
-//! | `consumer/` | `subscription`, `flow` (the task for a broker and subject), `held` (what is in hand), `credit`, `received`, `listener`, `puller`, `idempotence` |
+//! | `connection/` | one connection to each broker: `route` (how brokers are found), `pool` (those that are in use), `tls`, `link` (handshake to end), `broker` (made again and again), `breaker`, `backoff`, `pipe` (a stream of frames) |
+//! | `connection/meta/` | `lookup` (HTTP), `session` (the task that hears routes), `routes` (what is known) |
+//! | `producer/` | `queue` (room), `topics` (a subject's route), `lines` (queues for the same brokers), `routing` (both follow the routes), `seat` (a broker group's master), `lane` (numbers), `dispatch` (the task), `requests`, `batch` (bytes of a request), `keeper` (its streams), `settle` (answers), `patience` (time), `outcome` |
+//! | `consumer/` | `subscription`, `flows` (they follow the route), `flow` (the task for a broker and subject), `held` (what is in hand), `credit`, `received`, `put_off` (long nacks), `listener`, `puller`, `idempotence` |
+//! | `delay/` | by what delayed messages are known, and what can be done about them |
 //! | `admin` | what operators ask |
 //! | `trace`, `random` | where trace contexts come from; random numbers |
 
@@ -76,6 +125,7 @@ mod client;
 mod config;
 mod connection;
 mod consumer;
+mod delay;
 mod error;
 mod producer;
 mod random;
@@ -91,8 +141,12 @@ pub use consumer::{
 };
 #[cfg(feature = "idempotence-sql")]
 pub use consumer::{SqlIdempotence, SqlIdempotenceError};
+pub use delay::{DeadLetters, DelayAdmin, DelayPage, Delayed, NotDelayed};
 pub use error::{ConfigError, ConnectError};
 pub use producer::{Producer, ProducerBuilder, Report, SendCause, SendError, Sent, Unsent};
 pub use qmq_message::{Attributes, Message, TagFilter};
-pub use qmq_wire::{CloseCode, Durability, NodeStatus, ResetTo, Start, SubjectStatus};
+pub use qmq_wire::{
+    CloseCode, DeadLetter, DelayOutcome, DelayedMessage, Durability, NodeStatus, ResetTo, Start,
+    SubjectStatus,
+};
 pub use trace::{TRACEPARENT, TraceContext};

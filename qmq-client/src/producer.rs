@@ -4,20 +4,23 @@ mod batch;
 mod dispatch;
 mod keeper;
 mod lane;
+mod lines;
 mod options;
 mod outcome;
 mod patience;
 mod queue;
 mod requests;
+mod routing;
 mod seat;
 mod settle;
+mod topics;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use qmq_message::{Attributes, Message, check_subject};
-use qmq_wire::Durability;
+use qmq_wire::{Durability, Purpose};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument;
 
@@ -89,17 +92,17 @@ impl Producer {
     /// # Errors
     /// [`SendError`] if the message breaks a rule, or there was no room within the limit of the queue.
     pub async fn queue(&self, message: Message) -> Result<Sent, SendError> {
-        let (message, attributes) = self.check(message)?;
+        let checked = self.check(message)?;
         let started = Instant::now();
-        let cost = Queue::cost(&message, &attributes);
+        let cost = Queue::cost(&checked.message, &checked.attributes);
         match self
             .inner
             .queue
             .room(cost, self.inner.options.queue_wait)
             .await
         {
-            Ok(room) => self.hand_over(message, attributes, room, started),
-            Err(full) => Err(refused_by_queue(message, &full)),
+            Ok(room) => self.hand_over(checked, room, started),
+            Err(full) => Err(refused_by_queue(checked.message, &full)),
         }
     }
 
@@ -108,11 +111,11 @@ impl Producer {
     /// # Errors
     /// [`SendError`] if the message breaks a rule, or there is no room.
     pub fn queue_now(&self, message: Message) -> Result<Sent, SendError> {
-        let (message, attributes) = self.check(message)?;
-        let cost = Queue::cost(&message, &attributes);
+        let checked = self.check(message)?;
+        let cost = Queue::cost(&checked.message, &checked.attributes);
         match self.inner.queue.room_now(cost) {
-            Ok(room) => self.hand_over(message, attributes, room, Instant::now()),
-            Err(full) => Err(refused_by_queue(message, &full)),
+            Ok(room) => self.hand_over(checked, room, Instant::now()),
+            Err(full) => Err(refused_by_queue(checked.message, &full)),
         }
     }
 
@@ -133,7 +136,7 @@ impl Producer {
         }
     }
 
-    fn check(&self, mut message: Message) -> Result<(Message, Vec<u8>), SendError> {
+    fn check(&self, mut message: Message) -> Result<Checked, SendError> {
         if self.inner.closed.load(Ordering::Acquire) {
             return Err(SendError::unsent(message, SendCause::Closed));
         }
@@ -146,24 +149,39 @@ impl Producer {
         {
             message = message.property(TRACEPARENT, context);
         }
+        let purpose = match message.due_time_ms() {
+            Some(due) if due > now_ms() => Purpose::Delay,
+            _ => Purpose::Produce,
+        };
         let mut attributes = Vec::new();
-        match Attributes::encode(&message, &mut attributes) {
-            Ok(()) => Ok((message, attributes)),
+        let encoded = match purpose {
+            // A broker that delivers at once takes no due time, not even one that has passed.
+            Purpose::Produce if message.due_time_ms().is_some() => {
+                Attributes::encode(&message.clone().without_due_time(), &mut attributes)
+            }
+            _ => Attributes::encode(&message, &mut attributes),
+        };
+        match encoded {
+            Ok(()) => Ok(Checked {
+                message,
+                purpose,
+                attributes,
+            }),
             Err(error) => Err(SendError::unsent(message, SendCause::Attributes(error))),
         }
     }
 
     fn hand_over(
         &self,
-        message: Message,
-        attributes: Vec<u8>,
+        checked: Checked,
         room: queue::Room,
         started: Instant,
     ) -> Result<Sent, SendError> {
         let (report, sent) = oneshot::channel();
         let pending = Pending {
-            message,
-            attributes,
+            message: checked.message,
+            purpose: checked.purpose,
+            attributes: checked.attributes,
             durability: self.durability,
             deadline: started + self.inner.options.delivery_timeout,
             maybe_stored: false,
@@ -179,6 +197,19 @@ impl Producer {
             Err(_) => Ok(Sent::new(sent)),
         }
     }
+}
+
+/// A message that breaks no rule.
+struct Checked {
+    message: Message,
+    purpose: Purpose,
+    attributes: Vec<u8>,
+}
+
+/// Milliseconds since 1970 UTC.
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn refused_by_queue(message: Message, full: &Full) -> SendError {

@@ -161,6 +161,13 @@ impl Message {
         self
     }
 
+    /// Takes the due time away: the message is delivered at once.
+    #[must_use]
+    pub fn without_due_time(mut self) -> Self {
+        self.due_time_ms = None;
+        self
+    }
+
     /// Sets the key among whose messages the order of delivery matters: 1 to [`ORDER_KEY_BYTES_MAX`] bytes.
     #[must_use]
     pub fn with_order_key(mut self, key: impl Into<Bytes>) -> Self {

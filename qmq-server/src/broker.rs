@@ -1,6 +1,8 @@
 //! The real-time broker: a store, the rooms around it, and the doors that lead there.
 
+mod belonging;
 mod options;
+pub(crate) mod root;
 mod watch;
 
 use std::io;
@@ -19,6 +21,7 @@ pub use options::{BrokerOptions, NamedBy};
 use crate::access::TokensError;
 use crate::doors::http::HttpDoor;
 use crate::doors::quic::{QuicDoor, Rooms};
+use crate::membership::{Membership, NodeKind};
 use crate::metrics::Sources;
 use crate::rooms::administer::{Activity, Administering};
 use crate::rooms::consumers::Consumers;
@@ -30,6 +33,8 @@ use crate::tls::{ReloadingServer, TlsError, TlsFiles};
 const ANSWERS_MAX: Duration = Duration::from_secs(4);
 /// How long clients may take to hear that the broker ends.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
+/// How long meta servers may take to hear that the broker ends.
+const OFFLINE_MAX: Duration = Duration::from_secs(3);
 /// How often an ending broker looks whether anything is still held.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -44,6 +49,16 @@ pub enum BrokerError {
         path: PathBuf,
         /// Why.
         source: Box<OpenError>,
+    },
+    /// The folder is the store of a node of another kind.
+    #[error("store.root: {} is the store of a {}, and this is a {}; give each its own folder", path.display(), owner.word(), this.word())]
+    OtherStore {
+        /// `store.root`.
+        path: PathBuf,
+        /// Whose it is.
+        owner: NodeKind,
+        /// What wanted to open it.
+        this: NodeKind,
     },
     /// A certificate, a key or an authority is no good.
     #[error("{}{source}", named(named_by.as_deref()))]
@@ -87,6 +102,7 @@ pub struct Broker {
     http: Option<HttpDoor>,
     draining: Arc<AtomicBool>,
     drain_ack: Duration,
+    belonging: Option<belonging::Belonging>,
     _watch: watch::Watch,
 }
 
@@ -119,6 +135,7 @@ impl Broker {
             metrics_subjects_max,
             watched,
             named_by,
+            membership,
         } = options;
         let followed = watched.map(|config| watch::Followed {
             config,
@@ -132,6 +149,7 @@ impl Broker {
         };
         let (tls, secret) = identify(tls).await?.map_err(bad)?;
         let tls = Arc::new(tls);
+        root::check(&folder, NodeKind::Broker)?;
         let store = open(folder, store_options).await?;
         if produce.durability == Durability::Buffered {
             tracing::warn!(
@@ -145,6 +163,7 @@ impl Broker {
         };
         let activity = Arc::new(Activity::default());
         let dedup_window = produce.dedup_window;
+        let attempts_max = Arc::clone(&deliver.attempts_max);
         let limits = Limits {
             body_bytes_max: u32::try_from(store.options().body_bytes_max).unwrap_or(u32::MAX),
             session_timeout_ms: ms(consume.session_timeout),
@@ -159,6 +178,9 @@ impl Broker {
             Delivering::start(store.clone(), deliver, Arc::clone(&activity)).map_err(thread)?;
         let consumers = Consumers::start(store.clone(), consume, delivering, Arc::clone(&activity))
             .map_err(thread)?;
+        if membership.is_some() {
+            belonging::hold(&producing, &consumers, belonging::NOT_YET);
+        }
         let connections = Arc::new(AtomicU64::new(0));
         let draining = Arc::new(AtomicBool::new(false));
         let administering = Arc::new(Administering {
@@ -167,7 +189,7 @@ impl Broker {
             consumers: consumers.clone(),
             activity,
             node: name.clone(),
-            group: group.clone(),
+            group: group.clone().into(),
             since: Instant::now(),
             connections: Arc::clone(&connections),
             draining: Arc::clone(&draining),
@@ -181,9 +203,15 @@ impl Broker {
         };
         let rooms = Rooms {
             access: Arc::clone(&access),
-            producing: producing.clone(),
-            consumers: consumers.clone(),
-            administering: Arc::clone(&administering),
+            messages: Some(Arc::new(producing.clone())),
+            consumers: Some(consumers.clone()),
+            control: Arc::clone(&administering) as _,
+            routes: None,
+            incarnation: {
+                let store = store.clone();
+                Arc::new(move || store.incarnation())
+            },
+            attempts_max: Some(attempts_max),
             hello,
             connections,
             secret,
@@ -214,7 +242,9 @@ impl Broker {
                 })?)
             }
         };
+        let belonging = membership.map(|options| belonging::start(options, &quic, &administering));
         Ok(Self {
+            belonging,
             _watch: watch::start(tls, access, consumers.clone(), followed),
             store,
             producing,
@@ -245,6 +275,14 @@ impl Broker {
         &self.consumers
     }
 
+    /// Its place in the cluster, if it has one.
+    #[must_use]
+    pub fn membership(&self) -> Option<&Membership> {
+        self.belonging
+            .as_ref()
+            .map(|belonging| &belonging.membership)
+    }
+
     /// Bytes of answers and deliveries that wait for their connections.
     #[must_use]
     pub fn outgoing_bytes(&self) -> u64 {
@@ -270,6 +308,13 @@ impl Broker {
     /// When the store does not close well; the next open recovers it.
     pub async fn drain(self) -> Result<(), qmq_store::Error> {
         self.draining.store(true, Ordering::Release);
+        if let Some(belonging) = &self.belonging
+            && !belonging.membership.offline(OFFLINE_MAX).await
+        {
+            tracing::warn!(
+                "no meta server has heard that the broker ends: they find out when its heartbeats are missing"
+            );
+        }
         self.quic.stop_accepting();
         self.producing.stop_accepting();
         self.consumers.stop_accepting();
@@ -314,7 +359,7 @@ impl Drop for Broker {
 }
 
 /// The node's certificate, and what makes a restarted node known to its clients.
-async fn identify(
+pub(crate) async fn identify(
     files: TlsFiles,
 ) -> Result<Result<(ReloadingServer, Vec<u8>), TlsError>, BrokerError> {
     let read = tokio::task::spawn_blocking(move || {
@@ -331,7 +376,8 @@ fn named(by: Option<&str>) -> String {
     by.map(|by| format!("{by}: ")).unwrap_or_default()
 }
 
-async fn open(path: PathBuf, options: qmq_store::Options) -> Result<Store, BrokerError> {
+/// Opens a store, whose folder is made if need be.
+pub(crate) async fn open(path: PathBuf, options: qmq_store::Options) -> Result<Store, BrokerError> {
     let folder = path.clone();
     let opened = tokio::task::spawn_blocking(move || {
         std::fs::create_dir_all(&folder)?;

@@ -4,7 +4,7 @@ mod common;
 
 use common::{code, json_lines, run, stderr, stdout};
 
-const CHECKS: [&str; 23] = [
+const CHECKS: [&str; 26] = [
     "every_flight_stored",
     "bodies_identical",
     "sequences_dense",
@@ -26,6 +26,9 @@ const CHECKS: [&str; 23] = [
     "reminders_survive_restart",
     "reminders_delivered",
     "reminders_settled",
+    "delayed_none_early",
+    "delayed_none_lost",
+    "delayed_cancelled_exactly",
     "replica_identical",
     "failover_nothing_lost",
 ];

@@ -27,7 +27,7 @@ fn a_broker_with_a_full_disk_refuses_messages_and_goes_on_delivering() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "run by the test above, in a mount namespace of its own: cargo test -p qmq-server --test full_disk_broker"]
 async fn inside_a_small_file_system() {
-    let Some(folder) = small_disk::mounted("64m") else {
+    let Some(folder) = small_disk::mounted("144m") else {
         return;
     };
     let folder = folder.as_path();

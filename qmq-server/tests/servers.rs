@@ -121,19 +121,65 @@ fn a_drain_that_would_outlast_the_process_is_refused() {
 }
 
 #[test]
-fn keys_are_shown_as_a_file_to_begin_with() {
-    let shown = run_bounded(&mut qmq(["broker", "--keys"]), b"");
-    assert_eq!(code(&shown), Some(0), "{}", stderr(&shown));
-    let shown = stdout(&shown);
-    for key in qmq_server::config::keys::BROKER {
-        assert!(shown.contains(&format!("\n#{}=", key.name)), "{}", key.name);
-        assert!(shown.contains(key.meaning), "{}", key.name);
-    }
-    assert!(
-        shown
-            .lines()
-            .all(|line| line.is_empty() || line.starts_with('#'))
+fn a_running_broker_tells_what_changed_in_its_file() {
+    let folder = configured("message.retry.delay.seconds=5\ncluster.token=hunter2\n");
+    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr();
+    let port = format!("broker.port={}", port.unwrap().port());
+    let file = folder.path().join("broker.properties");
+    let log = folder.path().join("log");
+    let mut process = Process::start(
+        qmq(["broker", "--config", file.to_str().unwrap(), "--set", &port])
+            .env("QMQ_LOG", "info")
+            .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(&log).unwrap()),
     );
+    let mut ready = [0; 6];
+    let mut stdout = process.0.stdout.take().unwrap();
+    stdout.read_exact(&mut ready).unwrap();
+    assert_eq!(&ready, b"ready:");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.replace("seconds=5\n", "seconds=60\n");
+    std::fs::write(&file, text.replace("hunter2", "hunter33\nstreams.max=9")).unwrap();
+    let until = Instant::now() + LIMIT;
+    let said = loop {
+        let said = std::fs::read_to_string(&log).unwrap();
+        if said.contains("streams.max") {
+            break said;
+        }
+        assert!(Instant::now() < until, "{said}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let has = |parts: &[&str]| {
+        said.lines()
+            .any(|line| parts.iter().all(|part| line.contains(part)))
+    };
+    let retry = ["message.retry.delay.seconds", "old=\"5 s\"", "new=\"60 s\""];
+    assert!(has(&retry), "{said}");
+    assert!(has(&["cluster.token", "a secret has changed"]), "{said}");
+    let streams = ["streams.max", "old=\"1024\"", "new=\"9\"", "next start"];
+    assert!(has(&streams), "{said}");
+    assert!(!said.contains("hunter"), "{said}");
+    process.signal(Signal::TERM);
+    assert_eq!(process.ended().code(), Some(0));
+}
+
+#[test]
+fn keys_are_shown_as_a_file_to_begin_with() {
+    use qmq_server::config::keys::{BROKER, DELAY, META};
+    for (command, keys) in [("broker", BROKER), ("delay", DELAY), ("meta", META)] {
+        let shown = run_bounded(&mut qmq([command, "--keys"]), b"");
+        assert_eq!(code(&shown), Some(0), "{}", stderr(&shown));
+        let shown = stdout(&shown);
+        for key in keys {
+            assert!(shown.contains(&format!("\n#{}=", key.name)), "{}", key.name);
+            assert!(shown.contains(key.meaning), "{}", key.name);
+        }
+        assert!(
+            shown
+                .lines()
+                .all(|line| line.is_empty() || line.starts_with('#'))
+        );
+    }
     let help = stdout(&run_bounded(&mut qmq(["broker", "--help"]), b""));
     assert!(
         help.contains("qmq broker --keys") && !help.contains(".rs"),
@@ -190,4 +236,62 @@ fn a_folder_that_cannot_be_made_is_named() {
         "{said}"
     );
     assert!(!said.contains("certificates"), "{said}");
+}
+
+#[test]
+fn certificates_are_said_to_be_for_every_kind_of_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let shown = run_bounded(
+        qmq(["tls", "init", "--host", "localhost", "--dir"]).arg(folder.path()),
+        b"",
+    );
+    assert_eq!(code(&shown), Some(0), "{}", stderr(&shown));
+    let shown = stdout(&shown);
+    for file in [
+        "metaserver.properties",
+        "broker.properties",
+        "delay.properties",
+    ] {
+        assert!(shown.contains(file), "{shown}");
+    }
+}
+
+#[test]
+fn operators_commands_find_the_meta_server_in_client_properties() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("client.properties");
+    let endpoint = "meta.server.endpoint=http://127.0.0.1:1/meta/address\n";
+    std::fs::write(&file, endpoint).unwrap();
+    let run = |args: &[&str], named: Option<&str>| {
+        let mut command = qmq(args.iter().copied());
+        command.env("QMQ_CLIENT", &file);
+        command.env("QMQ_API_TOKEN", "token");
+        match named {
+            Some(named) => command.env("QMQ_METASERVER", named),
+            None => command.env_remove("QMQ_METASERVER"),
+        };
+        let output = run_bounded(&mut command, b"");
+        assert_eq!(code(&output), Some(1), "{}", stderr(&output));
+        stderr(&output)
+    };
+    for args in [
+        &["tools", "ListBrokers"][..],
+        &["meta", "rebalance", "--dry-run"],
+    ] {
+        let said = run(args, None);
+        assert!(said.contains("127.0.0.1:1"), "{said}");
+        let said = run(args, Some("127.0.0.1:2"));
+        assert!(said.contains("127.0.0.1:2"), "{said}");
+    }
+    // Both: the cluster, and the brokers, of which each is away and says so.
+    std::fs::write(
+        &file,
+        format!("{endpoint}broker.address=127.0.0.1:3\ntls.ca=no.pem\n"),
+    )
+    .unwrap();
+    let said = run(&["status"], None);
+    assert!(
+        said.contains("127.0.0.1:1") && said.contains("no.pem"),
+        "{said}"
+    );
 }

@@ -73,6 +73,8 @@ pub struct FlowFlags {
     pub at_most_once: bool,
     /// The process is new: whatever the consumer held, it has nothing of it any more.
     pub fresh: bool,
+    /// The subject is not made: without it the answer is [`crate::Code::UnknownSubject`].
+    pub existing: bool,
 }
 
 /// Who consumes what: the beginning of SUBSCRIBE and PULL.
@@ -104,8 +106,10 @@ impl Flow {
             broadcast,
             at_most_once,
             fresh,
+            existing,
         } = self.flags;
-        out.put_u8(u8::from(broadcast) | u8::from(at_most_once) << 1 | u8::from(fresh) << 2);
+        let first = u8::from(broadcast) | u8::from(at_most_once) << 1;
+        out.put_u8(first | u8::from(fresh) << 2 | u8::from(existing) << 3);
         let (start, of_it) = match self.start {
             Start::Latest => (0, 0),
             Start::Earliest => (1, 0),
@@ -179,6 +183,7 @@ impl Flow {
                 broadcast: flags & 1 != 0,
                 at_most_once: flags & 2 != 0,
                 fresh: flags & 4 != 0,
+                existing: flags & 8 != 0,
             },
             start,
             filter,

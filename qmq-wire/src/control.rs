@@ -5,8 +5,10 @@ use bytes::{BufMut, BytesMut};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::delay::{DelayRequest, DelayResponse};
 use crate::error::WireError;
 use crate::frame::{Kind, put_frame};
+use crate::meta::{Acquire, Acquired, Register, Registered, RouteGroup};
 use crate::pieces::Reader;
 
 /// Longest control payload in bytes, its number not counted.
@@ -49,6 +51,17 @@ pub enum ControlRequest {
         /// Group.
         group: String,
     },
+    /// Of a meta server: what am I?
+    Acquire(Acquire),
+    /// To a meta server: how I am.
+    Register(Register),
+    /// Of a delay server.
+    Delay(DelayRequest),
+    /// Of a meta server: where is the master of the broker group of that name, of brokers or of delay servers?
+    FindGroup {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// Where a group goes on.
@@ -76,6 +89,14 @@ pub enum ControlResponse {
     Reset(u64),
     /// To [`ControlRequest::DropGroup`].
     Dropped,
+    /// To [`ControlRequest::Acquire`].
+    Acquired(Acquired),
+    /// To [`ControlRequest::Register`].
+    Registered(Registered),
+    /// To [`ControlRequest::Delay`].
+    Delay(DelayResponse),
+    /// To [`ControlRequest::FindGroup`]; `None`: there is no such group, or it has no master.
+    Group(Option<RouteGroup>),
 }
 
 /// A node.
@@ -164,7 +185,7 @@ impl ControlRequest {
     /// # Errors
     /// [`WireError::TooMany`] if it is too long.
     pub fn encode(&self, number: u32, out: &mut BytesMut) -> Result<(), WireError> {
-        put(out, Kind::Control, number, self)
+        put_control(out, Kind::Control, number, self)
     }
 
     /// Reads the payload: number and request.
@@ -172,7 +193,7 @@ impl ControlRequest {
     /// # Errors
     /// [`WireError`].
     pub fn decode(reader: &mut Reader<'_>) -> Result<(u32, Self), WireError> {
-        Ok((reader.u32("CONTROL")?, read(reader)?))
+        Ok((reader.u32("CONTROL")?, read_control(reader)?))
     }
 }
 
@@ -191,7 +212,7 @@ impl Controlled {
     /// # Errors
     /// [`WireError::TooMany`] if it is too long.
     pub fn encode(&self, out: &mut BytesMut) -> Result<(), WireError> {
-        put(out, Kind::Controlled, self.number, &self.response)
+        put_control(out, Kind::Controlled, self.number, &self.response)
     }
 
     /// Reads the payload.
@@ -201,12 +222,12 @@ impl Controlled {
     pub fn decode(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         Ok(Self {
             number: reader.u32("CONTROLLED")?,
-            response: read(reader)?,
+            response: read_control(reader)?,
         })
     }
 }
 
-fn put(
+pub(crate) fn put_control(
     out: &mut BytesMut,
     kind: Kind,
     number: u32,
@@ -222,7 +243,7 @@ fn put(
     Ok(())
 }
 
-fn read<T: DeserializeOwned>(reader: &mut Reader<'_>) -> Result<T, WireError> {
+pub(crate) fn read_control<T: DeserializeOwned>(reader: &mut Reader<'_>) -> Result<T, WireError> {
     check_len(reader.remaining())?;
     let payload = reader.bytes(reader.remaining(), "a control payload")?;
     // Room is made for what a text claims to have, up to the limit, before its bytes are looked for: so the limit follows what is there.

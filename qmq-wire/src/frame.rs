@@ -40,6 +40,8 @@ pub enum Kind {
     Pull = 12,
     /// [`crate::Delivery`], as answer to a pull.
     Pulled = 13,
+    /// [`crate::Scheduled`]: what a delay server answers to [`crate::Produce`].
+    Scheduled = 14,
     /// [`crate::Subscribe`], first in its stream.
     Subscribe = 20,
     /// [`crate::Subscribed`].
@@ -62,13 +64,19 @@ pub enum Kind {
     Control = 40,
     /// [`crate::ControlResponse`].
     Controlled = 41,
+    /// [`crate::Interest`], first in its stream.
+    Watch = 50,
+    /// [`crate::Unwatch`].
+    Unwatch = 51,
+    /// [`crate::Route`].
+    Route = 52,
 }
 
 impl Kind {
     /// The kind of that number, if this version knows it.
     #[must_use]
     pub fn from_byte(byte: u8) -> Option<Self> {
-        const ALL: [Kind; 17] = [
+        const ALL: [Kind; 21] = [
             Kind::Hello,
             Kind::Refused,
             Kind::Produce,
@@ -86,6 +94,10 @@ impl Kind {
             Kind::End,
             Kind::Control,
             Kind::Controlled,
+            Kind::Scheduled,
+            Kind::Watch,
+            Kind::Unwatch,
+            Kind::Route,
         ];
         ALL.into_iter().find(|kind| *kind as u8 == byte)
     }
@@ -400,7 +412,7 @@ mod tests {
         assert_eq!(
             known,
             [
-                1, 2, 10, 11, 12, 13, 20, 21, 22, 23, 24, 25, 26, 27, 28, 40, 41
+                1, 2, 10, 11, 12, 13, 14, 20, 21, 22, 23, 24, 25, 26, 27, 28, 40, 41, 50, 51, 52
             ]
         );
     }

@@ -32,6 +32,10 @@ pub mod features {
     pub const CONSUME: u64 = 2;
     /// Takes [`ControlRequest`](crate::ControlRequest).
     pub const CONTROL: u64 = 4;
+    /// Takes [`Produce`](crate::Produce) with due times, and answers [`Scheduled`](crate::Scheduled).
+    pub const SCHEDULE: u64 = 8;
+    /// Takes [`Interest`](crate::Interest).
+    pub const ROUTES: u64 = 16;
 }
 
 /// What a node is.
@@ -70,6 +74,8 @@ pub struct Limits {
     pub nack_ms_max: u32,
     /// How many numbers of a producer are remembered.
     pub dedup_window: u32,
+    /// How often a group gets a message before it is a dead letter, as the connection began.
+    pub attempts_max: u32,
 }
 
 /// A secret that no log shows.
@@ -168,6 +174,7 @@ impl Hello {
                 (11, limits.ack_timeout_ms),
                 (12, limits.nack_ms_max),
                 (13, limits.dedup_window),
+                (14, limits.attempts_max),
             ];
             for (id, number) in numbers {
                 if number != 0 {
@@ -207,6 +214,7 @@ impl Hello {
                 11 => hello.limits.ack_timeout_ms = field.u32("ack_timeout_ms")?,
                 12 => hello.limits.nack_ms_max = field.u32("nack_ms_max")?,
                 13 => hello.limits.dedup_window = field.u32("dedup_window")?,
+                14 => hello.limits.attempts_max = field.u32("attempts_max")?,
                 16 => hello.expected_node = field.text("expected node")?,
                 17 => hello.expected_group = field.text("expected group")?,
                 18 => hello.token = Token(field.text("token")?),

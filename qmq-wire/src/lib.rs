@@ -33,15 +33,19 @@
 //! | `hello` | who is there, what both speak, and the limits |
 //! | `produce` | messages in, and what became of each |
 //! | `consume` | subscriptions, pulls, credit, deliveries, acks |
+//! | `delay` | what a delay server answers, and is asked |
+//! | `meta` | what is said to a meta server: routes, and who lives |
 //! | `control` | what operators ask; the one place that uses `bincode` |
 //! | `refusal` | why not, and whether to try again; why a connection ends |
 
 mod consume;
 mod control;
+mod delay;
 mod error;
 mod fields;
 mod frame;
 mod hello;
+mod meta;
 mod pieces;
 mod produce;
 mod put;
@@ -56,9 +60,16 @@ pub use control::{
     CONTROL_BYTES_MAX, ConsumerStatus, ControlRequest, ControlResponse, Controlled, GroupStatus,
     NodeStatus, ResetTo, SubjectStatus,
 };
+pub use delay::{
+    AcceptedDelay, DeadLetter, DelayOutcome, DelayRequest, DelayResponse, DelayedMessage, Scheduled,
+};
 pub use error::WireError;
 pub use frame::{FRAME_HEADER_LEN, Frame, FrameBuffer, Kind, LEAST_FRAME_BYTES_MAX, put_frame};
 pub use hello::{Hello, Limits, Role, Token, VERSION_MAX, VERSION_MIN, features};
+pub use meta::{
+    Acquire, Acquired, Claim, Interest, NodeRole, Presence, Purpose, Register, Registered, Route,
+    RouteGroup, Unwatch,
+};
 pub use pieces::Reader;
 pub use produce::{
     Accepted, Incoming, Produce, ProduceHeader, Produced, Refused, message_len, put_message,

@@ -231,16 +231,7 @@ impl Produced {
                 out.put_u32_le(run.len);
                 out.put_u64_le(run.sequence);
             }
-            out.put_u32_le(self.refused.len() as u32);
-            let mut before: Option<&Refused> = None;
-            for refused in &self.refused {
-                out.put_u32_le(refused.index);
-                out.put_u16_le(refused.code.number());
-                // Many are often refused for one reason: an answer must not be longer than the request.
-                let same = before.is_some_and(|before| before.says_the_same(refused));
-                put::text(out, if same { "" } else { &refused.text });
-                before = Some(refused);
-            }
+            put_refused(out, &self.refused);
         });
     }
 
@@ -259,22 +250,7 @@ impl Produced {
                 sequence: reader.u64("a run")?,
             });
         }
-        let count = reader.count("refused messages", BATCH_MESSAGES_MAX, 8)?;
-        let mut refused = Vec::with_capacity(count);
-        for _ in 0..count {
-            let mut one = Refused {
-                index: reader.u32("a refusal")?,
-                code: Code::from_number(reader.u16("a refusal")?),
-                text: reader.text("a refusal")?,
-            };
-            let before: Option<&Refused> = refused.last();
-            if let Some(before) = before.filter(|before| before.code == one.code)
-                && one.text.is_empty()
-            {
-                one.text.clone_from(&before.text);
-            }
-            refused.push(one);
-        }
+        let refused = read_refused(reader)?;
         reader.end("PRODUCED")?;
         Ok(Self {
             number,
@@ -282,4 +258,39 @@ impl Produced {
             refused,
         })
     }
+}
+
+/// Appends what was refused: a count, and each.
+pub(crate) fn put_refused(out: &mut BytesMut, refused: &[Refused]) {
+    out.put_u32_le(refused.len() as u32);
+    let mut before: Option<&Refused> = None;
+    for refused in refused {
+        out.put_u32_le(refused.index);
+        out.put_u16_le(refused.code.number());
+        // Many are often refused for one reason: an answer must not be longer than the request.
+        let same = before.is_some_and(|before| before.says_the_same(refused));
+        put::text(out, if same { "" } else { &refused.text });
+        before = Some(refused);
+    }
+}
+
+/// Reads what [`put_refused`] wrote.
+pub(crate) fn read_refused(reader: &mut Reader<'_>) -> Result<Vec<Refused>, WireError> {
+    let count = reader.count("refused messages", BATCH_MESSAGES_MAX, 8)?;
+    let mut refused = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut one = Refused {
+            index: reader.u32("a refusal")?,
+            code: Code::from_number(reader.u16("a refusal")?),
+            text: reader.text("a refusal")?,
+        };
+        let before: Option<&Refused> = refused.last();
+        if let Some(before) = before.filter(|before| before.code == one.code)
+            && one.text.is_empty()
+        {
+            one.text.clone_from(&before.text);
+        }
+        refused.push(one);
+    }
+    Ok(refused)
 }

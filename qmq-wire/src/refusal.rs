@@ -129,6 +129,16 @@ codes! {
     NotReplicated = 26, Never;
     /// The delay of a nack is longer than the broker keeps a message back.
     DelayTooLong = 27, Never;
+    /// A delay server takes only messages with a due time.
+    NotDelayed = 28, Never;
+    /// The due time is later than the delay server keeps messages for.
+    DueTooFar = 29, Never;
+    /// Nobody has entered this node; the text says what to type.
+    UnknownNode = 30, Later;
+    /// The node is entered in another group or role than it says.
+    WrongRole = 31, Never;
+    /// What the answer needs cannot be reached at the moment.
+    Unavailable = 32, Later;
 }
 
 /// A request was not done.

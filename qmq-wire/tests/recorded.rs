@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod any_frame;
+#[path = "recorded/cluster.rs"]
+mod cluster;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -74,6 +76,7 @@ fn greetings() -> Vec<(&'static str, AnyFrame)> {
             ack_timeout_ms: 60_000,
             nack_ms_max: 86_400_000,
             dedup_window: 8_192,
+            ..Limits::default()
         },
         ..Hello::new(Role::Master, "qmq 0.1.0")
     };
@@ -425,6 +428,7 @@ fn expected() -> Vec<(&'static str, AnyFrame)> {
         acks(),
         questions(),
         answers(),
+        cluster::frames(),
     ]
     .concat()
 }
@@ -466,7 +470,7 @@ fn every_kind_is_recorded_and_every_record_is_looked_at() {
 #[test]
 fn every_durability_role_and_code_keeps_its_number() {
     let numbers: Vec<u16> = Code::ALL.iter().map(|code| code.number()).collect();
-    assert_eq!(numbers[..27], (1..=27).collect::<Vec<u16>>());
+    assert_eq!(numbers[..32], (1..=32).collect::<Vec<u16>>());
     let durabilities = [
         Durability::Default,
         Durability::Buffered,

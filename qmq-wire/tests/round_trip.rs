@@ -3,9 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod any_frame;
+mod cluster;
 
 use any_frame::{AnyFrame, Sent, kinds};
 use bytes::{Bytes, BytesMut};
+use cluster::{
+    acquire, acquired, delay_request, delay_response, interest, register, route, scheduled,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use qmq_message::TagFilter;
@@ -13,10 +17,11 @@ use qmq_wire::{
     Accepted, Ack, AckRange, Acked, Code, ConsumerStatus, ControlRequest, ControlResponse,
     Controlled, Credit, Delivered, Delivery, Durability, End, Flow, FlowFlags, FrameBuffer,
     GroupStatus, Hello, Kind, Limits, Nack, NodeStatus, ProduceHeader, Produced, Pull, Refusal,
-    Refused, Renew, ResetTo, Role, Start, SubjectStatus, Subscribe, Subscribed, Token,
+    Refused, Registered, Renew, ResetTo, Role, Start, SubjectStatus, Subscribe, Subscribed, Token,
+    Unwatch,
 };
 
-fn text() -> impl Strategy<Value = String> {
+pub(crate) fn text() -> impl Strategy<Value = String> {
     ".{0,40}"
 }
 
@@ -48,8 +53,18 @@ fn role() -> impl Strategy<Value = Role> {
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
-    any::<[u32; 8]>().prop_map(|numbers| {
-        let [frame, body, batch, streams, session, ack, nack, dedup] = numbers;
+    any::<[u32; 9]>().prop_map(|numbers| {
+        let [
+            frame,
+            body,
+            batch,
+            streams,
+            session,
+            ack,
+            nack,
+            dedup,
+            attempts,
+        ] = numbers;
         Limits {
             frame_bytes_max: frame,
             body_bytes_max: body,
@@ -59,6 +74,7 @@ fn limits() -> impl Strategy<Value = Limits> {
             ack_timeout_ms: ack,
             nack_ms_max: nack,
             dedup_window: dedup,
+            attempts_max: attempts,
         }
     })
 }
@@ -128,14 +144,9 @@ fn produce() -> impl Strategy<Value = AnyFrame> {
     )
 }
 
-fn produced() -> impl Strategy<Value = Produced> {
-    let accepted = any::<(u32, u32, u64)>().prop_map(|(index, len, sequence)| Accepted {
-        index,
-        len,
-        sequence,
-    });
-    // There is always a reason; an empty text in a frame stands for the one before.
-    let refused = (any::<u32>(), code(), text()).prop_map(|(index, code, text)| Refused {
+/// There is always a reason; an empty text in a frame stands for the one before.
+pub(crate) fn refused() -> impl Strategy<Value = Refused> {
+    (any::<u32>(), code(), text()).prop_map(|(index, code, text)| Refused {
         index,
         code,
         text: if text.is_empty() {
@@ -143,8 +154,16 @@ fn produced() -> impl Strategy<Value = Produced> {
         } else {
             text
         },
+    })
+}
+
+fn produced() -> impl Strategy<Value = Produced> {
+    let accepted = any::<(u32, u32, u64)>().prop_map(|(index, len, sequence)| Accepted {
+        index,
+        len,
+        sequence,
     });
-    (any::<u32>(), vec(accepted, 0..8), vec(refused, 0..8)).prop_map(
+    (any::<u32>(), vec(accepted, 0..8), vec(refused(), 0..8)).prop_map(
         |(number, accepted, refused)| Produced {
             number,
             accepted,
@@ -166,11 +185,13 @@ fn flow() -> impl Strategy<Value = Flow> {
         vec(name(), 0..=64).prop_map(TagFilter::Any),
         vec(name(), 0..5).prop_map(TagFilter::Every),
     ];
-    let flags = any::<[bool; 3]>().prop_map(|[broadcast, at_most_once, fresh]| FlowFlags {
-        broadcast,
-        at_most_once,
-        fresh,
-    });
+    let flags =
+        any::<[bool; 4]>().prop_map(|[broadcast, at_most_once, fresh, existing]| FlowFlags {
+            existing,
+            broadcast,
+            at_most_once,
+            fresh,
+        });
     let names = (name(), name(), name());
     (names, any::<u64>(), flags, start, filter).prop_map(
         |((subject, group, consumer), session, flags, start, filter)| Flow {
@@ -273,6 +294,9 @@ fn control() -> impl Strategy<Value = ControlRequest> {
             to
         }),
         (text(), text()).prop_map(|(subject, group)| ControlRequest::DropGroup { subject, group }),
+        acquire().prop_map(ControlRequest::Acquire),
+        register().prop_map(ControlRequest::Register),
+        delay_request().prop_map(ControlRequest::Delay),
     ]
 }
 
@@ -335,6 +359,11 @@ fn controlled() -> impl Strategy<Value = Controlled> {
         vec(subject_status(), 0..4).prop_map(ControlResponse::Subjects),
         any::<u64>().prop_map(ControlResponse::Reset),
         Just(ControlResponse::Dropped),
+        acquired().prop_map(ControlResponse::Acquired),
+        any::<(bool, u32)>()
+            .prop_map(|(stored, again_ms)| Registered { stored, again_ms })
+            .prop_map(ControlResponse::Registered),
+        delay_response().prop_map(ControlResponse::Delay),
     ];
     (any::<u32>(), response).prop_map(|(number, response)| Controlled { number, response })
 }
@@ -399,6 +428,16 @@ fn frame(kind: Kind) -> BoxedStrategy<AnyFrame> {
             .prop_map(|(number, request)| AnyFrame::Control(number, request))
             .boxed(),
         Kind::Controlled => controlled().prop_map(AnyFrame::Controlled).boxed(),
+        Kind::Scheduled => scheduled().prop_map(AnyFrame::Scheduled).boxed(),
+        Kind::Watch => (any::<u32>(), interest())
+            .prop_map(|(number, interest)| AnyFrame::Watch(number, interest))
+            .boxed(),
+        Kind::Unwatch => any::<u32>()
+            .prop_map(|number| AnyFrame::Unwatch(Unwatch { number }))
+            .boxed(),
+        Kind::Route => (any::<u32>(), route())
+            .prop_map(|(number, route)| AnyFrame::Route(number, route))
+            .boxed(),
     }
 }
 

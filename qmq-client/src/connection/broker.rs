@@ -9,7 +9,7 @@ use tokio::task::AbortHandle;
 
 use super::backoff::Backoff;
 use super::breaker::{BreakerOptions, CircuitBreaker};
-use super::link::{Dialer, Link, why};
+use super::link::{Dialer, Link, Peer, why};
 use crate::config::ClientConfig;
 use crate::error::ConnectError;
 use crate::random;
@@ -43,7 +43,8 @@ pub enum ConnectionState {
 
 #[derive(Clone, Debug)]
 enum Standing {
-    Connecting,
+    /// And why the last try failed.
+    Connecting(Option<ConnectError>),
     Connected(Arc<Link>),
     Waiting(ConnectError, Duration),
     Closed,
@@ -53,6 +54,8 @@ enum Standing {
 #[derive(Debug)]
 pub(crate) struct Broker {
     address: Arc<str>,
+    /// Its group as a meta server named it; empty if the application named the broker.
+    group: Arc<str>,
     standing: Arc<watch::Sender<Standing>>,
     breaker: Mutex<CircuitBreaker>,
     keeper: AbortHandle,
@@ -66,19 +69,27 @@ impl Drop for Broker {
 
 impl Broker {
     /// Begins to connect.
-    pub(crate) fn start(address: &str, config: &ClientConfig, dialer: Arc<Dialer>) -> Self {
+    pub(crate) fn start(
+        group: &str,
+        address: &str,
+        config: &ClientConfig,
+        dialer: Arc<Dialer>,
+    ) -> Self {
         let address: Arc<str> = address.into();
-        let standing = Arc::new(watch::Sender::new(Standing::Connecting));
+        let group: Arc<str> = group.into();
+        let standing = Arc::new(watch::Sender::new(Standing::Connecting(None)));
         let (least, most) = config.reconnect_pause;
         let backoff = Backoff::new(least, most.max(least));
         let keeper = tokio::spawn(keep(
             Arc::clone(&address),
+            Arc::clone(&group),
             dialer,
             backoff,
             Arc::clone(&standing),
         ));
         Self {
             address,
+            group,
             standing,
             breaker: Mutex::new(CircuitBreaker::new(BreakerOptions {
                 failures: config.breaker_failures,
@@ -93,9 +104,19 @@ impl Broker {
         &self.address
     }
 
+    /// Its group: as a meta server named it, or as the broker says.
+    pub(crate) fn group(&self) -> Arc<str> {
+        match &*self.standing.borrow() {
+            Standing::Connected(link) if self.group.is_empty() => {
+                link.hello().group.as_str().into()
+            }
+            _ => Arc::clone(&self.group),
+        }
+    }
+
     pub(crate) fn state(&self) -> ConnectionState {
         match &*self.standing.borrow() {
-            Standing::Connecting => ConnectionState::Connecting,
+            Standing::Connecting(_) => ConnectionState::Connecting,
             Standing::Connected(link) => ConnectionState::Connected {
                 node: link.hello().node.clone(),
                 group: link.hello().group.clone(),
@@ -118,14 +139,14 @@ impl Broker {
             .wait_for(|standing| match standing {
                 Standing::Connected(_) | Standing::Closed => true,
                 Standing::Waiting(cause, _) => lasting && cause.is_lasting(),
-                Standing::Connecting => false,
+                Standing::Connecting(_) => false,
             })
             .await
             .map_err(|_| ConnectError::ClientClosed)?;
         match &*seen {
             Standing::Connected(link) => Ok(Arc::clone(link)),
             Standing::Waiting(cause, _) => Err(cause.clone()),
-            Standing::Connecting | Standing::Closed => Err(ConnectError::ClientClosed),
+            Standing::Connecting(_) | Standing::Closed => Err(ConnectError::ClientClosed),
         }
     }
 
@@ -142,7 +163,8 @@ impl Broker {
         match &*self.standing.borrow() {
             Standing::Waiting(cause, _) => Some(cause.clone()),
             Standing::Closed => Some(ConnectError::ClientClosed),
-            Standing::Connecting | Standing::Connected(_) => None,
+            Standing::Connecting(cause) => cause.clone(),
+            Standing::Connected(_) => None,
         }
     }
 
@@ -176,13 +198,15 @@ impl Broker {
 
 async fn keep(
     address: Arc<str>,
+    group: Arc<str>,
     dialer: Arc<Dialer>,
     mut backoff: Backoff,
     standing: Arc<watch::Sender<Standing>>,
 ) {
+    let mut last = None;
     loop {
-        standing.send_replace(Standing::Connecting);
-        let cause = match dialer.dial(&address).await {
+        standing.send_replace(Standing::Connecting(last.take()));
+        let cause = match dialer.dial(&address, Peer::Broker { group: &group }).await {
             Ok(link) => {
                 let since = Instant::now();
                 let connection = link.connection().clone();
@@ -198,6 +222,7 @@ async fn keep(
         };
         let pause = backoff.next(random::u64());
         tracing::warn!(broker = %address, %cause, ?pause, "not connected");
+        last = Some(cause.clone());
         standing.send_replace(Standing::Waiting(cause, pause));
         tokio::time::sleep(pause).await;
     }

@@ -38,6 +38,21 @@ impl Link {
     }
 }
 
+/// Who is meant to be reached.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Peer<'a> {
+    /// A broker or delay server.
+    Broker {
+        /// Its group; empty: any.
+        group: &'a str,
+    },
+    /// A meta server.
+    Meta {
+        /// What its certificate must have been made out for, unless the application says otherwise.
+        name: &'a str,
+    },
+}
+
 /// Makes connections.
 #[derive(Debug)]
 pub(crate) struct Dialer {
@@ -64,9 +79,9 @@ impl Dialer {
     }
 
     /// Connects and says HELLO. Takes no longer than the connect timeout.
-    pub(crate) async fn dial(&self, address: &str) -> Result<Link, ConnectError> {
+    pub(crate) async fn dial(&self, address: &str, peer: Peer<'_>) -> Result<Link, ConnectError> {
         let limit = self.config.connect_timeout;
-        tokio::time::timeout(limit, self.dial_without_limit(address))
+        tokio::time::timeout(limit, self.dial_without_limit(address, peer))
             .await
             .unwrap_or_else(|_| {
                 Err(ConnectError::TimedOut {
@@ -76,7 +91,11 @@ impl Dialer {
             })
     }
 
-    async fn dial_without_limit(&self, address: &str) -> Result<Link, ConnectError> {
+    async fn dial_without_limit(
+        &self,
+        address: &str,
+        peer: Peer<'_>,
+    ) -> Result<Link, ConnectError> {
         let lookup = |reason: String| ConnectError::Lookup {
             address: address.to_owned(),
             reason,
@@ -86,7 +105,7 @@ impl Dialer {
             .map_err(|error| lookup(error.to_string()))?;
         let mut last = lookup("the name has none".to_owned());
         for socket in found {
-            match self.dial_socket(address, socket).await {
+            match self.dial_socket(address, socket, peer).await {
                 Ok(link) => return Ok(link),
                 Err(error) => last = error,
             }
@@ -94,14 +113,22 @@ impl Dialer {
         Err(last)
     }
 
-    async fn dial_socket(&self, address: &str, socket: SocketAddr) -> Result<Link, ConnectError> {
+    async fn dial_socket(
+        &self,
+        address: &str,
+        socket: SocketAddr,
+        peer: Peer<'_>,
+    ) -> Result<Link, ConnectError> {
         let transport = |reason: String| ConnectError::Transport {
             address: address.to_owned(),
             reason,
         };
-        let name = match &self.config.server_name {
-            Some(name) => name.as_str(),
-            None => route::host(address)?,
+        let name = match peer {
+            Peer::Broker { .. } => match &self.config.server_name {
+                Some(name) => name.as_str(),
+                None => route::host(address)?,
+            },
+            Peer::Meta { name } => self.config.meta_server_name.as_deref().unwrap_or(name),
         };
         let connection = self
             .endpoint(socket)
@@ -110,7 +137,7 @@ impl Dialer {
             .map_err(|error| transport(error.to_string()))?
             .await
             .map_err(|error| why(address, &error))?;
-        let answer = self.greet(&connection).await;
+        let answer = self.greet(&connection, peer).await;
         answer.map_err(|lost| match (connection.close_reason(), lost) {
             (None, Lost::Wire(error)) => {
                 close(&connection, CloseCode::Malformed);
@@ -124,7 +151,7 @@ impl Dialer {
         })
     }
 
-    async fn greet(&self, connection: &Connection) -> Result<Link, Lost> {
+    async fn greet(&self, connection: &Connection, peer: Peer<'_>) -> Result<Link, Lost> {
         let stream = |error: String| Lost::Stream(error);
         let (mut send, receive) = connection
             .open_bi()
@@ -132,10 +159,21 @@ impl Dialer {
             .map_err(|error| stream(error.to_string()))?;
         let mut ours = Hello::new(Role::Client, AGENT);
         ours.node = self.config.application.clone();
-        ours.expected_node = self.config.expected_node.clone();
-        ours.expected_group = self.config.expected_group.clone();
+        match peer {
+            Peer::Broker { group: "" } => {
+                ours.expected_node = self.config.expected_node.clone();
+                ours.expected_group = self.config.expected_group.clone();
+            }
+            // Another group at that address is not the one that the route is about.
+            Peer::Broker { group } => ours.expected_group = group.to_owned(),
+            Peer::Meta { .. } => {}
+        }
         ours.token = self.config.token.clone();
-        ours.features = features::PRODUCE | features::CONSUME | features::CONTROL;
+        ours.features = features::PRODUCE
+            | features::CONSUME
+            | features::CONTROL
+            | features::SCHEDULE
+            | features::ROUTES;
         ours.limits.frame_bytes_max = self.config.frame_bytes_max;
         let mut bytes = BytesMut::new();
         ours.encode(&mut bytes);

@@ -88,7 +88,7 @@ impl PipeReader {
     }
 }
 
-/// Opens a stream for what the feature is about.
+/// Opens a stream for what one of the features is about.
 pub(crate) async fn open(
     link: &Link,
     feature: u64,

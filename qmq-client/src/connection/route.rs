@@ -1,40 +1,79 @@
 //! Where brokers are.
 
+use super::meta::Place;
 use crate::config::check_number;
 use crate::error::ConfigError;
 
-const BROKERS_MAX: u64 = 64;
+const PLACES_MAX: u64 = 64;
 
-/// How brokers are found. Asking a meta server will be another way.
+/// How brokers are found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
-    /// The application said where.
+    /// The application said nothing yet.
+    Unset,
+    /// The application said where they are.
     Fixed(Vec<String>),
+    /// Meta servers say where they are; one of them is asked at a time.
+    Meta(Vec<Place>),
+    /// The application said both.
+    Both,
 }
 
 impl Route {
     pub(crate) fn add(&mut self, address: String) {
-        let Self::Fixed(addresses) = self;
-        if !addresses.contains(&address) {
-            addresses.push(address);
+        match self {
+            Self::Unset => *self = Self::Fixed(vec![address]),
+            Self::Fixed(known) if known.contains(&address) => {}
+            Self::Fixed(known) => known.push(address),
+            Self::Meta(_) | Self::Both => *self = Self::Both,
         }
     }
 
-    pub(crate) fn addresses(&self) -> &[String] {
-        let Self::Fixed(addresses) = self;
-        addresses
+    pub(crate) fn add_meta(&mut self, place: Place) {
+        match self {
+            Self::Unset => *self = Self::Meta(vec![place]),
+            Self::Meta(known) if known.contains(&place) => {}
+            Self::Meta(known) => known.push(place),
+            Self::Fixed(_) | Self::Both => *self = Self::Both,
+        }
+    }
+
+    /// Brokers that the application named.
+    pub(crate) fn fixed(&self) -> &[String] {
+        match self {
+            Self::Fixed(addresses) => addresses,
+            _ => &[],
+        }
+    }
+
+    /// What the client connects to first, for messages.
+    pub(crate) fn in_words(&self) -> String {
+        match self {
+            Self::Fixed(addresses) => addresses.join(", "),
+            Self::Meta(places) => {
+                let texts: Vec<&str> = places.iter().map(Place::text).collect();
+                texts.join(", ")
+            }
+            Self::Unset | Self::Both => String::new(),
+        }
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        let addresses = self.addresses();
-        check_number(
-            "number of brokers",
-            addresses.len() as u64,
-            (1, BROKERS_MAX),
-        )?;
-        addresses
-            .iter()
-            .try_for_each(|address| host(address).map(drop))
+        match self {
+            Self::Unset => Err(ConfigError::NoBrokers),
+            Self::Both => Err(ConfigError::BrokersAndMeta),
+            Self::Fixed(addresses) => {
+                check_number("number of brokers", addresses.len() as u64, (1, PLACES_MAX))?;
+                addresses
+                    .iter()
+                    .try_for_each(|address| host(address).map(drop))
+            }
+            Self::Meta(places) => {
+                let count = places.len() as u64;
+                check_number("number of meta servers", count, (1, PLACES_MAX))?;
+                places.iter().try_for_each(Place::check)
+            }
+        }
     }
 }
 

@@ -19,10 +19,10 @@ pub enum ConsumeError {
         /// What the broker says.
         text: String,
     },
-    /// The broker refused the subscription for good.
+    /// The broker refused the subscription for good, or a meta server to say which brokers have the subject.
     #[error("{broker} refused the subscription to {subject} ({code}): {text}")]
     Refused {
-        /// The broker's address.
+        /// The address of who refused.
         broker: Arc<str>,
         /// The subject.
         subject: String,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -15,7 +16,8 @@ use super::credit::Window;
 use super::error::{ConsumeError, SettleError};
 use super::held::{Answer, Held, How};
 use super::puller::{PullError, PullRequest};
-use super::subscription::Subscription;
+use super::put_off::PutOff;
+use super::subscription::{Part, Subscription};
 use crate::client::Shared;
 use crate::connection::backoff::Backoff;
 use crate::connection::pipe::{self, Lost, PipeReader, PipeWriter};
@@ -43,6 +45,8 @@ pub(crate) enum FlowCommand {
         answer: Option<Answer>,
     },
     Pull(PullRequest),
+    /// Another node is the master of the broker group.
+    Move(Arc<Broker>),
     /// Finish what is in hand; answers how many messages were not settled.
     Close {
         until: Instant,
@@ -65,17 +69,24 @@ pub(crate) struct FlowTask {
     pub(super) shared: Arc<Shared>,
     pub(super) broker: Arc<Broker>,
     pub(super) subscription: Arc<Subscription>,
-    pub(super) subject: Arc<str>,
+    pub(super) part: Part,
     pub(super) flow: Flow,
     /// For the messages' way back; weak, so that the flow ends with those who use it.
     pub(super) commands: mpsc::WeakUnboundedSender<FlowCommand>,
     /// Where messages go; `None`: they are pulled.
     pub(super) incoming: Option<mpsc::UnboundedSender<Incoming>>,
+    /// Set when the flow ends while the consumer goes on.
+    pub(super) withdrawn: Arc<AtomicBool>,
+    pub(super) put_off: Arc<PutOff>,
     pub(super) held: Held,
     pub(super) window: Window,
     pub(super) pulls: BTreeMap<u32, PullRequest>,
     pub(super) stream: Option<Stream>,
     backoff: Backoff,
+    /// The broker is another one now.
+    moved: bool,
+    /// The next try to connect waits at least so long.
+    pub(super) pause_least: Duration,
     /// Acks that were refused for a while, in a row.
     pub(super) refusals: u32,
     pub(super) renew_at: Option<Instant>,
@@ -89,19 +100,21 @@ pub(crate) struct FlowTask {
 
 impl FlowTask {
     pub(crate) fn new(
-        shared: Arc<Shared>,
+        (shared, subscription): (Arc<Shared>, Arc<Subscription>),
         broker: Arc<Broker>,
-        subscription: Arc<Subscription>,
-        subject: String,
+        part: &Part,
         commands: mpsc::WeakUnboundedSender<FlowCommand>,
-        incoming: Option<mpsc::UnboundedSender<Incoming>>,
+        (incoming, withdrawn): (Option<mpsc::UnboundedSender<Incoming>>, Arc<AtomicBool>),
+        put_off: Arc<PutOff>,
     ) -> Self {
         let (least, most) = shared.config.reconnect_pause;
         Self {
-            flow: subscription.flow(&subject),
+            flow: subscription.flow(part),
             window: Window::new(subscription.window_messages, subscription.window_bytes),
             backoff: Backoff::new(least, most),
-            subject: subject.into(),
+            part: part.clone(),
+            moved: false,
+            pause_least: Duration::ZERO,
             held: Held::default(),
             pulls: BTreeMap::new(),
             stream: None,
@@ -116,6 +129,8 @@ impl FlowTask {
             subscription,
             commands,
             incoming,
+            withdrawn,
+            put_off,
         }
     }
 
@@ -131,8 +146,12 @@ impl FlowTask {
             if self.is_done(now) {
                 break None;
             }
+            if std::mem::take(&mut self.moved) {
+                opening = Some(self.open(Duration::ZERO));
+            }
             if self.stream.is_none() && opening.is_none() {
                 let pause = self.backoff.next(random::u64());
+                let pause = pause.max(std::mem::take(&mut self.pause_least));
                 opening = Some(self.open(pause));
             }
             let wake = tokio::time::Instant::from_std(self.wake(now));
@@ -231,7 +250,7 @@ impl FlowTask {
         if self.stream.as_ref().is_some_and(lasted) {
             self.backoff.reset();
         }
-        tracing::debug!(broker = %self.broker.address(), subject = %self.subject, reason, "subscription lost");
+        tracing::debug!(broker = %self.broker.address(), subject = %self.part.subject, reason, "subscription lost");
         self.stream = None;
         self.answer_by = None;
         self.tell_after = None;
@@ -268,6 +287,11 @@ impl FlowTask {
                 self.pulls.insert(number, request);
                 self.ask_pull(number, Instant::now());
             }
+            FlowCommand::Move(broker) => {
+                self.broker = broker;
+                self.moved = true;
+                self.lost("its broker group has another master");
+            }
             FlowCommand::Close { until, done } => {
                 let (at, waiting) = self.closing.get_or_insert((until, Vec::new()));
                 *at = (*at).min(until);
@@ -279,10 +303,7 @@ impl FlowTask {
 
     /// A broker refuses delays that it cannot keep.
     fn within_limits(&self, how: How) -> How {
-        let longest = self
-            .stream
-            .as_ref()
-            .map_or(0, |stream| stream.link.hello().limits.nack_ms_max);
+        let longest = self.stream.as_ref().map_or(0, longest_ms);
         match how {
             How::Nack(Some(delay)) if longest > 0 => How::Nack(Some(delay.min(longest))),
             How::Unseen(Some(delay)) if longest > 0 => How::Unseen(Some(delay.min(longest))),
@@ -396,6 +417,16 @@ async fn answer_fenced(mut commands: mpsc::UnboundedReceiver<FlowCommand>) {
             _ => {}
         }
     }
+}
+
+/// For how long the broker keeps a message back at most; 0: it does not say.
+pub(super) fn longest_ms(stream: &Stream) -> u32 {
+    stream.link.hello().limits.nack_ms_max
+}
+
+/// How often a group gets a message before it is a dead letter; 0: the broker does not say.
+pub(super) fn attempts_max(stream: &Stream) -> u32 {
+    stream.link.hello().limits.attempts_max
 }
 
 async fn next(stream: &mut Option<Stream>) -> Result<Frame, Lost> {

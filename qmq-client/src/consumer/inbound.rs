@@ -7,7 +7,8 @@ use qmq_wire::{Acked, Code, Delivery, End, Frame, Kind, Refusal, Retry, Subscrib
 use tokio::sync::mpsc;
 
 use super::error::ConsumeError;
-use super::flow::{FlowTask, STALE_GRACE};
+use super::flow::{FlowTask, STALE_GRACE, attempts_max, longest_ms};
+use super::flows::OPTIONAL_PAUSE;
 use super::held::Arrival;
 use super::puller::PullError;
 use super::received::{Parts, Received, Settler};
@@ -114,9 +115,14 @@ impl FlowTask {
         let broker = Arc::clone(self.broker.address());
         match code {
             Some(Code::Fenced) => Some(ConsumeError::Fenced { broker, text }),
+            Some(code) if code.retry() == Retry::Never && self.part.optional => {
+                self.pause_least = OPTIONAL_PAUSE;
+                self.lost(&text);
+                None
+            }
             Some(code) if code.retry() == Retry::Never => Some(ConsumeError::Refused {
                 broker,
-                subject: self.subject.to_string(),
+                subject: self.part.subject.to_string(),
                 code,
                 text,
             }),
@@ -152,14 +158,19 @@ impl FlowTask {
             }
             fresh.push(Received {
                 parts: Arc::new(Parts {
-                    subject: Arc::clone(&self.subject),
+                    subject: Arc::clone(&self.part.shown),
                     broker: Arc::clone(self.broker.address()),
+                    withdrawn: Arc::clone(&self.withdrawn),
+                    came_back: self.part.is_retry(),
                     delivered,
                 }),
                 settler: Some(Settler {
                     place,
                     commands: commands.clone(),
                     limit: self.subscription.settle_timeout,
+                    longest_ms: self.stream.as_ref().map_or(0, longest_ms),
+                    attempts_max: self.stream.as_ref().map_or(0, attempts_max),
+                    put_off: Arc::clone(&self.put_off),
                     open: true,
                 }),
             });

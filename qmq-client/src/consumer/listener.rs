@@ -27,7 +27,7 @@ pub struct HandlerError {
 }
 
 impl HandlerError {
-    /// The message comes again after `delay`, at most the broker's longest.
+    /// The message comes again after `delay`; see [`Received::nack`].
     pub fn retry_after(
         delay: Duration,
         cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -191,11 +191,11 @@ impl Ending {
     }
 
     fn settle(self, outcome: &Outcome, delay: Option<Duration>) {
-        self.settler.settle(match outcome {
-            outcome if outcome.is_well() => How::Ack,
-            Outcome::Underway => How::Unseen(delay.map(in_ms)),
-            _ => How::Nack(delay.map(in_ms)),
-        });
+        match outcome {
+            outcome if outcome.is_well() => self.settler.settle(How::Ack),
+            Outcome::Underway => self.settler.settle(How::Unseen(delay.map(in_ms))),
+            _ => self.settler.nack(&self.seen.parts, delay),
+        }
         for hook in &self.around.after {
             hook(&self.seen, outcome);
         }

@@ -4,13 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use qmq_wire::Code;
 use tokio::sync::{mpsc, oneshot};
 
 use super::flow::FlowCommand;
-use super::{Flows, Received, Subscription, Unsettled};
+use super::flows::Flows;
+use super::{Received, Subscription, Unsettled};
 use crate::client::Shared;
 use crate::error::ConfigError;
+
+/// How often messages are looked for that were put off for longer than brokers keep them back.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long the end of a flow takes to be known.
+const ENDED_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a pull has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +38,12 @@ pub enum PullError {
     TimedOut {
         /// The broker's address.
         broker: Arc<str>,
+    },
+    /// It is not known which brokers have the subject.
+    #[error("no meta server has told which brokers have the subject; last: {reason}")]
+    NoRoute {
+        /// What is known of the reason.
+        reason: String,
     },
     /// The puller is closed.
     #[error("the puller is closed")]
@@ -54,6 +67,8 @@ pub(crate) struct PullRequest {
 pub struct Puller {
     flows: Flows,
     turn: AtomicUsize,
+    /// When messages that were put off are looked for next, and whose turn it is.
+    next_look: Mutex<(Instant, usize)>,
     bytes: u32,
     patience: Duration,
 }
@@ -65,8 +80,9 @@ impl Puller {
     ) -> Result<Self, ConfigError> {
         let subscription = Arc::new(subscription.checked()?);
         Ok(Self {
-            flows: Flows::start(shared, &subscription, None),
+            flows: Flows::start(shared, &subscription, None)?,
             turn: AtomicUsize::new(0),
+            next_look: Mutex::new((Instant::now(), 0)),
             bytes: u32::try_from(subscription.window_bytes).unwrap_or(u32::MAX),
             patience: shared.config.request_timeout,
         })
@@ -78,21 +94,62 @@ impl Puller {
     /// # Errors
     /// [`PullError`], after `wait` and the request timeout at the latest.
     pub async fn pull(&self, messages: u32, wait: Duration) -> Result<Vec<Received>, PullError> {
-        let all = &self.flows.commands;
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let flow: Option<&mpsc::UnboundedSender<FlowCommand>> = all.get(turn % all.len().max(1));
-        let (answer, answered) = oneshot::channel();
         let wait_until = Instant::now() + wait;
+        if let Some(messages) = self.put_off(messages).await {
+            return Ok(messages);
+        }
+        loop {
+            let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+            let Some(flow) = self.flows.next(turn, wait_until).await? else {
+                return Ok(Vec::new());
+            };
+            let until = wait_until + self.patience;
+            match self.ask(&flow, messages, wait_until, until).await {
+                Some(outcome) => return outcome,
+                // That flow has ended with its route, and others go on.
+                None if self.flows.are_routed() && Instant::now() < wait_until => {
+                    tokio::time::sleep(ENDED_PAUSE).await;
+                }
+                None => return Err(PullError::Closed),
+            }
+        }
+    }
+
+    /// Messages that were put off and have come back, which are looked for now and then.
+    async fn put_off(&self, messages: u32) -> Option<Vec<Received>> {
+        let now = Instant::now();
+        let turn = {
+            let mut next = self.next_look.lock();
+            if now < next.0 {
+                return None;
+            }
+            *next = (now + LOOK, next.1.wrapping_add(1));
+            next.1
+        };
+        let flow = self.flows.next_of_retries(turn)?;
+        let until = now + self.patience.min(LOOK);
+        let answer = self.ask(&flow, messages, now, until).await?;
+        answer.ok().filter(|messages| !messages.is_empty())
+    }
+
+    /// `None`: the flow has ended.
+    async fn ask(
+        &self,
+        flow: &mpsc::UnboundedSender<FlowCommand>,
+        messages: u32,
+        wait_until: Instant,
+        until: Instant,
+    ) -> Option<Result<Vec<Received>, PullError>> {
+        let (answer, answered) = oneshot::channel();
         let request = PullRequest {
             messages: messages.clamp(1, qmq_wire::BATCH_MESSAGES_MAX),
             bytes: self.bytes,
             wait_until,
-            until: wait_until + self.patience,
+            until,
             answer,
         };
-        flow.and_then(|flow| flow.send(FlowCommand::Pull(request)).ok())
-            .ok_or(PullError::Closed)?;
-        answered.await.unwrap_or(Err(PullError::Closed))
+        flow.send(FlowCommand::Pull(request)).ok()?;
+        answered.await.ok()
     }
 
     /// Waits until what is in hand is settled and the brokers know, up to the close timeout.

@@ -1,8 +1,12 @@
 //! What a consumer subscribes to, and how.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use qmq_message::{TagFilter, check_consumer, check_group, check_subject, retry_subject};
+use qmq_message::{
+    SubjectName, TagFilter, check_consumer, check_group, check_subject, dead_letter_subject, parse,
+    retry_subject,
+};
 use qmq_wire::{BATCH_MESSAGES_MAX, Durability, Flow, FlowFlags, Start};
 
 use crate::config::check_number;
@@ -98,8 +102,9 @@ impl Subscription {
         self
     }
 
-    /// Also consumes the subject to which QMQ's own clients send what they could not handle (`%RETRY%subject%group`). qmq's brokers hand such
-    /// messages out again in place. Default: off.
+    /// Also consumes the subject to which QMQ's own clients send what they could not handle (`%RETRY%subject%group`), and shows its messages under
+    /// that name. qmq's brokers hand such messages out again in place; only what was put off for longer than they keep a message back comes by that
+    /// subject, which is consumed by itself where there are delay servers. Default: off.
     pub fn with_retry_subject(mut self, retry: bool) -> Self {
         self.retry_subject = retry;
         self
@@ -162,27 +167,105 @@ impl Subscription {
         Ok(self)
     }
 
-    pub(crate) fn subjects(&self) -> Vec<String> {
-        let mut subjects = vec![self.subject.clone()];
-        if self.retry_subject {
-            subjects.push(retry_subject(&self.subject, &self.group));
-        }
-        subjects
+    pub(crate) fn subject(&self) -> &str {
+        &self.subject
     }
 
-    pub(crate) fn flow(&self, subject: &str) -> Flow {
+    pub(crate) fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// The consumer's name, once it is checked.
+    pub(crate) fn consumer(&self) -> &str {
+        self.consumer.as_deref().unwrap_or_default()
+    }
+
+    /// What is consumed in any case.
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        let mut parts = vec![Part::of(&self.subject)];
+        if self.retry_subject {
+            parts.push(Part::of(&retry_subject(&self.subject, &self.group)));
+        }
+        parts
+    }
+
+    /// What is consumed where there are delay servers.
+    pub(crate) fn parts_with_retries(&self) -> Vec<Part> {
+        let mut parts = self.parts();
+        parts.extend(self.retries());
+        parts
+    }
+
+    /// The subject by whose way messages come back that were put off for longer than their broker keeps one back; `None`: none do, or the
+    /// application consumes it itself.
+    pub(crate) fn retries(&self) -> Option<Part> {
+        let subject = self.put_off_to().filter(|_| !self.retry_subject)?;
+        Some(Part {
+            subject: subject.into(),
+            shown: self.subject.as_str().into(),
+            optional: true,
+        })
+    }
+
+    /// Where messages go that are put off for longer than their broker keeps one back.
+    pub(crate) fn put_off_to(&self) -> Option<String> {
+        let plain = matches!(parse(&self.subject), SubjectName::Plain(_));
+        let subject = retry_subject(&self.subject, &self.group);
+        let own = self.broadcast || self.at_most_once;
+        (plain && !own && check_subject(&subject).is_ok()).then_some(subject)
+    }
+
+    /// Where messages end that failed too often; `None` if their broker alone sees to that.
+    pub(crate) fn dead_letters(&self) -> Option<String> {
+        self.put_off_to()?;
+        let subject = dead_letter_subject(&self.subject, &self.group);
+        check_subject(&subject).is_ok().then_some(subject)
+    }
+
+    pub(crate) fn flow(&self, part: &Part) -> Flow {
         Flow {
-            subject: subject.to_owned(),
+            subject: part.subject.to_string(),
             group: self.group.clone(),
-            consumer: self.consumer.clone().unwrap_or_default(),
+            consumer: self.consumer().to_owned(),
             session: self.session,
             flags: FlowFlags {
                 broadcast: self.broadcast,
                 at_most_once: self.at_most_once,
                 fresh: true,
+                // Most messages are never put off for long: brokers need no subject for those that might be.
+                existing: part.optional,
             },
-            start: self.start,
+            start: match part.optional {
+                // What was put off is not skipped.
+                true => Start::Earliest,
+                false => self.start,
+            },
             filter: self.filter.clone(),
+        }
+    }
+}
+
+/// A subject of a subscription.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub(crate) subject: Arc<str>,
+    /// What the application sees as the subject.
+    pub(crate) shown: Arc<str>,
+    /// The subscription goes on without it.
+    pub(crate) optional: bool,
+}
+
+impl Part {
+    /// Whether messages come by it that were sent again.
+    pub(crate) fn is_retry(&self) -> bool {
+        matches!(parse(&self.subject), SubjectName::Retry { .. })
+    }
+
+    fn of(subject: &str) -> Self {
+        Self {
+            subject: subject.into(),
+            shown: subject.into(),
+            optional: false,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The messages on their way to one broker, and their numbers. A message keeps its number on the lane whatever happens to its requests.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use super::queue::Pending;
@@ -206,6 +206,19 @@ impl Lane {
         (expired, unanswered)
     }
 
+    /// The first numbers of those that wait of which `which` holds.
+    pub(crate) fn waiting_firsts(&self, which: impl Fn(&Try) -> bool) -> HashSet<u64> {
+        let waiting = self.waiting.iter();
+        let which = waiting.filter(|(_, (_, what))| which(what));
+        which.map(|(first, _)| *first).collect()
+    }
+
+    /// Whether no broker can have what waits.
+    pub(crate) fn is_surely_not_taken(&self) -> bool {
+        let mut waiting = self.waiting.values();
+        waiting.all(|(_, what)| what.messages.iter().all(|pending| !pending.maybe_stored))
+    }
+
     /// Takes all waiting messages off the lane of which `which` holds, in the order of their numbers.
     pub(crate) fn take_waiting(&mut self, which: impl Fn(&Try) -> bool) -> Vec<Pending> {
         let firsts: Vec<u64> = self
@@ -264,6 +277,7 @@ mod tests {
         let queue = Queue::unbounded();
         Pending {
             message: Message::new("a", ""),
+            purpose: qmq_wire::Purpose::Produce,
             attributes: Vec::new(),
             durability: qmq_wire::Durability::Default,
             deadline,

@@ -10,13 +10,17 @@ use qmq_message::{Message, MessageError, NameError};
 use qmq_wire::Code;
 use tokio::sync::oneshot;
 
-/// A broker has the message.
+use crate::delay::Delayed;
+
+/// A broker has the message, or a delay server until it is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Its place in its subject on that broker.
+    /// Its place in its subject on that broker; 0 for a delayed message, which has none yet.
     pub sequence: u64,
     /// The broker's address.
     pub broker: Arc<str>,
+    /// Of a delayed message: by what its delay server knows it.
+    pub delay: Option<Delayed>,
 }
 
 /// A message that was not sent, as far as is known.
@@ -87,6 +91,29 @@ pub enum SendCause {
         /// Why the last try failed.
         last: String,
     },
+    /// It was not known in time which broker takes it.
+    #[error("no meta server told within {limit:?} which broker takes it; last: {reason}")]
+    NoRoute {
+        /// The delivery timeout.
+        limit: Duration,
+        /// What is known of the reason.
+        reason: String,
+    },
+    /// A meta server refuses for good to tell which broker takes it.
+    #[error("the meta server {meta} refused to tell which broker takes it ({code}): {text}")]
+    RouteRefused {
+        /// The meta server's address.
+        meta: Arc<str>,
+        /// Why.
+        code: Code,
+        /// Why, for a person.
+        text: Arc<str>,
+    },
+    /// It is to be delivered later, and none of the brokers that the client was given is a delay server.
+    #[error(
+        "it has a due time, and none of the brokers given takes delayed messages; add the address of a delay server with broker(..), or let meta servers name them with meta(..)"
+    )]
+    NoDelayServer,
     /// A message before it in the order was given up, and nobody knows what became of those sent after it.
     #[error(
         "a message before it was given up without knowing what became of it; the order after it is not known"

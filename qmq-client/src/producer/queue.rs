@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use qmq_message::Message;
-use qmq_wire::{Durability, Limits};
+use qmq_wire::{Durability, Limits, Purpose};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 
 use super::options::Options;
@@ -14,6 +14,8 @@ use super::outcome::{Report, SendCause, SendError};
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) message: Message,
+    /// Whether it goes to a broker or to a delay server.
+    pub(crate) purpose: Purpose,
     /// Its attributes, encoded.
     pub(crate) attributes: Vec<u8>,
     pub(crate) durability: Durability,

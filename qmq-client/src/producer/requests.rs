@@ -7,8 +7,10 @@ use qmq_wire::{Limits, ProduceHeader};
 use super::batch;
 use super::dispatch::Dispatcher;
 use super::lane::Try;
+use super::options::Options;
 use super::queue::Pending;
 use super::seat::Seat;
+use crate::random;
 
 /// Span of unanswered numbers if the broker does not say how many it remembers.
 const SPAN_DEFAULT: u64 = 10_000;
@@ -38,41 +40,71 @@ impl Dispatcher {
         }
     }
 
-    /// Asks for what is queued, as far as requests may go.
+    /// Asks for what is queued, as far as requests may go: each line in turn.
     pub(super) fn ask_new(&mut self, now: Instant) {
-        while !self.queue.is_empty() {
-            let full = self.queue.len() >= self.options.batch_messages;
-            let waited = now >= self.queued_since + self.options.linger;
+        let busy = self.lines.busy();
+        let begin = busy.partition_point(|number| *number <= self.turn);
+        for number in busy[begin..].iter().chain(&busy[..begin]) {
+            self.ask_of(*number, &busy, now);
+        }
+    }
+
+    fn ask_of(&mut self, number: u32, busy: &[u32], now: Instant) {
+        while let Some(line) = self
+            .lines
+            .get_mut(number)
+            .filter(|line| !line.queue.is_empty())
+        {
+            let full = line.queue.len() >= self.options.batch_messages;
+            let waited = now >= line.since + self.options.linger;
             if !full && !waited && self.closing.is_none() && !self.abandoned {
                 return;
             }
-            let Some(index) = self.free_seat(now) else {
+            let Some((turn, index)) = self.free_seat(number, now) else {
                 return;
             };
-            let messages = self.take_batch(index);
-            if messages.is_empty() {
-                self.seats[index].broker.abandoned(now);
+            let mut batch = Batch::new(&self.options, &self.seats[index]);
+            for other in std::iter::once(&number).chain(busy) {
+                self.fill(&mut batch, *other, index);
+            }
+            if let Some(line) = self.lines.get_mut(number) {
+                line.turn = turn;
+                line.since = now;
+            }
+            let seat = &mut self.seats[index];
+            if batch.messages.is_empty() {
+                seat.broker.abandoned(now);
                 continue;
             }
-            self.turn = index;
-            self.queued_since = now;
-            let seat = &mut self.seats[index];
-            let what = seat.lane.number(messages);
+            self.turn = number;
+            let what = seat.lane.number(batch.messages);
             ask(seat, what, now, self.request_timeout, self.options.ordered);
         }
     }
 
-    /// The seat for the next new request: the least busy one, in turn.
-    fn free_seat(&self, now: Instant) -> Option<usize> {
-        let count = self.seats.len();
-        let mut free: Vec<usize> = (1..=count)
-            .map(|step| (self.turn + step) % count)
-            .filter(|index| self.is_free(&self.seats[*index]))
+    /// The seat for the next new request of a line, and its place there: the least busy one, in turn.
+    fn free_seat(&mut self, number: u32, now: Instant) -> Option<(usize, usize)> {
+        let line = self.lines.get_mut(number)?;
+        let purpose = line.purpose;
+        if self.options.ordered && line.pinned.is_none() {
+            let up = |index: &&usize| self.seats[**index].is_up_for(purpose);
+            let up: Vec<&usize> = line.seats.iter().filter(up).collect();
+            let choice = (random::u64() % up.len().max(1) as u64) as usize;
+            line.pinned = up.get(choice).map(|index| **index);
+        }
+        let line = self.lines.get(number)?;
+        let count = line.seats.len();
+        let mut free: Vec<(usize, usize)> = (1..=count)
+            .map(|step| (line.turn + step) % count)
+            .map(|turn| (turn, line.seats[turn]))
+            .filter(|(_, index)| line.pinned.is_none_or(|pinned| pinned == *index))
+            .filter(|(_, index)| self.seats[*index].is_up_for(purpose))
+            .filter(|(_, index)| self.is_free(&self.seats[*index]))
             .collect();
-        free.sort_by_key(|index| self.seats[*index].lane.in_flight());
+        free.sort_by_key(|(_, index)| self.seats[*index].lane.in_flight());
         // Only the one that is used is asked: a probe that is let through must go.
         free.into_iter()
-            .find(|index| self.seats[*index].broker.admit(now))
+            .find(|(_, index)| self.seats[*index].broker.admit(now))
     }
 
     fn is_free(&self, seat: &Seat) -> bool {
@@ -85,51 +117,80 @@ impl Dispatcher {
             && seat.lane.span() < span_max(limits)
     }
 
-    fn take_batch(&mut self, index: usize) -> Vec<Pending> {
-        let seat = &self.seats[index];
-        let Some((_, limits)) = &seat.stream else {
-            return Vec::new();
+    /// Takes into a batch what it has room for, of a line that goes to its seat too.
+    fn fill(&mut self, batch: &mut Batch, number: u32, index: usize) {
+        let Some(line) = self.lines.get_mut(number) else {
+            return;
         };
-        let or_none = |limit: u32| {
-            if limit == 0 {
-                usize::MAX
-            } else {
-                limit as usize
-            }
-        };
-        let room = span_max(limits).saturating_sub(seat.lane.span());
-        let most = self
-            .options
-            .batch_messages
-            .min(or_none(limits.batch_messages_max))
-            .min(usize::try_from(room).unwrap_or(usize::MAX));
-        let frame_max = or_none(limits.frame_bytes_max).saturating_sub(FRAME_RESERVE);
-        let bytes_max = self.options.batch_bytes.min(frame_max);
-        let mut batch: Vec<Pending> = Vec::new();
-        let mut bytes = 0;
-        while batch.len() < most {
-            let Some(next) = self.queue.front() else {
-                break;
-            };
-            let len = next.frame_len();
-            let too_large = next.message.body().len() > or_none(limits.body_bytes_max);
-            let other = batch
-                .first()
-                .is_some_and(|first| first.durability != next.durability);
-            if !batch.is_empty() && (other || bytes + len > bytes_max) {
-                break;
-            }
-            let Some(next) = self.queue.pop_front() else {
-                break;
-            };
-            if too_large || len > frame_max {
-                next.fail_too_large(limits, seat.broker.address());
-                continue;
-            }
-            bytes += len;
-            batch.push(next);
+        let pinned = line.pinned.is_none_or(|pinned| pinned == index);
+        if !pinned || !line.seats.contains(&index) || !self.seats[index].is_up_for(line.purpose) {
+            return;
         }
-        batch
+        while let Some(next) = line.queue.pop_front_if(|next| batch.has_room_for(next)) {
+            match &self.seats[index].stream {
+                Some((_, limits)) if batch.is_too_large(&next, limits) => {
+                    next.fail_too_large(limits, self.seats[index].broker.address());
+                }
+                _ => batch.push(next),
+            }
+        }
+        self.lines.taken(number);
+    }
+}
+
+/// The messages of a request that is being formed.
+struct Batch {
+    messages: Vec<Pending>,
+    bytes: usize,
+    messages_max: usize,
+    bytes_max: usize,
+    frame_max: usize,
+}
+
+impl Batch {
+    fn new(options: &Options, seat: &Seat) -> Self {
+        let limits = seat.stream.as_ref().map(|(_, limits)| *limits);
+        let limits = limits.unwrap_or_default();
+        let room = span_max(&limits).saturating_sub(seat.lane.span());
+        let frame_max = or_none(limits.frame_bytes_max).saturating_sub(FRAME_RESERVE);
+        Self {
+            messages: Vec::new(),
+            bytes: 0,
+            messages_max: options
+                .batch_messages
+                .min(or_none(limits.batch_messages_max))
+                .min(usize::try_from(room).unwrap_or(usize::MAX)),
+            bytes_max: options.batch_bytes.min(frame_max),
+            frame_max,
+        }
+    }
+
+    /// One message goes whatever its size.
+    fn has_room_for(&self, next: &Pending) -> bool {
+        let Some(first) = self.messages.first() else {
+            return self.messages_max > 0;
+        };
+        self.messages.len() < self.messages_max
+            && first.durability == next.durability
+            && self.bytes + next.frame_len() <= self.bytes_max
+    }
+
+    fn is_too_large(&self, next: &Pending, limits: &Limits) -> bool {
+        next.message.body().len() > or_none(limits.body_bytes_max)
+            || next.frame_len() > self.frame_max
+    }
+
+    fn push(&mut self, next: Pending) {
+        self.bytes += next.frame_len();
+        self.messages.push(next);
+    }
+}
+
+/// A limit of a broker; 0: it has none.
+fn or_none(limit: u32) -> usize {
+    match limit {
+        0 => usize::MAX,
+        limit => limit as usize,
     }
 }
 

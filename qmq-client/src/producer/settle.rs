@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use qmq_wire::{Code, Frame, Kind, Produced, Refusal, Retry, WireError};
+use qmq_wire::{Code, Frame, Kind, Produced, Refusal, Refused, Retry, Scheduled, WireError};
 
-use super::dispatch::Dispatcher;
+use super::dispatch::{Dispatcher, line_of};
 use super::lane::Try;
 use super::outcome::{Report, SendCause};
 use super::queue::Pending;
 use crate::connection::{Broker, backoff};
+use crate::delay::Delayed;
 use crate::random;
 
 /// What to do with a message that was not accepted.
@@ -17,6 +18,34 @@ enum Verdict {
     Fail,
     Again,
     Elsewhere,
+}
+
+/// Where an accepted message is.
+#[derive(Clone, Copy)]
+enum Stored {
+    /// At that sequence of its subject.
+    At(u64),
+    /// With a delay server, by that id, until it is due.
+    Until([u8; 16]),
+}
+
+fn report(stored: Stored, broker: &Broker) -> Report {
+    let address = broker.address();
+    let (sequence, delay) = match stored {
+        Stored::At(sequence) => (sequence, None),
+        Stored::Until(id) => {
+            let group = match &*broker.group() {
+                "" => address.to_string(),
+                group => group.to_owned(),
+            };
+            (0, Some(Delayed { group, id }))
+        }
+    };
+    Report {
+        sequence,
+        broker: Arc::clone(address),
+        delay,
+    }
 }
 
 /// A message that was not accepted, and why.
@@ -39,7 +68,19 @@ impl Dispatcher {
             Some(Kind::Produced) => {
                 let produced = Produced::decode(&mut frame.reader())?;
                 if let Some(what) = self.seats[index].lane.land(produced.number) {
-                    self.produced(index, what, &produced, now);
+                    let runs = produced.accepted.iter().flat_map(|run| {
+                        let stored = (run.sequence..).map(Stored::At);
+                        (run.index..).zip(stored).take(run.len as usize)
+                    });
+                    self.answered(index, what, runs, &produced.refused, now);
+                }
+            }
+            Some(Kind::Scheduled) => {
+                let scheduled = Scheduled::decode(&mut frame.reader())?;
+                if let Some(what) = self.seats[index].lane.land(scheduled.number) {
+                    let accepted = scheduled.accepted.iter();
+                    let accepted = accepted.map(|one| (one.index, Stored::Until(one.id)));
+                    self.answered(index, what, accepted, &scheduled.refused, now);
                 }
             }
             Some(Kind::Refused) => {
@@ -85,17 +126,23 @@ impl Dispatcher {
         }
     }
 
-    fn produced(&mut self, index: usize, what: Try, produced: &Produced, now: Instant) {
-        let broker = Arc::clone(self.seats[index].broker.address());
-        let mut outcomes: Vec<Option<Result<u64, (Code, String)>>> =
+    /// Sees to each message of an answered request.
+    fn answered(
+        &mut self,
+        index: usize,
+        what: Try,
+        accepted: impl Iterator<Item = (u32, Stored)>,
+        refused: &[Refused],
+        now: Instant,
+    ) {
+        let mut outcomes: Vec<Option<Result<Stored, (Code, String)>>> =
             vec![None; what.messages.len()];
-        for run in &produced.accepted {
-            let places = outcomes.iter_mut().skip(run.index as usize);
-            for (place, sequence) in places.take(run.len as usize).zip(run.sequence..) {
-                *place = Some(Ok(sequence));
+        for (index, stored) in accepted {
+            if let Some(place) = outcomes.get_mut(index as usize) {
+                *place = Some(Ok(stored));
             }
         }
-        for refused in &produced.refused {
+        for refused in refused {
             if let Some(place) = outcomes.get_mut(refused.index as usize) {
                 *place = Some(Err((refused.code, refused.text.clone())));
             }
@@ -103,11 +150,8 @@ impl Dispatcher {
         let mut rejected = Vec::new();
         for ((number, pending), outcome) in (what.first..).zip(what.messages).zip(outcomes) {
             let (code, text) = match outcome {
-                Some(Ok(sequence)) => {
-                    pending.succeed(Report {
-                        sequence,
-                        broker: Arc::clone(&broker),
-                    });
+                Some(Ok(stored)) => {
+                    pending.succeed(report(stored, &self.seats[index].broker));
                     continue;
                 }
                 Some(Err(reason)) => reason,
@@ -166,7 +210,12 @@ impl Dispatcher {
         rejected: Vec<Rejected>,
         until: Instant,
     ) {
-        let alone = self.seats.len() == 1;
+        let (ways, lines) = (&self.ways, &self.lines);
+        let alone = |pending: &Pending| {
+            let line = line_of(ways, lines, pending);
+            let mut seats = line.into_iter().flat_map(|line| &line.seats);
+            seats.all(|place| *place == index)
+        };
         let broker = Arc::clone(self.seats[index].broker.address());
         let lane = &mut self.seats[index].lane;
         let mut elsewhere = Vec::new();
@@ -178,7 +227,7 @@ impl Dispatcher {
             text,
         } in rejected
         {
-            match verdict(code, alone, pending.maybe_stored) {
+            match verdict(code, alone(&pending), pending.maybe_stored) {
                 Verdict::Again => match &mut run {
                     Some(run) if run.first + run.messages.len() as u64 == number => {
                         run.messages.push(pending);

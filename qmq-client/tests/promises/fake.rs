@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::{Mutex, MutexGuard};
-use qmq_client::{Client, ClientBuilder, Pem};
+use qmq_client::{Attributes, Client, ClientBuilder, Pem};
 use qmq_wire::{
-    Accepted, AckRange, Acked, CloseCode, Code, Credit, End, Hello, Produce, Produced, Refusal,
-    Refused, Role, Subscribe, features, put_delivered_header, put_delivery_header,
+    Accepted, AcceptedDelay, AckRange, Acked, CloseCode, Code, Credit, DelayRequest, End, Hello,
+    Produce, Produced, Refusal, Refused, Role, Scheduled, Subscribe, features,
+    put_delivered_header, put_delivery_header,
 };
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, Endpoint, VarInt};
@@ -43,6 +44,7 @@ pub(crate) struct Asked {
     pub(crate) producer: u128,
     pub(crate) first: u64,
     pub(crate) ordered: bool,
+    pub(crate) subjects: Vec<String>,
     pub(crate) bodies: Vec<Bytes>,
     pub(crate) attributes: Vec<Bytes>,
 }
@@ -50,6 +52,8 @@ pub(crate) struct Asked {
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) hello: Hello,
+    /// HELLOs of clients.
+    pub(crate) greeted: Vec<Hello>,
     /// Why HELLO is refused.
     pub(crate) closes: Option<(CloseCode, &'static str)>,
     /// What happens to the next PRODUCEs; all is well with those after them.
@@ -62,8 +66,12 @@ pub(crate) struct State {
     numbers: HashMap<(u128, u64), u64>,
     /// The next number of an ordered producer.
     next: HashMap<u128, u64>,
+    /// What delay servers were asked about what waits in them.
+    pub(crate) delay_requests: Vec<DelayRequest>,
     /// Messages to be handed out, by sequence.
     pub(crate) messages: Vec<Bytes>,
+    /// They are those of the retry subject, with these attributes.
+    pub(crate) retries: Option<Bytes>,
     pub(crate) cursor: usize,
     /// Sequence, by pull sequence.
     pub(crate) held: BTreeMap<u64, u64>,
@@ -105,31 +113,9 @@ impl FakeBroker {
 
     /// Takes only clients with this certificate, or one that comes from it.
     pub(crate) fn start_for(clients: Option<rustls_pki_types::CertificateDer<'static>>) -> Self {
-        let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let certificate = key.cert.pem();
-        let der = rustls_pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der());
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap();
-        let builder = match clients {
-            None => builder.with_no_client_auth(),
-            Some(certificate) => {
-                let mut roots = rustls::RootCertStore::empty();
-                roots.add(certificate).unwrap();
-                let roots = Arc::new(roots);
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
-                builder.with_client_cert_verifier(verifier.build().unwrap())
-            }
-        };
-        let mut tls = builder
-            .with_single_cert(vec![key.cert.der().clone()], der.unwrap())
-            .unwrap();
-        tls.alpn_protocols = vec![qmq_wire::ALPN.to_vec()];
-        let crypto = QuicServerConfig::try_from(tls).unwrap();
-        let config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let endpoint = Endpoint::server(config.clone(), any).unwrap();
+        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let certificate = certified.cert.pem();
+        let (endpoint, config) = listen(&certified, clients);
         let mut hello = Hello::new(Role::Master, "fake");
         hello.node = "fake-1".to_owned();
         hello.incarnation = 1;
@@ -156,6 +142,18 @@ impl FakeBroker {
             Arc::clone(&broker.wake),
         ));
         broker
+    }
+
+    /// A delay server of that group.
+    pub(crate) fn start_delay(group: &str) -> Self {
+        let server = Self::start();
+        {
+            let mut state = server.state();
+            state.hello.role = Role::Delay;
+            state.hello.group = group.to_owned();
+            state.hello.features = features::SCHEDULE | features::CONTROL;
+        }
+        server
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -237,6 +235,38 @@ impl FakeBroker {
     }
 }
 
+/// Listens with that certificate, and takes only clients with one that comes from `clients`.
+pub(crate) fn listen(
+    certified: &rcgen::CertifiedKey<rcgen::KeyPair>,
+    clients: Option<rustls_pki_types::CertificateDer<'static>>,
+) -> (Endpoint, quinn::ServerConfig) {
+    let key = certified.signing_key.serialize_der();
+    let key = rustls_pki_types::PrivateKeyDer::try_from(key).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(certificate) => {
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add(certificate).unwrap();
+            let roots = Arc::new(roots);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+            builder.with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    let mut tls = builder
+        .with_single_cert(vec![certified.cert.der().clone()], key)
+        .unwrap();
+    tls.alpn_protocols = vec![qmq_wire::ALPN.to_vec()];
+    let crypto = QuicServerConfig::try_from(tls).unwrap();
+    let config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let endpoint = Endpoint::server(config.clone(), any).unwrap();
+    (endpoint, config)
+}
+
 /// Fails if it takes too long.
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(Duration::from_secs(8), future).await {
@@ -270,6 +300,11 @@ impl State {
             producer: header.producer,
             first: header.first,
             ordered: header.ordered,
+            subjects: produce
+                .messages
+                .iter()
+                .map(|message| String::from_utf8(message.subject.to_vec()).unwrap())
+                .collect(),
             bodies: bodies.clone(),
             attributes: produce
                 .messages
@@ -296,7 +331,13 @@ impl State {
             }
             _ => {}
         }
+        let delays = self.hello.role == Role::Delay;
+        let due = |index: usize| {
+            let attributes = &produce.messages[index].attributes;
+            Attributes::decode(attributes).unwrap().due_time_ms()
+        };
         for (index, body) in bodies.into_iter().enumerate() {
+            let has_due = due(index).is_some();
             let number = header.first + index as u64;
             let index = index as u32;
             let mut refuse = |code| {
@@ -312,6 +353,14 @@ impl State {
                 && known.is_none()
             {
                 refuse(code);
+                continue;
+            }
+            if has_due != delays {
+                refuse(if delays {
+                    Code::NotDelayed
+                } else {
+                    Code::Delayed
+                });
                 continue;
             }
             let next = self.next.entry(header.producer).or_insert(0);
@@ -336,7 +385,20 @@ impl State {
             return None;
         }
         let mut bytes = BytesMut::new();
-        produced.encode(&mut bytes);
+        if delays {
+            let accepted = produced.accepted.iter().map(|one| AcceptedDelay {
+                index: one.index,
+                id: u128::from(one.sequence).to_be_bytes(),
+            });
+            let scheduled = Scheduled {
+                number: produced.number,
+                accepted: accepted.collect(),
+                refused: produced.refused,
+            };
+            scheduled.encode(&mut bytes);
+        } else {
+            produced.encode(&mut bytes);
+        }
         Some(bytes.freeze())
     }
 
@@ -356,9 +418,11 @@ impl State {
 
     pub(crate) fn delivery(&self, number: Option<u32>, messages: &[(u64, u64)]) -> Bytes {
         let body = |sequence: u64| self.messages[sequence as usize].clone();
+        let attributes = self.retries.clone().unwrap_or_default();
+        let fixed = qmq_wire::DELIVERED_HEADER_LEN + attributes.len();
         let len: usize = messages
             .iter()
-            .map(|(_, sequence)| qmq_wire::DELIVERED_HEADER_LEN + body(*sequence).len())
+            .map(|(_, sequence)| fixed + body(*sequence).len())
             .sum();
         let mut out = BytesMut::new();
         let incarnation = self.hello.incarnation;
@@ -371,8 +435,9 @@ impl State {
         );
         for (pull_sequence, sequence) in messages {
             let body = body(*sequence);
-            let lengths = Some((0, body.len() as u32));
+            let lengths = Some((attributes.len() as u16, body.len() as u32));
             put_delivered_header(&mut out, (*sequence, *pull_sequence), 1, 0, lengths);
+            out.extend_from_slice(&attributes);
             out.extend_from_slice(&body);
         }
         out.freeze()

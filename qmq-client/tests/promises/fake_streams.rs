@@ -5,8 +5,9 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use qmq_wire::{
-    Ack, Code, ControlRequest, ControlResponse, Controlled, Credit, End, Frame, FrameBuffer, Hello,
-    Kind, Nack, NodeStatus, Produce, Pull, Refusal, Renew, Subscribe, Subscribed,
+    Ack, Code, ControlRequest, ControlResponse, Controlled, Credit, DelayOutcome, DelayRequest,
+    DelayResponse, End, Frame, FrameBuffer, Hello, Kind, Nack, NodeStatus, Produce, Pull, Refusal,
+    Renew, Subscribe, Subscribed,
 };
 use quinn::{Endpoint, VarInt};
 use tokio::sync::{Notify, mpsc};
@@ -28,10 +29,11 @@ pub(crate) async fn serve(endpoint: Endpoint, state: Arc<Mutex<State>>, wake: Ar
             let Some(frame) = frames.next().await else {
                 return;
             };
-            Hello::decode(&mut frame.reader()).unwrap();
+            let hello = Hello::decode(&mut frame.reader()).unwrap();
             let mut bytes = BytesMut::new();
             let closes = {
                 let mut state = state.lock();
+                state.greeted.push(hello);
                 state.hello.encode(&mut bytes);
                 state.connections.push(connection.clone());
                 state.closes
@@ -49,20 +51,20 @@ pub(crate) async fn serve(endpoint: Endpoint, state: Arc<Mutex<State>>, wake: Ar
     }
 }
 
-struct Frames {
+pub(crate) struct Frames {
     stream: quinn::RecvStream,
     buffer: FrameBuffer,
 }
 
 impl Frames {
-    fn new(stream: quinn::RecvStream) -> Self {
+    pub(crate) fn new(stream: quinn::RecvStream) -> Self {
         Self {
             stream,
             buffer: FrameBuffer::new(16 << 20),
         }
     }
 
-    async fn next(&mut self) -> Option<Frame> {
+    pub(crate) async fn next(&mut self) -> Option<Frame> {
         loop {
             if let Some(frame) = self.buffer.next().unwrap() {
                 return Some(frame);
@@ -91,8 +93,11 @@ async fn stream(
         let _ = send.stopped().await;
     });
     let mut credit: Option<u32> = None;
+    let mut of_retries = false;
     loop {
-        if let Some(left) = &mut credit {
+        if let Some(left) = &mut credit
+            && state.lock().retries.is_some() == of_retries
+        {
             let mut state = state.lock();
             let out = state.hand_out(*left as usize);
             *left -= out.len() as u32;
@@ -112,9 +117,12 @@ async fn stream(
             Kind::Produce => state.produce(&Produce::decode(reader).unwrap()),
             Kind::Subscribe => {
                 let subscribe = Subscribe::decode(reader).unwrap();
+                of_retries = subscribe.flow.subject.starts_with("%RETRY%");
                 let mut left = subscribe.credit.messages;
-                let known = state.subscribes.last();
-                let resumed = known.is_some_and(|k| k.flow.session == subscribe.flow.session);
+                let flow = &subscribe.flow;
+                let mut known = state.subscribes.iter().rev();
+                let known = known.find(|known| known.flow.subject == flow.subject);
+                let resumed = known.is_some_and(|known| known.flow.session == flow.session);
                 state.subscribes.push(subscribe);
                 let mut bytes = BytesMut::new();
                 if let Some(code) = state.refuse_subscribe {
@@ -169,7 +177,12 @@ async fn stream(
             }
             Kind::Pull => {
                 let pull = Pull::decode(reader).unwrap();
-                let out = state.hand_out(pull.messages as usize);
+                let of_retries = pull.flow.subject.starts_with("%RETRY%");
+                let most = match state.retries.is_some() == of_retries {
+                    true => pull.messages as usize,
+                    false => 0,
+                };
+                let out = state.hand_out(most);
                 Some(state.delivery(Some(pull.number), &out))
             }
             Kind::End => {
@@ -179,7 +192,7 @@ async fn stream(
             }
             Kind::Control => {
                 let (number, request) = ControlRequest::decode(reader).unwrap();
-                Some(controlled(number, &request, &state))
+                Some(controlled(number, &request, &mut state))
             }
             other => panic!("{other:?} from a client"),
         };
@@ -191,7 +204,7 @@ async fn stream(
     let _ = writer.await;
 }
 
-fn controlled(number: u32, request: &ControlRequest, state: &State) -> Bytes {
+fn controlled(number: u32, request: &ControlRequest, state: &mut State) -> Bytes {
     let mut bytes = BytesMut::new();
     let response = match request {
         ControlRequest::Status => ControlResponse::Status(NodeStatus {
@@ -200,6 +213,10 @@ fn controlled(number: u32, request: &ControlRequest, state: &State) -> Bytes {
         }),
         ControlRequest::Subjects { .. } => ControlResponse::Subjects(Vec::new()),
         ControlRequest::Reset { .. } => ControlResponse::Reset(7),
+        ControlRequest::Delay(request) => {
+            state.delay_requests.push(request.clone());
+            ControlResponse::Delay(delayed(request))
+        }
         _ => {
             Refusal::new(number, Code::UnknownGroup, "there is no such group").encode(&mut bytes);
             return bytes.freeze();
@@ -208,4 +225,22 @@ fn controlled(number: u32, request: &ControlRequest, state: &State) -> Bytes {
     let controlled = Controlled { number, response };
     controlled.encode(&mut bytes).unwrap();
     bytes.freeze()
+}
+
+fn delayed(request: &DelayRequest) -> DelayResponse {
+    match request {
+        DelayRequest::Cancel { .. } => DelayResponse::Changed(DelayOutcome::Done),
+        DelayRequest::Reschedule { .. } => DelayResponse::Changed(DelayOutcome::Fired),
+        DelayRequest::Get { .. } => DelayResponse::Message(None),
+        DelayRequest::List { .. } => DelayResponse::Page {
+            messages: Vec::new(),
+            next: vec![7],
+        },
+        DelayRequest::DeadLetters { .. } => DelayResponse::DeadLetters {
+            letters: Vec::new(),
+            total: 3,
+            forgotten: 1,
+        },
+        _ => DelayResponse::Done(2),
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use sha2::{Digest as _, Sha256};
+
 use super::{Principal, Right, Rights, Role, Tokens, TokensError};
 
 /// Why a request is refused.
@@ -29,7 +31,7 @@ fn way_out(principal: &Principal) -> &'static str {
     match principal {
         Principal::Anonymous => "present a token or a certificate, or set anonymous.rights",
         Principal::Token(_) => "add the right to the token's line in tokens.file",
-        Principal::Certificate { .. } => "use a token that has the right",
+        Principal::Certificate { .. } | Principal::ClusterToken => "use a token that has the right",
     }
 }
 
@@ -38,6 +40,8 @@ pub struct Access {
     tokens: Tokens,
     anonymous: Rights,
     clients: Rights,
+    /// Hash of what makes its holder a node.
+    cluster_token: Option<[u8; 32]>,
 }
 
 impl fmt::Debug for Access {
@@ -57,7 +61,24 @@ impl Access {
             tokens,
             anonymous,
             clients: Rights::of_clients(),
+            cluster_token: None,
         }
+    }
+
+    /// With a secret (`cluster.token`) that makes whoever presents it as its token a node. An empty one is none.
+    #[must_use]
+    pub fn with_cluster_token(mut self, secret: &str) -> Self {
+        self.cluster_token = (!secret.is_empty()).then(|| Sha256::digest(secret.as_bytes()).into());
+        self
+    }
+
+    /// Takes the same time whatever the token is: hashes are compared, and all of their bytes.
+    fn is_cluster_token(&self, token: &str) -> bool {
+        let presented = Sha256::digest(token.as_bytes());
+        self.cluster_token.as_ref().is_some_and(|expected| {
+            let bytes = expected.iter().zip(presented.iter());
+            bytes.fold(0, |differing, (a, b)| differing | (a ^ b)) == 0
+        })
     }
 
     /// Who comes in with this token and this verified certificate. The token counts if there are both, since it is the more
@@ -71,6 +92,7 @@ impl Access {
         certificate: Option<Principal>,
     ) -> Result<Principal, Refused> {
         match token {
+            Some(token) if self.is_cluster_token(token) => Ok(Principal::ClusterToken),
             Some(token) => {
                 let holder = self.tokens.holder(token);
                 holder.map(Principal::Token).ok_or(Refused::UnknownToken)
@@ -86,6 +108,7 @@ impl Access {
         match principal {
             Principal::Anonymous => self.anonymous.allows(right, subject),
             Principal::Token(name) => self.tokens.allows(name, right, subject),
+            Principal::ClusterToken => true,
             Principal::Certificate { role, .. } => match role {
                 Role::Node => true,
                 Role::Client => self.clients.allows(right, subject),
@@ -175,5 +198,20 @@ mod tests {
         assert!(access.allows(&client, Right::Produce, "order"));
         assert!(access.allows(&client, Right::Consume, "order"));
         assert!(!access.allows(&client, Right::Administer, "order"));
+    }
+
+    #[test]
+    fn whoever_presents_the_cluster_token_is_a_node() {
+        let access = Access::new(Tokens::none(), Rights::none()).with_cluster_token("hunter2");
+        let node = access.identify(Some("hunter2"), None).unwrap();
+        assert!(node.is_node() && access.allows(&node, Right::Administer, "order"));
+        for other in ["hunter", "hunter22", "Hunter2", ""] {
+            let refused = access.identify(Some(other), None).unwrap_err();
+            assert_eq!(refused, Refused::UnknownToken, "{other}");
+        }
+        assert!(!format!("{access:?} {node:?} {node}").contains("hunter2"));
+        let none = Access::new(Tokens::none(), Rights::none()).with_cluster_token("");
+        assert!(none.identify(Some(""), None).is_err());
+        assert!(!certificate(Role::Client).is_node() && certificate(Role::Node).is_node());
     }
 }

@@ -45,12 +45,30 @@ pub enum Principal {
         /// The role.
         role: Role,
     },
+    /// A node that has no certificate, and presented `cluster.token`.
+    ClusterToken,
+}
+
+impl Principal {
+    /// Whether it is a node of the cluster: by its certificate, or by `cluster.token`.
+    #[must_use]
+    pub fn is_node(&self) -> bool {
+        matches!(
+            self,
+            Self::ClusterToken
+                | Self::Certificate {
+                    role: Role::Node,
+                    ..
+                }
+        )
+    }
 }
 
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Anonymous => f.write_str("anonymous"),
+            Self::ClusterToken => f.write_str("a node (by cluster.token)"),
             Self::Token(name) => write!(f, "{name} (by token)"),
             Self::Certificate { name, role } => {
                 write!(f, "{name} (by {} certificate)", role.word())

@@ -9,8 +9,9 @@ use std::time::Duration;
 use qmq_store::{Durability, Options, Retention};
 
 use crate::access::{Access, Tokens, TokensError};
-use crate::config::{BrokerConfig, ClientAuth, FlushMode, WatchedConfig};
+use crate::config::{BrokerConfig, ClientAuth, FlushMode, Settings, WatchedConfig};
 use crate::doors::quic::QuicOptions;
+use crate::membership::{MembershipOptions, NodeKind};
 use crate::rooms::consumers::{ConsumerOptions, QUEUE_BYTES_MAX};
 use crate::rooms::deliver::DeliverOptions;
 use crate::rooms::produce::ProduceOptions;
@@ -49,6 +50,8 @@ pub struct BrokerOptions {
     pub watched: Option<Arc<WatchedConfig>>,
     /// Which settings named the files of certificates, for errors.
     pub named_by: NamedBy,
+    /// Its place in a cluster; `None`: it stands alone. Port 0 there stands for the one that the door has got.
+    pub membership: Option<MembershipOptions>,
 }
 
 /// Which settings named which files.
@@ -56,14 +59,16 @@ pub struct BrokerOptions {
 pub struct NamedBy(Vec<(PathBuf, String)>);
 
 impl NamedBy {
-    fn settings(config: &BrokerConfig) -> Self {
+    /// Those of these files, by their keys.
+    #[must_use]
+    pub fn settings(settings: &Settings, tls: &TlsFiles) -> Self {
         let files = [
-            ("tls.cert", &config.tls_cert),
-            ("tls.key", &config.tls_key),
-            ("tls.ca", &config.tls_ca),
+            ("tls.cert", &tls.own.certificate),
+            ("tls.key", &tls.own.key),
+            ("tls.ca", &tls.authority),
         ];
         let named = files.into_iter().filter_map(|(key, path)| {
-            let origin = &config.settings.get(key)?.origin;
+            let origin = &settings.get(key)?.origin;
             Some((path.clone(), format!("{key} ({origin})")))
         });
         Self(named.collect())
@@ -103,7 +108,29 @@ impl BrokerOptions {
             name.nodename().to_string_lossy().into_owned()
         };
         let tokens = Tokens::open(&config.tokens_file, config.tokens_required)?;
-        let access = Access::new(tokens, config.anonymous_rights.clone());
+        let secret = config.cluster_token.as_ref();
+        let access = Access::new(tokens, config.anonymous_rights.clone())
+            .with_cluster_token(secret.map_or("", |secret| secret.expose()));
+        let tls = TlsFiles {
+            own: CertifiedFiles {
+                certificate: config.tls_cert.clone(),
+                key: config.tls_key.clone(),
+            },
+            authority: config.tls_ca.clone(),
+            clients: match config.client_auth {
+                ClientAuth::Optional => ClientCertificates::Optional,
+                ClientAuth::Required => ClientCertificates::Required,
+            },
+        };
+        let membership = MembershipOptions::of(
+            NodeKind::Broker,
+            &config.member,
+            config.group.as_deref(),
+            config.listen.port(),
+            config.store_root.clone(),
+            &tls,
+            secret,
+        );
         let auto_create = Arc::new(AtomicBool::new(config.dynamic.subject_auto_create));
         let retry_delay = u32::try_from(config.dynamic.retry_delay.as_secs()).unwrap_or(u32::MAX);
         let retry_delay_seconds = Arc::new(AtomicU32::new(retry_delay));
@@ -163,22 +190,13 @@ impl BrokerOptions {
                 ..QuicOptions::default()
             },
             http: config.http_address(),
-            tls: TlsFiles {
-                own: CertifiedFiles {
-                    certificate: config.tls_cert.clone(),
-                    key: config.tls_key.clone(),
-                },
-                authority: config.tls_ca.clone(),
-                clients: match config.client_auth {
-                    ClientAuth::Optional => ClientCertificates::Optional,
-                    ClientAuth::Required => ClientCertificates::Required,
-                },
-            },
             access: Arc::new(access),
             drain_ack: config.consumer.drain_ack,
             metrics_subjects_max: config.metrics_subjects_max,
             watched: None,
-            named_by: NamedBy::settings(config),
+            named_by: NamedBy::settings(&config.settings, &tls),
+            tls,
+            membership,
             store,
         })
     }

@@ -88,25 +88,7 @@ impl Followed {
                     .store(current.attempts_max, Ordering::Relaxed);
                 self.auto_create
                     .store(current.subject_auto_create, Ordering::Relaxed);
-                for change in reload.changed {
-                    tracing::info!(
-                        key = change.key.name,
-                        old = change.old,
-                        new = change.new,
-                        "a setting has changed"
-                    );
-                }
-                for change in reload.needs_restart {
-                    tracing::warn!(
-                        key = change.key.name,
-                        old = change.old,
-                        new = change.new,
-                        "a setting takes effect at the next start"
-                    );
-                }
-                for warning in reload.warnings {
-                    tracing::warn!(%warning, "the configuration");
-                }
+                reload.log();
             }
             Err(error) => {
                 tracing::error!(%error, "the changed configuration is no good; the old one counts");

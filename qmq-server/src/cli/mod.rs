@@ -2,6 +2,7 @@
 
 mod bench;
 mod client;
+mod config;
 mod delay;
 mod demo;
 mod duration;
@@ -9,11 +10,13 @@ mod failure;
 mod files;
 mod latency;
 mod lines;
+mod moves;
 mod output;
 mod progress;
 mod repl;
 mod server;
 mod store;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -46,7 +49,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a broker here: loopback, its own certificates, everything in one folder
+    /// Run a cluster here: meta server, broker and delay server in one process on loopback
     Dev(server::dev::Args),
     /// Run the real-time broker
     Broker(server::broker::Args),
@@ -59,17 +62,28 @@ enum Command {
     /// Move or delete a consumer group
     #[command(subcommand, after_help = client::group::EXAMPLES)]
     Group(client::group::Command),
+    /// Check configuration files, and show what they say
+    #[command(subcommand, after_help = config::EXAMPLES)]
+    Config(config::Command),
     /// Certificates for an installation
     #[command(subcommand, after_help = server::tls::EXAMPLES)]
     Tls(server::tls::Command),
     /// Stream real flights through a broker, kill it again and again, and check every message
     Demo(demo::Args),
+    /// Run a meta server: who serves which subject, who lives; or look after its database and groups
+    Meta(server::meta::Args),
+    /// What tools.sh of QMQ does: brokers, groups and subjects of a cluster
+    #[command(subcommand, after_help = tools::EXAMPLES)]
+    Tools(tools::Command),
     /// Write to, read from and look after a store's folder
     #[command(subcommand, after_help = store::EXAMPLES)]
     Store(store::Command),
-    /// Schedule messages for later, and hand them out when their time has come
-    #[command(subcommand, after_help = delay::EXAMPLES)]
-    Delay(delay::Command),
+    /// Run the delay server; or schedule messages in a folder, and hand them out when their time has come
+    #[command(after_help = delay::EXAMPLES)]
+    Delay(delay::Args),
+    /// Look after messages that wait in delay servers
+    #[command(subcommand, after_help = client::delayed::EXAMPLES)]
+    Delayed(client::delayed::Command),
     /// Compare what masters and slaves have
     #[command(subcommand, after_help = repl::EXAMPLES)]
     Repl(repl::Command),
@@ -93,10 +107,14 @@ pub(crate) fn run() -> ExitCode {
         Command::Consume(args) => client::consume::run(&args),
         Command::Status(args) => client::status::run(&args),
         Command::Group(command) => client::group::run(&command),
+        Command::Config(command) => config::run(&command),
         Command::Tls(command) => server::tls::run(&command),
         Command::Demo(args) => demo::run(&args),
+        Command::Meta(args) => server::meta::run(&args),
+        Command::Tools(command) => tools::run(&command),
         Command::Store(command) => store::run(&command),
-        Command::Delay(command) => delay::run(&command),
+        Command::Delay(args) => delay::run(&args),
+        Command::Delayed(command) => client::delayed::run(&command),
         Command::Repl(command) => repl::run(&command),
         Command::Bench(command) => bench::run(&command),
         Command::BenchRelay => bench::run_relay(),

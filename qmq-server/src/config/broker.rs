@@ -4,30 +4,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::configuration::Configuration;
 use super::error::{ConfigError, Problem, Warning};
-use super::keys;
+use super::file_kind::FileKind;
+use super::parts::{
+    ClientAuth, ConnectionLimits, FlushMode, Member, MemoryLimits, Security, retention,
+};
+use super::rules;
+use super::secret::Secret;
 use super::settings::{Settings, Sources};
-use super::value::Value;
 use crate::access::Rights;
-use crate::doors::quic::LEAST_WINDOW_BYTES;
-
-/// What an answer to a producer waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FlushMode {
-    /// Until the message is on disk.
-    Sync,
-    /// Until it is written.
-    Async,
-}
-
-/// Whether a client needs a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientAuth {
-    /// One that is presented is verified.
-    Optional,
-    /// Without one there is no connection.
-    Required,
-}
 
 /// How consumers are watched. Each field is the key of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,36 +39,6 @@ pub struct DedupLimits {
     pub log_bytes: u64,
 }
 
-/// Limits on connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectionLimits {
-    /// `connection.max`.
-    pub connections_max: usize,
-    /// `connection.idle.ms`.
-    pub idle: Duration,
-    /// `connection.stall.ms`.
-    pub stall: Duration,
-    /// `handshake.timeout.ms`.
-    pub handshake: Duration,
-    /// `streams.max`, of each connection.
-    pub streams_max: u32,
-}
-
-/// Budgets of memory, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryLimits {
-    /// `memory.receive.bytes`, of each connection.
-    pub receive_bytes: u64,
-    /// `memory.send.bytes`, of each connection.
-    pub send_bytes: u64,
-    /// `memory.windows.bytes`, of both, of all connections together.
-    pub windows_bytes: u64,
-    /// `memory.produce.bytes`, of all together.
-    pub produce_bytes: u64,
-    /// `memory.deliver.bytes`, of all together.
-    pub deliver_bytes: u64,
-}
-
 /// What takes effect without a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dynamic {
@@ -94,13 +50,15 @@ pub struct Dynamic {
     pub attempts_max: u32,
 }
 
-/// What a broker is told. Fields without a comment of their own are explained by `meaning` in [`keys::BROKER`].
+/// What a broker is told. Fields without a comment of their own are explained by `meaning` in [`keys::BROKER`](super::keys::BROKER).
 #[derive(Clone, Debug)]
 pub struct BrokerConfig {
     /// `broker.name`; `None`: take the host's.
     pub name: Option<String>,
     /// `broker.group`.
     pub group: Option<String>,
+    /// What its group and the meta servers know of it.
+    pub member: Member,
     /// `broker.listen` and `broker.port`.
     pub listen: SocketAddr,
     /// `http.listen`.
@@ -143,6 +101,8 @@ pub struct BrokerConfig {
     pub tokens_required: bool,
     /// `anonymous.rights`.
     pub anonymous_rights: Rights,
+    /// `cluster.token`, or the content of `cluster.token.file`.
+    pub cluster_token: Option<Secret>,
     /// What takes effect without a restart, as it was at start; [`super::WatchedConfig::current`] has it as it is.
     pub dynamic: Dynamic,
     /// Every key with its value and where it came from, and the warnings.
@@ -155,12 +115,7 @@ impl BrokerConfig {
     /// # Errors
     /// All that is wrong, not just the first.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
-        let mut settings = Settings::read(keys::BROKER, sources)?;
-        let problems = complete(&mut settings);
-        if !problems.is_empty() {
-            return Err(ConfigError { problems });
-        }
-        Ok(Self::typed(settings)?)
+        Configuration::load(sources)
     }
 
     /// What was odd.
@@ -175,34 +130,56 @@ impl BrokerConfig {
         let port = self.http_port?;
         Some(SocketAddr::new(self.http_listen, port))
     }
+}
 
-    fn typed(settings: Settings) -> Result<Self, Problem> {
+impl Configuration for BrokerConfig {
+    type Dynamic = Dynamic;
+
+    const KIND: FileKind = FileKind::Broker;
+
+    fn rules(settings: &mut Settings) -> Result<Vec<Problem>, Problem> {
+        let mut problems = Vec::new();
+        rules::http_port(settings, &mut problems)?;
+        rules::bodies(settings, &mut problems)?;
+        rules::windows(settings, &mut problems)?;
+        rules::names(settings, &["broker.name", "broker.group"], &mut problems)?;
+        Ok(problems)
+    }
+
+    fn typed(settings: Settings, _: &Sources) -> Result<Self, ConfigError> {
+        Ok(Self::of(settings)?)
+    }
+
+    fn dynamic(settings: &Settings) -> Result<Dynamic, Problem> {
+        Dynamic::of(settings)
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn current(&self) -> Dynamic {
+        self.dynamic
+    }
+}
+
+impl BrokerConfig {
+    fn of(settings: Settings) -> Result<Self, Problem> {
         let s = &settings;
-        let named = |key| Ok::<_, Problem>(Some(s.text(key)?).filter(|text| !text.is_empty()));
-        let path = |key| s.path(key)?.ok_or(Problem::Table { key });
-        let rights = s.text("anonymous.rights")?.parse();
-        let set = |key| {
-            s.get(key)
-                .is_some_and(|s| s.origin != super::Origin::Default)
-        };
+        let security = Security::of(s)?;
         Ok(Self {
-            name: named("broker.name")?,
-            group: named("broker.group")?,
+            name: s.maybe_text("broker.name")?,
+            group: s.maybe_text("broker.group")?,
+            member: Member::of(s)?,
             listen: SocketAddr::new(s.address("broker.listen")?, s.number("broker.port")?),
             http_listen: s.address("http.listen")?,
             http_port: Some(s.number("http.port")?).filter(|&port| port != 0),
-            store_root: path("store.root")?,
+            store_root: s.some_path("store.root")?,
             segment_bytes: s.number("store.segment.bytes")?,
             body_bytes_max: s.number("message.max.bytes")?,
-            flush_mode: match s.text("flush.mode")?.as_str() {
-                "async" => FlushMode::Async,
-                _ => FlushMode::Sync,
-            },
+            flush_mode: FlushMode::of(s)?,
             flush_interval: s.duration("flush.interval.ms")?,
-            retention: match s.bool("log.expired.delete.enable")? {
-                true => Some(s.duration("messagelog.retention.hours")?),
-                false => None,
-            },
+            retention: retention(s)?,
             consumer: ConsumerLimits {
                 session_timeout: s.duration("consumer.session.timeout.ms")?,
                 ack_timeout: s.duration("consumer.ack.timeout.ms")?,
@@ -214,33 +191,17 @@ impl BrokerConfig {
                 producers_max: s.number("producer.dedup.producers.max")?,
                 log_bytes: s.number("producer.dedup.log.bytes")?,
             },
-            connection: ConnectionLimits {
-                connections_max: s.number("connection.max")?,
-                idle: s.duration("connection.idle.ms")?,
-                stall: s.duration("connection.stall.ms")?,
-                handshake: s.duration("handshake.timeout.ms")?,
-                streams_max: s.number("streams.max")?,
-            },
-            memory: MemoryLimits {
-                receive_bytes: s.number("memory.receive.bytes")?,
-                send_bytes: s.number("memory.send.bytes")?,
-                windows_bytes: s.number("memory.windows.bytes")?,
-                produce_bytes: s.number("memory.produce.bytes")?,
-                deliver_bytes: s.number("memory.deliver.bytes")?,
-            },
+            connection: ConnectionLimits::of(s)?,
+            memory: MemoryLimits::of(s)?,
             metrics_subjects_max: s.number("metrics.subjects.max")?,
-            tls_cert: path("tls.cert")?,
-            tls_key: path("tls.key")?,
-            tls_ca: path("tls.ca")?,
-            client_auth: match s.text("client.auth")?.as_str() {
-                "required" => ClientAuth::Required,
-                _ => ClientAuth::Optional,
-            },
-            tokens_file: path("tokens.file")?,
-            tokens_required: set("tokens.file"),
-            anonymous_rights: rights.map_err(|_| Problem::Table {
-                key: "anonymous.rights",
-            })?,
+            tls_cert: security.tls_cert,
+            tls_key: security.tls_key,
+            tls_ca: security.tls_ca,
+            client_auth: security.client_auth,
+            tokens_file: security.tokens_file,
+            tokens_required: security.tokens_required,
+            anonymous_rights: security.anonymous_rights,
+            cluster_token: security.cluster_token,
             dynamic: Dynamic::of(s)?,
             settings,
         })
@@ -248,7 +209,7 @@ impl BrokerConfig {
 }
 
 impl Dynamic {
-    pub(super) fn of(settings: &Settings) -> Result<Self, Problem> {
+    fn of(settings: &Settings) -> Result<Self, Problem> {
         Ok(Self {
             retry_delay: settings.duration("message.retry.delay.seconds")?,
             subject_auto_create: settings.bool("subject.auto.create")?,
@@ -256,62 +217,6 @@ impl Dynamic {
         })
     }
 }
-
-/// Computes what depends on other keys, and finds values that do not go together.
-pub(super) fn complete(settings: &mut Settings) -> Vec<Problem> {
-    rules(settings).unwrap_or_else(|problem| vec![problem])
-}
-
-fn rules(settings: &mut Settings) -> Result<Vec<Problem>, Problem> {
-    let mut problems = Vec::new();
-    let port: u64 = settings.number("broker.port")?;
-    let unset = settings.get("http.port").map(|s| &s.value) == Some(&Value::None);
-    if unset && port > 55_535 {
-        problems.push(
-            settings.conflict(
-                "broker.port",
-                "at most 55535 unless http.port is set, which is broker.port + 10000 otherwise"
-                    .to_owned(),
-            ),
-        );
-    }
-    settings.computed("http.port", Value::Number(port + 10_000));
-    let segment: u64 = settings.number("store.segment.bytes")?;
-    let quarter = segment / 4;
-    settings.computed("message.max.bytes", Value::Number(quarter.min(4 << 20)));
-    let body: u64 = settings.number("message.max.bytes")?;
-    if body > quarter {
-        problems.push(settings.conflict(
-            "message.max.bytes",
-            format!("at most {quarter}, a quarter of store.segment.bytes"),
-        ));
-    }
-    for budget in ["memory.produce.bytes", "memory.deliver.bytes"] {
-        if settings.number::<u64>(budget)? < body {
-            let allowed =
-                format!("at least {body}, message.max.bytes, or no such message gets through");
-            problems.push(settings.conflict(budget, allowed));
-        }
-    }
-    let connections: u64 = settings.number("connection.max")?;
-    let least = 2 * LEAST_WINDOW_BYTES * connections;
-    if settings.number::<u64>("memory.windows.bytes")? < least {
-        let allowed = format!(
-            "at least {least}, {} KiB each way for each of connection.max; lower connection.max or raise this",
-            LEAST_WINDOW_BYTES >> 10
-        );
-        problems.push(settings.conflict("memory.windows.bytes", allowed));
-    }
-    for (name, what) in [("broker.name", NAME), ("broker.group", NAME)] {
-        let text = settings.text(name)?;
-        if !text.is_empty() && qmq_message::check_group(&text).is_err() {
-            problems.push(settings.conflict(name, what.to_owned()));
-        }
-    }
-    Ok(problems)
-}
-
-const NAME: &str = "a name of at most 100 bytes without slashes and white space";
 
 #[cfg(test)]
 #[path = "broker_tests.rs"]

@@ -162,7 +162,8 @@ message.sync.timeout.ms=10
 
 #[test]
 fn files_of_qmq_installations_are_accepted_as_they_are() {
-    for (text, port, root) in [(INSTALLED, 20891, "/data02"), (HANDBOOK, 20881, "/data")] {
+    let handbook = HANDBOOK.replace("<metaserver address>", "10.0.0.1:8080");
+    for (text, port, root) in [(INSTALLED, 20891, "/data02"), (&handbook, 20881, "/data")] {
         let config = load(text).unwrap();
         assert_eq!(config.listen.port(), port);
         assert_eq!(config.store_root, Path::new(root));
@@ -175,7 +176,51 @@ fn files_of_qmq_installations_are_accepted_as_they_are() {
             "{shown:?}"
         );
     }
-    let config = load(HANDBOOK).unwrap();
+    let config = load(&handbook).unwrap();
     let empty = |warning: &&Warning| matches!(warning, Warning::EmptyValue { .. });
     assert_eq!(config.warnings().iter().filter(empty).count(), 2);
+}
+
+#[test]
+fn a_broker_does_not_start_with_a_placeholder_for_its_meta_server() {
+    let shown = load(HANDBOOK).unwrap_err().to_string();
+    assert!(
+        shown.contains(":2: meta.server.endpoint = \"http://<metaserver address>/meta/address\" is a placeholder"),
+        "{shown}"
+    );
+    assert_eq!(shown.lines().count(), 1, "{shown}");
+}
+
+#[test]
+fn what_the_cluster_knows_of_it_is_typed() {
+    let alone = BrokerConfig::load(&Sources::default()).unwrap();
+    assert_eq!(alone.member.meta_endpoints, Vec::<String>::new());
+    assert_eq!(alone.member.role, None);
+    assert_eq!(alone.member.ip, None);
+    assert_eq!(alone.member.sync_port, 20882);
+    assert_eq!(alone.cluster_token, None);
+    let config = load(
+        "meta.server.endpoint=http://a:8080/meta/address, http://b/meta/address\nmeta.server.name=meta.example.org\n\
+         qmq.host=broker-1\nqmq.ip=10.0.0.7\nbroker.role=slave\nbroker.group=g\ncluster.token=hunter2\nsync.port=1\n",
+    )
+    .unwrap();
+    let expected = Member {
+        meta_endpoints: vec![
+            "http://a:8080/meta/address".into(),
+            "http://b/meta/address".into(),
+        ],
+        meta_name: Some("meta.example.org".into()),
+        role: Some(crate::config::Role::Slave),
+        host: Some("broker-1".into()),
+        ip: Some("10.0.0.7".parse().unwrap()),
+        sync_port: 1,
+    };
+    assert_eq!(config.member, expected);
+    assert_eq!(
+        config.cluster_token.as_ref().map(Secret::expose),
+        Some("hunter2")
+    );
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let error = load("broker.role=delay-master\nmeta.server.endpoint=10.0.0.1:8080\n").unwrap_err();
+    assert_eq!(error.problems.len(), 2, "{error}");
 }

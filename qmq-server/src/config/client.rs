@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::error::{ConfigError, Warning};
+use super::error::{ConfigError, Problem, Warning};
 use super::files::{Readers, write_atomic};
 use super::keys;
 use super::properties::escape_value;
@@ -15,6 +15,10 @@ use super::stamp::read_limited;
 /// How to find a broker, and who asks.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ClientConfig {
+    /// `meta.server.endpoint`, taken apart.
+    pub meta_endpoints: Vec<String>,
+    /// `meta.server.name`.
+    pub meta_name: Option<String>,
     /// `broker.address`, taken apart.
     pub addresses: Vec<String>,
     /// `tls.ca`.
@@ -34,6 +38,8 @@ pub struct ClientConfig {
 impl std::fmt::Debug for ClientConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ClientConfig")
+            .field("meta_endpoints", &self.meta_endpoints)
+            .field("meta_name", &self.meta_name)
             .field("addresses", &self.addresses)
             .field("tls_ca", &self.tls_ca)
             .field("tls_cert", &self.tls_cert)
@@ -85,17 +91,24 @@ impl ClientConfig {
     /// All that is wrong.
     pub fn load(sources: &Sources) -> Result<(Self, Vec<Warning>), ConfigError> {
         let settings = Settings::read(keys::CLIENT, sources)?;
+        let problems = Self::rules(&settings)?;
+        if !problems.is_empty() {
+            return Err(ConfigError { problems });
+        }
         let named = |key| {
             let text = settings.text(key)?;
             Ok::<_, ConfigError>(Some(text).filter(|text| !text.is_empty()))
         };
-        let addresses = settings.text("broker.address")?;
-        let addresses = addresses.split(',').map(str::trim);
+        let several = |key| {
+            let text = settings.text(key)?;
+            let parts = text.split(',').map(str::trim);
+            let parts = parts.filter(|part| !part.is_empty());
+            Ok::<_, ConfigError>(parts.map(str::to_owned).collect::<Vec<_>>())
+        };
         let config = Self {
-            addresses: addresses
-                .filter(|address| !address.is_empty())
-                .map(str::to_owned)
-                .collect(),
+            meta_endpoints: several("meta.server.endpoint")?,
+            meta_name: named("meta.server.name")?,
+            addresses: several("broker.address")?,
             tls_ca: settings.path("tls.ca")?,
             tls_cert: settings.path("tls.cert")?,
             tls_key: settings.path("tls.key")?,
@@ -103,15 +116,19 @@ impl ClientConfig {
             token: named("token")?,
             consumer_id: named("consumer.id")?,
         };
-        let alone = match (&config.tls_cert, &config.tls_key) {
-            (Some(_), None) => Some(("tls.cert", "a certificate with its tls.key; set both")),
-            (None, Some(_)) => Some(("tls.key", "a key with its tls.cert; set both")),
-            _ => None,
-        };
-        if let Some((key, allowed)) = alone {
-            return Err(settings.conflict(key, allowed.to_owned()).into());
-        }
         Ok((config, settings.warnings))
+    }
+
+    /// Finds values that do not go together.
+    pub(super) fn rules(settings: &Settings) -> Result<Vec<Problem>, Problem> {
+        let certificate = settings.path("tls.cert")?.is_some();
+        let alone = match (certificate, settings.path("tls.key")?.is_some()) {
+            (true, false) => ("tls.cert", "a certificate with its tls.key; set both"),
+            (false, true) => ("tls.key", "a key with its tls.cert; set both"),
+            _ => return Ok(Vec::new()),
+        };
+        let (key, allowed) = alone;
+        Ok(vec![settings.conflict(key, allowed.to_owned())])
     }
 
     /// Writes it as a file that [`Self::load`] reads, for its owner alone if it has a token.
@@ -120,9 +137,11 @@ impl ClientConfig {
     /// What the system says.
     pub fn write(&self, path: &Path) -> Result<(), ClientConfigError> {
         let shown = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
-        let addresses = Some(self.addresses.join(",")).filter(|text| !text.is_empty());
+        let joined = |parts: &[String]| Some(parts.join(",")).filter(|text| !text.is_empty());
         let rows = [
-            ("broker.address", addresses),
+            ("meta.server.endpoint", joined(&self.meta_endpoints)),
+            ("meta.server.name", self.meta_name.clone()),
+            ("broker.address", joined(&self.addresses)),
             ("tls.ca", shown(&self.tls_ca)),
             ("tls.cert", shown(&self.tls_cert)),
             ("tls.key", shown(&self.tls_key)),
@@ -202,6 +221,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("client.properties");
         let config = ClientConfig {
+            meta_endpoints: vec!["http://127.0.0.1:8080/meta/address".into()],
+            meta_name: Some("localhost".into()),
             addresses: vec!["127.0.0.1:20881".into(), "[::1]:20881".into()],
             tls_ca: Some(folder.path().join("tls/ca.pem")),
             tls_cert: Some(folder.path().join("a b\\c.pem")),

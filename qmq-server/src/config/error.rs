@@ -48,6 +48,51 @@ pub enum Problem {
         /// What would be taken.
         allowed: String,
     },
+    /// A key that must be set and is not.
+    #[error(
+        "{}{key} is required and {}; set it in {file}, as {} or with --set {key}=...",
+        At(origin),
+        Unset(origin),
+        super::key::variable_of(key)
+    )]
+    Required {
+        /// Where it stands without a value, if it does.
+        origin: Option<Origin>,
+        /// The key.
+        key: &'static str,
+        /// The file that should have it.
+        file: String,
+    },
+    /// A value that still is what the documentation has in its place.
+    #[error(
+        "{origin}: {key} = {value:?} is a placeholder of the documentation; put your own there: {allowed}"
+    )]
+    Placeholder {
+        /// Where it was set.
+        origin: Origin,
+        /// The key.
+        key: String,
+        /// The value, or `(secret)`.
+        value: String,
+        /// What would be taken.
+        allowed: String,
+    },
+    /// A line of a file without fixed keys that is refused. Says nothing of what stands there if that may be a secret.
+    #[error("{origin}: {what}")]
+    Line {
+        /// Where.
+        origin: Origin,
+        /// What is wrong, and what is allowed.
+        what: String,
+    },
+    /// More of the same than is shown.
+    #[error("{}: {count} more lines cannot be read", path.display())]
+    More {
+        /// The file.
+        path: PathBuf,
+        /// How many are not shown.
+        count: usize,
+    },
     /// A line that cannot be read.
     #[error("{}:{line}: {reason}", path.display())]
     Syntax {
@@ -87,6 +132,28 @@ pub enum Problem {
     },
 }
 
+struct At<'a>(&'a Option<Origin>);
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(origin) => write!(f, "{origin}: "),
+            None => Ok(()),
+        }
+    }
+}
+
+struct Unset<'a>(&'a Option<Origin>);
+
+impl fmt::Display for Unset<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Some(_) => "left empty",
+            None => "not set",
+        })
+    }
+}
+
 /// Something odd that stops nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -108,13 +175,17 @@ pub enum Warning {
         key: &'static str,
         /// The default.
         default: &'static str,
+        /// What would be taken.
+        allowed: String,
     },
     /// A key of QMQ's from which nothing comes here.
     NoEffect {
         /// Where it was set.
         origin: Origin,
         /// The key.
-        key: &'static str,
+        key: String,
+        /// The value, or `(secret)`.
+        value: String,
         /// Why.
         why: &'static str,
     },
@@ -127,6 +198,57 @@ pub enum Warning {
         /// The line that does not.
         earlier: usize,
     },
+    /// A value that looks like a placeholder of the documentation, and still is one that its key takes.
+    Placeholder {
+        /// Where it was set.
+        origin: Origin,
+        /// The key.
+        key: &'static str,
+    },
+    /// A line of a file without fixed keys from which nothing comes. Says nothing of what stands there if that may be a secret.
+    Line {
+        /// Where.
+        origin: Origin,
+        /// What is odd.
+        what: String,
+    },
+    /// More of this than is shown.
+    More {
+        /// How many are not shown.
+        count: usize,
+    },
+}
+
+/// Warnings, of which so many are kept and the rest counted.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Warnings {
+    kept: Vec<Warning>,
+    more: usize,
+}
+
+/// Most warnings of one reading.
+pub(super) const WARNINGS_MAX: usize = 200;
+
+impl Warnings {
+    /// Whether the next one is counted only.
+    pub(super) fn is_full(&self) -> bool {
+        self.kept.len() >= WARNINGS_MAX
+    }
+
+    pub(super) fn push(&mut self, warning: Warning) {
+        match self.is_full() {
+            true => self.more += 1,
+            false => self.kept.push(warning),
+        }
+    }
+
+    pub(super) fn into_vec(mut self) -> Vec<Warning> {
+        let count = self.more;
+        if count > 0 {
+            self.kept.push(Warning::More { count });
+        }
+        self.kept
+    }
 }
 
 impl fmt::Display for Warning {
@@ -147,14 +269,17 @@ impl fmt::Display for Warning {
                 origin,
                 key,
                 default,
+                allowed,
             } => match *default {
                 "" => write!(f, "{origin}: {key} has no value; it counts as not set"),
                 default => write!(
                     f,
-                    "{origin}: {key} has no value; its default counts: {default}"
+                    "{origin}: {key} has no value; its default counts: {default}; allowed is {allowed}"
                 ),
             },
-            Self::NoEffect { origin, key, why } => {
+            Self::NoEffect {
+                origin, key, why, ..
+            } => {
                 write!(f, "{origin}: {key} is accepted without effect: {why}")
             }
             Self::Repeated {
@@ -165,6 +290,12 @@ impl fmt::Display for Warning {
                 f,
                 "{origin}: {key:?} was set on line {earlier} already; this one counts"
             ),
+            Self::Placeholder { origin, key } => write!(
+                f,
+                "{origin}: {key} looks like a placeholder of the documentation; put your own there"
+            ),
+            Self::Line { origin, what } => write!(f, "{origin}: {what}"),
+            Self::More { count } => write!(f, "{count} more of this are not shown"),
         }
     }
 }

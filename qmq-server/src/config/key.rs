@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::url::{is_host, is_host_port, is_http_url, is_jdbc_url};
 use super::value::Value;
 
 /// A key of a configuration file.
@@ -17,6 +18,8 @@ pub struct Key {
     pub meaning: &'static str,
     /// Whether it works.
     pub status: Status,
+    /// Where QMQ's documents and its code disagree about it, or this program and both of them.
+    pub differs: Option<&'static str>,
 }
 
 /// What a key's value may be.
@@ -61,8 +64,14 @@ pub enum Kind {
     Word(&'static [&'static str]),
     /// An IP address.
     Address,
+    /// A host's name or address.
+    Host,
     /// `host:port`, or several with commas.
     HostPorts,
+    /// An `http://` address, or several with commas.
+    Urls,
+    /// The address of a MySQL or MariaDB database as JDBC writes it. What it says of passwords is never shown.
+    JdbcUrl,
     /// Rights, as [`crate::access::Rights`] reads them.
     Rights,
     /// A secret: never shown, and also taken from the file that `KEY.file` names.
@@ -90,6 +99,8 @@ pub enum Fallback {
     Text(&'static str),
     /// Depends on other keys; the text says how.
     Computed(&'static str),
+    /// Nothing does: it must be set.
+    Required,
 }
 
 /// Whether a key works.
@@ -116,6 +127,19 @@ impl Key {
         matches!(self.kind, Kind::Secret { .. })
     }
 
+    /// Whether it stands for every key that begins with what is in front of its `*`.
+    pub(super) fn is_pattern(&self) -> bool {
+        self.name.ends_with('*')
+    }
+
+    /// Whether this is the key called `name`, or stands for it.
+    pub(super) fn is_of(&self, name: &str) -> bool {
+        match self.name.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => self.name == name,
+        }
+    }
+
     /// The environment variable that sets it: `QMQ_` and its name in capitals, with `_` for `.` and `-`.
     #[must_use]
     pub fn variable(&self) -> String {
@@ -135,6 +159,15 @@ impl TimeUnit {
             Self::Milliseconds => "milliseconds",
             Self::Seconds => "seconds",
             Self::Hours => "hours",
+        }
+    }
+
+    /// How many whole units a length of time has.
+    pub(super) fn count(self, value: Duration) -> u64 {
+        match self {
+            Self::Milliseconds => u64::try_from(value.as_millis()).unwrap_or(u64::MAX),
+            Self::Seconds => value.as_secs(),
+            Self::Hours => value.as_secs() / 3600,
         }
     }
 
@@ -179,10 +212,17 @@ impl Kind {
                 .find(|word| word.eq_ignore_ascii_case(trimmed))
                 .map(|&word| Value::Text(word.to_owned())),
             Self::Address => trimmed.parse().ok().map(Value::Address),
+            Self::Host => is_host(trimmed).then(|| Value::Text(trimmed.to_owned())),
             Self::HostPorts => {
                 let fits = trimmed.split(',').all(|one| is_host_port(one.trim()));
                 fits.then(|| Value::Text(trimmed.to_owned()))
             }
+            Self::Urls => {
+                let urls: Vec<_> = trimmed.split(',').map(str::trim).collect();
+                let fits = urls.len() <= URLS_MAX && urls.iter().all(|url| is_http_url(url));
+                fits.then(|| Value::Text(trimmed.to_owned()))
+            }
+            Self::JdbcUrl => is_jdbc_url(trimmed).then(|| Value::Url(trimmed.to_owned())),
             Self::Rights => {
                 let rights = trimmed.parse::<crate::access::Rights>();
                 rights.is_ok().then(|| Value::Text(trimmed.to_owned()))
@@ -214,8 +254,16 @@ impl Kind {
             }
             Self::Word(words) => words.join(" or "),
             Self::Address => "an IP address, such as 127.0.0.1, 0.0.0.0 or ::".to_owned(),
+            Self::Host => "a host's name or address, such as broker-1.example.org".to_owned(),
             Self::HostPorts => {
                 "host:port, or several with commas, such as broker-1:20881,[::1]:20881".to_owned()
+            }
+            Self::Urls => format!(
+                "an http:// address, or at most {URLS_MAX} with commas, such as http://10.0.0.1:8080/meta/address"
+            ),
+            Self::JdbcUrl => {
+                "an address such as jdbc:mysql://db.example.org:3306/qmq_metaserver?useSSL=false"
+                    .to_owned()
             }
             Self::Rights => crate::access::RIGHTS_ALLOWED.to_owned(),
             Self::Secret { bytes_max } => {
@@ -225,8 +273,11 @@ impl Kind {
     }
 }
 
+/// Most addresses of one [`Kind::Urls`].
+const URLS_MAX: usize = 16;
+
 /// Digits only: `parse` would take a plus sign too, which no unit of ours has.
-fn whole(text: &str) -> Option<u64> {
+pub(super) fn whole(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()
 }
@@ -246,151 +297,6 @@ fn bytes(text: &str) -> Option<u64> {
     whole(digits)?.checked_mul(1 << shift)
 }
 
-fn is_host_port(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else {
-        return false;
-    };
-    let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-    let host_fits = match bracketed {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            let allowed = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
-            !host.is_empty() && host.len() <= 253 && host.chars().all(allowed)
-        }
-    };
-    host_fits && whole(port).is_some_and(|port| (1..=65535).contains(&port))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PORT: Kind = Kind::Integer {
-        low: 1,
-        high: 65535,
-        unit: "a UDP port",
-    };
-    const DELAY: Kind = Kind::Duration {
-        unit: TimeUnit::Seconds,
-        low: 1,
-        high: 3600,
-    };
-    const SIZE: Kind = Kind::Bytes {
-        low: 1024,
-        high: 4 << 30,
-    };
-
-    #[test]
-    fn each_kind_takes_what_it_says_and_nothing_else() {
-        let long = "x".repeat(11);
-        let table: [(Kind, &[&str], &[&str]); 11] = [
-            (
-                Kind::Bool,
-                &["true", "FALSE", " true "],
-                &["", "yes", "1", "tru"],
-            ),
-            (
-                PORT,
-                &["1", "65535", "020881"],
-                &[
-                    "",
-                    "0",
-                    "65536",
-                    "-1",
-                    "+1",
-                    "1.0",
-                    "0x50",
-                    "1 2",
-                    "1_000",
-                    "18446744073709551616",
-                ],
-            ),
-            (
-                DELAY,
-                &["1", "3600"],
-                &["", "0", "3601", "5s", "5.5", "five"],
-            ),
-            (
-                SIZE,
-                &["1024", "1K", "4G", "4 GiB", "2048b", "1kib"],
-                &[
-                    "",
-                    "1023",
-                    "K",
-                    "5G",
-                    "4T",
-                    "1.5G",
-                    "-1K",
-                    "99999999999999999999G",
-                ],
-            ),
-            (Kind::Path, &["/data", "a b", "../x"], &["", "  ", "a\0b"]),
-            (
-                Kind::Text { bytes_max: 10 },
-                &["", "x", "中中中"],
-                &[&long, "中中中中", "a\nb"],
-            ),
-            (
-                Kind::Word(&["sync", "async"]),
-                &["sync", "ASYNC"],
-                &["", "syn", "sync,async"],
-            ),
-            (
-                Kind::Address,
-                &["0.0.0.0", "::", "127.0.0.1"],
-                &["", "localhost", "1.2.3", "0.0.0.0:80", "[::]"],
-            ),
-            (
-                Kind::HostPorts,
-                &["a:1", "broker-1:20881, 10.0.0.1:5", "[::1]:9"],
-                &[
-                    "", "a", "a:", ":1", "a:0", "a:65536", "a:1,", "::1:9", "a b:1", "h/x:1",
-                ],
-            ),
-            (
-                Kind::Rights,
-                &["", "produce:*", "produce:order.*;consume:*"],
-                &["produce", "write:*", "produce:"],
-            ),
-            (
-                Kind::Secret { bytes_max: 10 },
-                &["s3cret", " x "],
-                &[&long, "a\nb"],
-            ),
-        ];
-        for (kind, good, bad) in table {
-            for text in good {
-                assert!(kind.read(text).is_some(), "{kind:?} refuses {text:?}");
-            }
-            for text in bad {
-                assert_eq!(kind.read(text), None, "{kind:?} takes {text:?}");
-            }
-            assert!(!kind.allowed().is_empty());
-        }
-    }
-
-    #[test]
-    fn units_are_applied() {
-        assert_eq!(
-            DELAY.read("5"),
-            Some(Value::Duration(Duration::from_secs(5)))
-        );
-        assert_eq!(SIZE.read("64M"), Some(Value::Number(64 << 20)));
-        let hours = Kind::Duration {
-            unit: TimeUnit::Hours,
-            low: 0,
-            high: u64::MAX,
-        };
-        assert_eq!(
-            hours.read("72"),
-            Some(Value::Duration(Duration::from_secs(72 * 3600)))
-        );
-    }
-
-    #[test]
-    fn a_secret_is_never_shown() {
-        let value = Kind::Secret { bytes_max: 100 }.read("hunter2");
-        let shown = format!("{value:?}");
-        assert!(value.is_some() && !shown.contains("hunter2"), "{shown}");
-    }
-}
+#[path = "key_tests.rs"]
+mod tests;

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::{ConfigError, Problem, Warning};
-use super::key::Key;
+use super::key::{Key, Kind};
 use super::origin::Origin;
 use super::reader::Reader;
+use super::secret::Secret;
 use super::value::Value;
 
 /// Most bytes of a properties file, and of a file with a secret.
@@ -94,12 +95,28 @@ pub struct Setting {
     pub origin: Origin,
 }
 
+impl Setting {
+    /// The value as a file could have it, but for secrets and for passwords in an address, which are not shown. Empty if there is none.
+    #[must_use]
+    pub fn written(&self) -> String {
+        match (&self.value, self.key.kind) {
+            (Value::Duration(value), Kind::Duration { unit, .. }) => unit.count(*value).to_string(),
+            (Value::None, _) => String::new(),
+            (value, _) => value.to_string(),
+        }
+    }
+}
+
 /// Every key's value. Keys with a computed default have [`Value::None`] until whoever computes it has.
 #[derive(Clone, Debug)]
 pub struct Settings {
     settings: BTreeMap<&'static str, Setting>,
     /// What was odd.
     pub warnings: Vec<Warning>,
+    /// What is still to be filled in: required keys that are not set, and placeholders of the documentation that no key takes.
+    pub unfilled: Vec<Problem>,
+    /// The files that secrets were read from.
+    pub(super) secret_files: Vec<PathBuf>,
 }
 
 impl Settings {
@@ -108,6 +125,21 @@ impl Settings {
     /// # Errors
     /// Everything that is wrong, in any of them.
     pub fn read(table: &'static [Key], sources: &Sources) -> Result<Self, ConfigError> {
+        let settings = Self::read_unfilled(table, sources)?;
+        match settings.unfilled.is_empty() {
+            true => Ok(settings),
+            false => Err(ConfigError {
+                problems: settings.unfilled,
+            }),
+        }
+    }
+
+    /// As [`Self::read`], but takes what is still to be filled in, and puts it in [`Self::unfilled`]; such a key has its default, or
+    /// [`Value::None`].
+    ///
+    /// # Errors
+    /// Everything else that is wrong.
+    pub fn read_unfilled(table: &'static [Key], sources: &Sources) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(table);
         if let Some(path) = &sources.file {
             reader.file(path);
@@ -116,16 +148,26 @@ impl Settings {
         for (key, value) in &sources.sets {
             reader.found(Origin::Set, key, value.clone());
         }
-        let settings = table
-            .iter()
-            .map(|key| (key.name, reader.setting(key, sources.folder())))
+        let keys = table.iter().filter(|key| !key.is_pattern());
+        let settings = keys
+            .map(|key| (key.name, reader.setting(key, sources)))
             .collect();
         let Reader {
-            warnings, problems, ..
+            warnings,
+            mut problems,
+            unfilled,
+            secret_files,
+            ..
         } = reader;
         if problems.is_empty() {
-            Ok(Self { settings, warnings })
+            Ok(Self {
+                settings,
+                warnings: warnings.into_vec(),
+                unfilled,
+                secret_files,
+            })
         } else {
+            problems.extend(unfilled);
             Err(ConfigError { problems })
         }
     }
@@ -219,10 +261,44 @@ impl Settings {
         }
     }
 
+    /// The value of a [`Kind::Address`](super::Kind::Address) that may be missing.
+    pub(super) fn maybe_address(&self, name: &'static str) -> Result<Option<IpAddr>, Problem> {
+        match self.value(name)? {
+            Value::Address(value) => Ok(Some(*value)),
+            Value::None => Ok(None),
+            _ => Err(Problem::Table { key: name }),
+        }
+    }
+
+    /// The value of a [`Kind::Secret`](super::Kind::Secret), if there is one.
+    pub(super) fn secret(&self, name: &'static str) -> Result<Option<Secret>, Problem> {
+        match self.value(name)? {
+            Value::Secret(value) => Ok(Some(Secret::new(value.clone()))),
+            Value::None => Ok(None),
+            _ => Err(Problem::Table { key: name }),
+        }
+    }
+
+    /// The value of a kind of text, if there is one.
+    pub(super) fn maybe_text(&self, name: &'static str) -> Result<Option<String>, Problem> {
+        Ok(Some(self.text(name)?).filter(|text| !text.is_empty()))
+    }
+
+    /// The value of a [`Kind::Path`](super::Kind::Path) that has a default.
+    pub(super) fn some_path(&self, name: &'static str) -> Result<PathBuf, Problem> {
+        self.path(name)?.ok_or(Problem::Table { key: name })
+    }
+
+    /// Whether anyone set it.
+    pub(super) fn is_set(&self, name: &str) -> bool {
+        self.get(name)
+            .is_some_and(|setting| setting.origin != Origin::Default)
+    }
+
     /// The value of a kind of text, empty if there is none.
     pub(super) fn text(&self, name: &'static str) -> Result<String, Problem> {
         match self.value(name)? {
-            Value::Text(value) | Value::Secret(value) => Ok(value.clone()),
+            Value::Text(value) | Value::Secret(value) | Value::Url(value) => Ok(value.clone()),
             Value::None => Ok(String::new()),
             _ => Err(Problem::Table { key: name }),
         }

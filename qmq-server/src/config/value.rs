@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::url::masked;
+
 /// A value of the kind that its key has.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -17,8 +19,11 @@ pub enum Value {
     Duration(Duration),
     /// Of [`Kind::Path`](super::Kind::Path).
     Path(PathBuf),
-    /// Of [`Kind::Text`](super::Kind::Text), [`Kind::Word`](super::Kind::Word), [`Kind::HostPorts`](super::Kind::HostPorts) and [`Kind::Rights`](super::Kind::Rights).
+    /// Of [`Kind::Text`](super::Kind::Text), [`Kind::Word`](super::Kind::Word), [`Kind::Host`](super::Kind::Host), [`Kind::HostPorts`](super::Kind::HostPorts),
+    /// [`Kind::Urls`](super::Kind::Urls) and [`Kind::Rights`](super::Kind::Rights).
     Text(String),
+    /// Of [`Kind::JdbcUrl`](super::Kind::JdbcUrl), with the passwords that it may have.
+    Url(String),
     /// Of [`Kind::Address`](super::Kind::Address).
     Address(IpAddr),
     /// Of [`Kind::Secret`](super::Kind::Secret).
@@ -44,6 +49,7 @@ impl fmt::Display for Value {
             Self::Duration(value) => write!(f, "{} ms", value.as_millis()),
             Self::Path(value) => write!(f, "{}", value.display()),
             Self::Text(value) => f.write_str(value),
+            Self::Url(value) => f.write_str(&masked(value)),
             Self::Address(value) => write!(f, "{value}"),
             Self::Secret(_) => f.write_str("(secret)"),
             Self::None => f.write_str("(none)"),

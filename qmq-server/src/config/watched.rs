@@ -1,14 +1,14 @@
-//! A broker's configuration, re-read when its file changes.
+//! A server's configuration, re-read when its file changes.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
 use super::BrokerConfig;
-use super::broker::{Dynamic, complete};
+use super::configuration::Configuration;
 use super::error::{ConfigError, Warning};
-use super::key::Key;
-use super::keys;
+use super::key::{Key, Status};
 use super::settings::{Settings, Sources};
 use super::stamp::Stamp;
 
@@ -34,37 +34,88 @@ pub struct Reload {
     pub warnings: Vec<Warning>,
 }
 
-/// A broker's configuration, re-read when its file changes. Nothing happens behind the caller's back: [`Self::poll`] looks.
-#[derive(Debug)]
-pub struct WatchedConfig {
+impl Reload {
+    /// Tells the log: old and new values, and of secrets only that they changed.
+    pub fn log(&self) {
+        for change in &self.changed {
+            match change.key.is_secret() {
+                true => tracing::info!(key = change.key.name, "a secret has changed"),
+                false => tracing::info!(
+                    key = change.key.name,
+                    old = change.old,
+                    new = change.new,
+                    "a setting has changed"
+                ),
+            }
+        }
+        for change in &self.needs_restart {
+            match change.key.is_secret() {
+                true => tracing::warn!(
+                    key = change.key.name,
+                    "a secret has changed, which takes effect at the next start"
+                ),
+                false => tracing::warn!(
+                    key = change.key.name,
+                    old = change.old,
+                    new = change.new,
+                    "a setting takes effect at the next start"
+                ),
+            }
+        }
+        for warning in &self.warnings {
+            tracing::warn!(%warning, "the configuration");
+        }
+    }
+}
+
+/// A broker's configuration, re-read when its file changes.
+pub type WatchedConfig = Watched<BrokerConfig>;
+
+/// A server's configuration, re-read when its file changes, or one that has a secret. Nothing happens behind the caller's back:
+/// [`Self::poll`] looks.
+pub struct Watched<C: Configuration> {
     sources: Sources,
-    current: RwLock<Arc<Dynamic>>,
+    current: RwLock<Arc<C::Dynamic>>,
     seen: Mutex<Seen>,
 }
 
-#[derive(Debug)]
-struct Seen {
-    stamp: Option<Stamp>,
-    /// What is in force: the values of the start, with the dynamic ones as they are now.
-    settings: Settings,
+impl<C: Configuration> std::fmt::Debug for Watched<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watched")
+            .field("sources", &self.sources)
+            .field("current", &self.current.read())
+            .finish_non_exhaustive()
+    }
 }
 
-impl WatchedConfig {
-    /// Loads the configuration and remembers what its file looked like.
+struct Seen {
+    stamps: Vec<Option<Stamp>>,
+    /// What is in force: the values of the start, with the dynamic ones as they are now.
+    settings: Settings,
+    /// The files that secrets were last read from.
+    secret_files: Vec<PathBuf>,
+}
+
+impl<C: Configuration> Watched<C> {
+    /// Loads the configuration and remembers what its files looked like.
     ///
     /// # Errors
-    /// As [`BrokerConfig::load`].
-    pub fn load(sources: Sources) -> Result<(Self, BrokerConfig), ConfigError> {
+    /// As [`Configuration::load`].
+    pub fn load(sources: Sources) -> Result<(Self, C), ConfigError> {
         // The stamp comes first: a write in between is seen by the first poll.
-        let stamp = stamp_of(&sources);
-        let config = BrokerConfig::load(&sources)?;
+        let mut stamps = stamps_of(sources.file.iter());
+        let config = C::load(&sources)?;
+        let settings = config.settings().clone();
+        let secret_files = settings.secret_files.clone();
+        stamps.extend(stamps_of(secret_files.iter()));
         let seen = Seen {
-            stamp,
-            settings: config.settings.clone(),
+            stamps,
+            settings,
+            secret_files,
         };
         let watched = Self {
             sources,
-            current: RwLock::new(Arc::new(config.dynamic)),
+            current: RwLock::new(Arc::new(config.current())),
             seen: Mutex::new(seen),
         };
         Ok((watched, config))
@@ -72,28 +123,31 @@ impl WatchedConfig {
 
     /// The dynamic values as they are now. Cheap enough for every request.
     #[must_use]
-    pub fn current(&self) -> Arc<Dynamic> {
+    pub fn current(&self) -> Arc<C::Dynamic> {
         Arc::clone(&self.current.read())
     }
 
-    /// Looks at the file, and reads it if it is another one than last time. `None` if it is not.
+    /// Looks at the files, and reads them if one is another than last time. `None` if none is.
     ///
     /// # Errors
     /// All that is wrong with the new file, once; the old values stay in force until it is changed again. A file that has
     /// vanished is wrong too.
     pub fn poll(&self) -> Result<Option<Reload>, ConfigError> {
         let mut seen = self.seen.lock();
-        let stamp = stamp_of(&self.sources);
-        if stamp == seen.stamp {
+        let files = self.sources.file.iter().chain(&seen.secret_files);
+        let stamps = stamps_of(files);
+        if stamps == seen.stamps {
             return Ok(None);
         }
-        seen.stamp = stamp;
-        let mut settings = Settings::read(keys::BROKER, &self.sources)?;
-        let problems = complete(&mut settings);
-        if !problems.is_empty() {
-            return Err(ConfigError { problems });
+        seen.stamps = stamps;
+        let mut settings = C::read(&self.sources)?;
+        let dynamic = C::dynamic(&settings)?;
+        if seen.secret_files != settings.secret_files {
+            seen.stamps
+                .truncate(usize::from(self.sources.file.is_some()));
+            seen.stamps.extend(stamps_of(settings.secret_files.iter()));
+            seen.secret_files.clone_from(&settings.secret_files);
         }
-        let dynamic = Dynamic::of(&settings)?;
         let mut reload = Reload {
             warnings: std::mem::take(&mut settings.warnings),
             ..Reload::default()
@@ -102,7 +156,7 @@ impl WatchedConfig {
             let Some(old) = seen.settings.get(new.key.name) else {
                 continue;
             };
-            if old.value == new.value || matches!(new.key.status, super::Status::NoEffect(_)) {
+            if old.value == new.value || matches!(new.key.status, Status::NoEffect(_)) {
                 continue;
             }
             let change = Change {
@@ -121,109 +175,10 @@ impl WatchedConfig {
     }
 }
 
-fn stamp_of(sources: &Sources) -> Option<Stamp> {
-    let path = sources.file.as_deref()?;
-    Stamp::of(path).ok().flatten()
+fn stamps_of<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Vec<Option<Stamp>> {
+    paths.map(|path| Stamp::of(path).ok().flatten()).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::time::Duration;
-
-    use super::*;
-
-    fn watched(text: &str) -> (tempfile::TempDir, std::path::PathBuf, WatchedConfig) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("broker.properties");
-        fs::write(&path, text).unwrap();
-        let (watched, _) = WatchedConfig::load(Sources::of_file(&path)).unwrap();
-        (folder, path, watched)
-    }
-
-    #[test]
-    fn a_changed_dynamic_key_takes_effect_and_is_reported() {
-        let (_folder, path, watched) = watched("message.retry.delay.seconds=5\n");
-        assert_eq!(watched.poll().unwrap(), None);
-        fs::write(
-            &path,
-            "message.retry.delay.seconds=60\nsubject.auto.create=false\n",
-        )
-        .unwrap();
-        let reload = watched.poll().unwrap().unwrap();
-        let changes: Vec<_> = reload
-            .changed
-            .iter()
-            .map(|change| (change.key.name, &*change.old, &*change.new))
-            .collect();
-        let expected = [
-            ("message.retry.delay.seconds", "5 s", "60 s"),
-            ("subject.auto.create", "true", "false"),
-        ];
-        assert_eq!(changes, expected);
-        assert_eq!(reload.needs_restart, []);
-        let current = watched.current();
-        assert_eq!(current.retry_delay, Duration::from_secs(60));
-        assert!(!current.subject_auto_create);
-        assert_eq!(watched.poll().unwrap(), None);
-    }
-
-    #[test]
-    fn a_change_that_needs_a_restart_is_reported_until_it_is_taken_back() {
-        let (_folder, path, watched) = watched("broker.port=20881\n");
-        fs::write(&path, "broker.port=20899\nsync.port=1\n").unwrap();
-        let reload = watched.poll().unwrap().unwrap();
-        assert_eq!(reload.changed, []);
-        let names: Vec<_> = reload.needs_restart.iter().map(|c| c.key.name).collect();
-        assert_eq!(names, ["broker.port", "http.port"]);
-        fs::write(&path, "broker.port=20899\nsubject.auto.create=false\n").unwrap();
-        let reload = watched.poll().unwrap().unwrap();
-        assert_eq!((reload.changed.len(), reload.needs_restart.len()), (1, 2));
-        fs::write(&path, "broker.port=20881\nsubject.auto.create=false\n\n").unwrap();
-        let reload = watched.poll().unwrap().unwrap();
-        assert_eq!((reload.changed.len(), reload.needs_restart.len()), (0, 0));
-    }
-
-    #[test]
-    fn a_bad_file_is_reported_once_and_the_old_values_stay() {
-        let (_folder, path, watched) = watched("message.retry.delay.seconds=7\n");
-        fs::write(
-            &path,
-            "message.retry.delay.seconds=soon\nsubject.auto.create=maybe\n",
-        )
-        .unwrap();
-        let error = watched.poll().unwrap_err();
-        assert_eq!(error.problems.len(), 2, "{error}");
-        assert_eq!(watched.poll().unwrap(), None);
-        assert_eq!(watched.current().retry_delay, Duration::from_secs(7));
-        fs::remove_file(&path).unwrap();
-        assert!(watched.poll().is_err());
-        assert_eq!(watched.poll().unwrap(), None);
-        assert_eq!(watched.current().retry_delay, Duration::from_secs(7));
-        fs::write(&path, "message.retry.delay.seconds=8\n").unwrap();
-        assert_eq!(watched.poll().unwrap().unwrap().changed.len(), 1);
-        assert_eq!(watched.current().retry_delay, Duration::from_secs(8));
-    }
-
-    #[test]
-    fn without_a_file_there_is_nothing_to_poll() {
-        let (watched, _) = WatchedConfig::load(Sources::default()).unwrap();
-        assert_eq!(watched.poll().unwrap(), None);
-    }
-
-    #[test]
-    fn what_the_command_line_sets_is_not_changed_by_the_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("broker.properties");
-        fs::write(&path, "").unwrap();
-        let sets = vec![("message.retry.delay.seconds".to_owned(), "3".to_owned())];
-        let sources = Sources {
-            sets,
-            ..Sources::of_file(&path)
-        };
-        let (watched, _) = WatchedConfig::load(sources).unwrap();
-        fs::write(&path, "message.retry.delay.seconds=9\n").unwrap();
-        assert_eq!(watched.poll().unwrap(), Some(Reload::default()));
-        assert_eq!(watched.current().retry_delay, Duration::from_secs(3));
-    }
-}
+#[path = "watched_tests.rs"]
+mod tests;

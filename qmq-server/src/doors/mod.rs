@@ -3,3 +3,5 @@
 pub mod http;
 pub mod quic;
 mod seldom;
+
+pub(crate) use seldom::Seldom;

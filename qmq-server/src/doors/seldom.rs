@@ -7,14 +7,14 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Says of something that happens often no more than once a second how often it has happened.
 #[derive(Debug, Default)]
-pub(super) struct Seldom {
+pub(crate) struct Seldom {
     said: Option<Instant>,
     unsaid: u64,
 }
 
 impl Seldom {
     /// It has happened once more. How often since the last line, if it is time for one.
-    pub(super) fn say(&mut self, now: Instant) -> Option<u64> {
+    pub(crate) fn say(&mut self, now: Instant) -> Option<u64> {
         self.unsaid += 1;
         if self.said.is_some_and(|said| now < said + PAUSE) {
             return None;

@@ -23,8 +23,10 @@
 //! A scrape looks at the rooms and the store when it is asked for, on a thread that may block. Between scrapes there are the counters of each subject, in
 //! [`Activity`](crate::rooms::administer::Activity), and what was shown of those with names.
 
+mod delay_server;
 mod families;
 mod groups;
+mod meta_server;
 mod naming;
 mod node;
 mod scrapes;
@@ -39,7 +41,9 @@ use prometheus_client::encoding::DescriptorEncoder;
 use crate::doors::quic::Load;
 use crate::rooms::administer::Administering;
 use crate::tls::ReloadingServer;
+pub(crate) use delay_server::DelaySources;
 use families::Families;
+pub(crate) use meta_server::MetaSources;
 use naming::Naming;
 
 pub use scrapes::{CONTENT_TYPE, ScrapeError, Scrapes};

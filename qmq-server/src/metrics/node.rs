@@ -19,10 +19,11 @@ pub(super) fn encode(sources: &Sources, to: &mut Families<'_>) -> Result {
 
 fn about(sources: &Sources, to: &mut Families<'_>) -> Result {
     let room = &sources.administering;
+    let group = room.group.read().clone();
     let labels = [
         ("version", env!("CARGO_PKG_VERSION")),
         ("node", room.node.as_str()),
-        ("broker_group", room.group.as_str()),
+        ("broker_group", group.as_str()),
     ];
     to.gauges(
         "qmq_build_info",
@@ -285,7 +286,7 @@ fn limits(sources: &Sources, to: &mut Families<'_>) -> Result {
 }
 
 /// `too_large` for [`Code::TooLarge`].
-fn code_label(code: Option<Code>) -> String {
+pub(super) fn code_label(code: Option<Code>) -> String {
     let Some(code) = code else {
         return "other".to_owned();
     };

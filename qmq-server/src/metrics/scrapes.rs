@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
@@ -41,11 +42,16 @@ impl Scrapes {
     /// Of these.
     #[must_use]
     pub fn new(sources: Sources) -> Self {
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(Looking {
+        Self::of(Box::new(Looking {
             sources,
             naming: Mutex::new(Naming::new()),
-        }));
+        }))
+    }
+
+    /// Of what this looks at.
+    pub(crate) fn of(collector: Box<dyn Collector>) -> Self {
+        let mut registry = Registry::default();
+        registry.register_collector(collector);
         Self {
             registry: Arc::new(registry),
             latest: Arc::default(),

@@ -15,14 +15,17 @@ use qmq_wire::{
 
 pub use activity::{Activity, OTHER, SubjectActivity, SubjectCounts, Top};
 
-use super::Caller;
 use super::consumers::Consumers;
 use super::produce::Producing;
+use super::{AnswersControl, Caller};
 use crate::access::{Pattern, Principal, Right};
 
 const RIGHTS: [Right; 3] = [Right::Produce, Right::Consume, Right::Administer];
 /// Most subjects of one answer.
 const SUBJECTS_MAX: usize = 10_000;
+/// A message has been refused for want of room, and there is less than so many segments of it: it is still full. The store's reserve has two, and it needs
+/// one for messages.
+const SEGMENTS_NEEDED: u64 = 3;
 
 /// The room.
 pub struct Administering {
@@ -37,7 +40,7 @@ pub struct Administering {
     /// Name of the node.
     pub node: String,
     /// Its broker group.
-    pub group: String,
+    pub group: parking_lot::RwLock<String>,
     /// When it started.
     pub since: Instant,
     /// Open connections.
@@ -51,6 +54,17 @@ impl std::fmt::Debug for Administering {
         f.debug_struct("Administering")
             .field("node", &self.node)
             .finish_non_exhaustive()
+    }
+}
+
+impl AnswersControl for Administering {
+    fn answer(
+        &self,
+        number: u32,
+        request: &ControlRequest,
+        caller: &Caller,
+    ) -> Result<ControlResponse, Refusal> {
+        Self::answer(self, number, request, caller)
     }
 }
 
@@ -118,6 +132,12 @@ impl Administering {
             .map_err(|refused| Refusal::new(number, Code::Denied, refused.to_string()))
     }
 
+    /// With fewer free bytes a disk that was full is still full.
+    #[must_use]
+    pub fn bytes_needed(&self) -> u64 {
+        self.store.options().segment_bytes * SEGMENTS_NEEDED
+    }
+
     /// How the node is.
     #[must_use]
     pub fn status(&self) -> NodeStatus {
@@ -130,7 +150,7 @@ impl Administering {
         };
         NodeStatus {
             node: self.node.clone(),
-            group: self.group.clone(),
+            group: self.group.read().clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
             connections: self.connections.load(Ordering::Relaxed),

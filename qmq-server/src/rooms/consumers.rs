@@ -18,14 +18,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use qmq_store::Store;
-use qmq_wire::{Ack, Acked, Code, Credit, End, Flow, Nack, Refusal, Renew};
+use qmq_wire::{Ack, Acked, Code, Credit, End, Flow, FlowFlags, Nack, Refusal, Renew};
 
 pub(super) use mailbox::Mailbox;
 
 use super::administer::Activity;
 use super::deliver::{Delivering, NotAsked, Taker};
 use super::produce::Held;
-use super::{Caller, Outlet};
+use super::{Caller, Gate, Outlet};
 use crate::access::Right;
 
 /// How the room works.
@@ -118,7 +118,7 @@ pub(super) enum Job {
         key: Key,
         session: u64,
         /// The process is new: it has nothing of what the consumer holds.
-        fresh: bool,
+        flags: FlowFlags,
         caller: Caller,
         taker: Arc<Taker>,
         on_end: OnEnd,
@@ -176,7 +176,7 @@ pub struct Consumers {
     jobs: Mailbox<Job>,
     delivering: Delivering,
     counters: Arc<Counters>,
-    accepting: Arc<AtomicBool>,
+    gate: Gate,
     attachments: Arc<AtomicU64>,
     online: Arc<Mutex<HashSet<Key>>>,
     known: Arc<AtomicUsize>,
@@ -232,7 +232,7 @@ impl Consumers {
             jobs,
             delivering,
             counters,
-            accepting: Arc::new(AtomicBool::new(true)),
+            gate: Gate::default(),
             attachments: Arc::new(AtomicU64::new(1)),
             online,
             known,
@@ -286,7 +286,7 @@ impl Consumers {
         let job = Job::Attach {
             key,
             session: flow.session,
-            fresh: flow.flags.fresh,
+            flags: flow.flags,
             caller: caller.clone(),
             taker,
             on_end,
@@ -300,13 +300,10 @@ impl Consumers {
     /// Whether consumers may ask for messages, or are to go elsewhere.
     ///
     /// # Errors
-    /// [`Code::Draining`] once the broker ends.
+    /// [`Code::Draining`] once the broker ends, [`Code::NotMaster`] while it is held.
     pub fn may_begin(&self) -> Result<(), (Code, String)> {
-        if self.accepting.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        let text = "the broker is shutting down; ask another one, or again in a while";
-        Err((Code::Draining, text.to_owned()))
+        self.gate
+            .check("the broker is shutting down; ask another one, or again in a while")
     }
 
     fn may_attach(&self, flow: &Flow, caller: &Caller) -> Result<(), (Code, String)> {
@@ -348,7 +345,13 @@ impl Consumers {
 
     /// From now on nobody is attached any more.
     pub fn stop_accepting(&self) {
-        self.accepting.store(false, Ordering::Release);
+        self.gate.end();
+    }
+
+    /// What holds consumers up.
+    #[must_use]
+    pub fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// Ends all subscriptions with `end`; what their consumers hold they may settle no more.

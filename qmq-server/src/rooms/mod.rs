@@ -8,19 +8,31 @@
 //! | [`produce`] | messages in | one thread owns the appends and what is remembered of producers |
 //! | [`consumers`] | who consumes, what it holds, until when; acks and nacks | one thread owns the table |
 //! | [`deliver`] | messages out, groups sharing fairly | worker threads take groups in turn |
+//! | [`schedule`] | messages in that have a time | one thread schedules, and knows what it scheduled last |
 //! | [`administer`] | what operators ask | the caller's thread, which must be one that may block |
 
 pub mod administer;
 mod caller;
 pub mod consumers;
 pub mod deliver;
+mod gate;
 mod histogram;
+pub mod meta;
 pub mod produce;
 pub mod refusals;
+pub mod schedule;
+
+use std::any::Any;
+use std::pin::Pin;
 
 use bytes::Bytes;
+use qmq_wire::{
+    ControlRequest, ControlResponse, Interest, Produce, Produced, Refusal, Route, Scheduled,
+};
+use tokio::sync::watch;
 
 pub use caller::Caller;
+pub use gate::Gate;
 pub use histogram::{Histogram, Observed};
 
 /// Where a room puts what a stream is to carry.
@@ -48,4 +60,51 @@ pub trait Outlet: Send + Sync {
         // It may have been emptied before that.
         self.waiting() >= max
     }
+}
+
+/// What became of a PRODUCE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Appended, by a real-time broker.
+    Produced(Produced),
+    /// Kept until its time, by a delay server.
+    Scheduled(Scheduled),
+}
+
+/// A room that takes messages.
+pub trait TakesMessages: Send + Sync {
+    /// Takes a request. `held` is dropped once it needs no memory of the door any more; `reply` is called once, from any thread, and does not block.
+    fn submit(
+        &self,
+        produce: Produce,
+        caller: &Caller,
+        held: Box<dyn Any + Send>,
+        reply: Box<dyn FnOnce(Taken) + Send>,
+    );
+}
+
+/// A room that answers operators and other nodes.
+pub trait AnswersControl: Send + Sync {
+    /// Answers. Called on a thread that may block.
+    ///
+    /// # Errors
+    /// A refusal with that number.
+    fn answer(
+        &self,
+        number: u32,
+        request: &ControlRequest,
+        caller: &Caller,
+    ) -> Result<ControlResponse, Refusal>;
+}
+
+/// A route that is being found.
+pub type FindingRoute<'a> = Pin<Box<dyn Future<Output = Result<Route, Refusal>> + Send + 'a>>;
+
+/// A room that knows the routes of subjects.
+pub trait TellsRoutes: Send + Sync {
+    /// A number that grows when a route may have changed.
+    fn changes(&self) -> watch::Receiver<u64>;
+
+    /// The answer to an interest, as it is now. May ask a database.
+    fn route<'a>(&'a self, interest: &'a Interest, caller: &'a Caller) -> FindingRoute<'a>;
 }

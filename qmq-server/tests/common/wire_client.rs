@@ -16,7 +16,8 @@ use qmq_store::Message;
 use qmq_wire::{
     ALPN, Ack, AckRange, Acked, CloseCode, Controlled, Credit, Delivered, Delivery, Durability,
     End, Flow, FlowFlags, FrameBuffer, Hello, Kind, Nack, Produce, ProduceHeader, Produced, Pull,
-    Refusal, Renew, Role, Start, Subscribe, Subscribed, Token, put_message, put_produce_header,
+    Refusal, Renew, Role, Route, Scheduled, Start, Subscribe, Subscribed, Token, put_message,
+    put_produce_header,
 };
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{
@@ -254,6 +255,8 @@ pub(crate) enum Answer {
     Refused(Refusal),
     End(End),
     Controlled(Controlled),
+    Scheduled(Scheduled),
+    Route(u32, Route),
     Other(u8),
 }
 
@@ -315,6 +318,11 @@ impl Stream {
                     Some(Kind::Controlled) => {
                         Answer::Controlled(Controlled::decode(reader).unwrap())
                     }
+                    Some(Kind::Scheduled) => Answer::Scheduled(Scheduled::decode(reader).unwrap()),
+                    Some(Kind::Route) => {
+                        let (number, route) = Route::decode(reader).unwrap();
+                        Answer::Route(number, route)
+                    }
                     _ => Answer::Other(frame.kind),
                 });
             }
@@ -334,6 +342,13 @@ impl Stream {
         match self.answer().await {
             Answer::Produced(produced) => produced,
             other => panic!("{other:?} instead of PRODUCED"),
+        }
+    }
+
+    pub(crate) async fn scheduled(&mut self) -> Scheduled {
+        match self.answer().await {
+            Answer::Scheduled(scheduled) => scheduled,
+            other => panic!("{other:?} instead of SCHEDULED"),
         }
     }
 

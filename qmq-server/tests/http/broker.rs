@@ -53,6 +53,7 @@ pub(crate) async fn start_in(folder: tempfile::TempDir, subjects_max: usize) -> 
     let options = BrokerOptions {
         watched: None,
         named_by: Default::default(),
+        membership: None,
         name: "node-1".to_owned(),
         group: "group-1".to_owned(),
         folder: folder.path().join("store"),

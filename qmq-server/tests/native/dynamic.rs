@@ -23,6 +23,7 @@ async fn the_most_attempts_change_without_a_restart() {
     options.watched = Some(Arc::new(watched));
     let broker = home.start_with(options).await;
     let peer = broker.peer().await;
+    assert_eq!(peer.hello.limits.attempts_max, 1_000_000);
     peer.publish("order", 1, 1).await;
     let mut sub = peer.subscribe(&flow("order", "g", "c"), 1, 1 << 40).await;
     std::fs::write(&file, "consumer.max.attempts=2\n").unwrap();
@@ -35,4 +36,5 @@ async fn the_most_attempts_change_without_a_restart() {
         }
     }
     until("the message to be a dead letter", dead).await;
+    assert_eq!(broker.peer().await.hello.limits.attempts_max, 2);
 }

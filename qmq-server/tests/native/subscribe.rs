@@ -292,6 +292,29 @@ async fn consumers_of_a_group_share_its_messages() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_for_an_existing_subject_makes_none() {
+    let broker = TestBroker::start(&[]).await;
+    let peer = broker.peer().await;
+    let existing = Flow {
+        flags: FlowFlags {
+            existing: true,
+            ..FlowFlags::default()
+        },
+        start: Start::Earliest,
+        ..flow("order", "g", "c")
+    };
+    let refused = peer.try_subscribe(&existing, 10, PLENTY).await;
+    assert_eq!(
+        refused.err().map(|refusal| refusal.code),
+        Some(Code::UnknownSubject)
+    );
+    assert_eq!(broker.broker.administering().status().subjects, 0);
+    peer.publish("order", 2, 1).await;
+    let mut sub = peer.subscribe(&existing, 10, PLENTY).await;
+    assert_eq!(sequences(&sub.take(2).await), [0, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_most_once_means_never_again() {
     let broker = TestBroker::start(&[("consumer.session.timeout.ms", "100")]).await;
     let peer = broker.peer().await;

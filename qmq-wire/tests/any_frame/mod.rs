@@ -6,9 +6,9 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use qmq_wire::{
     Ack, Acked, ControlRequest, Controlled, Credit, DELIVERED_HEADER_LEN, Delivery, End, Frame,
-    FrameBuffer, Hello, Kind, Nack, Produce, ProduceHeader, Produced, Pull, Reader, Refusal, Renew,
-    Subscribe, Subscribed, WireError, message_len, put_delivered_header, put_delivery_header,
-    put_frame, put_message, put_produce_header,
+    FrameBuffer, Hello, Interest, Kind, Nack, Produce, ProduceHeader, Produced, Pull, Reader,
+    Refusal, Renew, Route, Scheduled, Subscribe, Subscribed, Unwatch, WireError, message_len,
+    put_delivered_header, put_delivery_header, put_frame, put_message, put_produce_header,
 };
 
 /// Every kind that this version knows.
@@ -35,6 +35,10 @@ pub(crate) enum AnyFrame {
     End(End),
     Control(u32, ControlRequest),
     Controlled(Controlled),
+    Scheduled(Scheduled),
+    Watch(u32, Interest),
+    Unwatch(Unwatch),
+    Route(u32, Route),
 }
 
 /// A message of a PRODUCE, wherever the pieces of its body lay.
@@ -66,6 +70,10 @@ impl AnyFrame {
             Self::End(frame) => frame.encode(&mut out),
             Self::Control(number, request) => request.encode(*number, &mut out).unwrap(),
             Self::Controlled(frame) => frame.encode(&mut out).unwrap(),
+            Self::Scheduled(frame) => frame.encode(&mut out),
+            Self::Watch(number, interest) => interest.encode(*number, &mut out).unwrap(),
+            Self::Unwatch(frame) => frame.encode(&mut out),
+            Self::Route(number, route) => route.encode(*number, &mut out).unwrap(),
         }
         out.freeze()
     }
@@ -98,6 +106,16 @@ impl AnyFrame {
                 Self::Control(number, request)
             }
             Kind::Controlled => Self::Controlled(Controlled::decode(reader)?),
+            Kind::Scheduled => Self::Scheduled(Scheduled::decode(reader)?),
+            Kind::Watch => {
+                let (number, interest) = Interest::decode(reader)?;
+                Self::Watch(number, interest)
+            }
+            Kind::Unwatch => Self::Unwatch(Unwatch::decode(reader)?),
+            Kind::Route => {
+                let (number, route) = Route::decode(reader)?;
+                Self::Route(number, route)
+            }
         })
     }
 

@@ -1,10 +1,11 @@
 //! Reaching the broker, and saying why it cannot be reached, at once where the reason is known at once.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, ToSocketAddrs as _};
 use std::ops::Deref;
 use std::time::Duration;
 
-use qmq_client::{Client, CloseCode, ConnectError, ConnectionState};
+use qmq_client::{Client, ClientBuilder, CloseCode, ConnectError, ConnectionState};
 use tokio::net::UdpSocket;
 use tokio::task::AbortHandle;
 use tokio::time::{interval, sleep, timeout};
@@ -42,11 +43,11 @@ impl Deref for Connected {
 }
 
 impl Connected {
-    /// Whether any broker is there at the moment.
+    /// Whether any broker, or a meta server, is there at the moment.
     pub(super) fn is_connected(&self) -> bool {
-        let connections = self.client.connections();
+        let connections = self.client.connections().into_iter();
         connections
-            .iter()
+            .chain(self.client.meta())
             .any(|(_, state)| matches!(state, ConnectionState::Connected { .. }))
     }
 
@@ -58,10 +59,24 @@ impl Connected {
 }
 
 impl Settings {
-    /// A client of whose brokers one has answered at least.
+    /// A client that finds each subject's brokers; a meta server, or one of its brokers, has answered.
     pub(super) async fn connect(&self) -> Result<Connected, Failure> {
-        let client = self
-            .builder()?
+        let meta = &self.config.meta_endpoints;
+        let way = match meta.is_empty() {
+            true => Way::Brokers(&self.config.addresses),
+            false => Way::Meta(meta),
+        };
+        self.reach(self.builder()?, way).await
+    }
+
+    /// A client of the brokers that the file names, of whom one has answered at least.
+    pub(super) async fn connect_to_brokers(&self) -> Result<Connected, Failure> {
+        let way = Way::Brokers(&self.config.addresses);
+        self.reach(self.builder_for_brokers()?, way).await
+    }
+
+    async fn reach(&self, builder: ClientBuilder, way: Way<'_>) -> Result<Connected, Failure> {
+        let client = builder
             .connect_timeout(PATIENCE)
             .idle_timeout(IDLE)
             .build()
@@ -70,11 +85,11 @@ impl Settings {
                 Failure::of("cannot make a client", &error, next)
             })?;
         let reached = tokio::select! {
-            ready = client.ready() => ready.map_err(|error| self.failed(&error)),
-            error = refused_by_all(&client) => Err(self.failed(&error)),
-            () = nobody_listens(&self.config.addresses) => Err(Failure::new(
-                format!("no broker runs at {}", self.config.addresses.join(", ")),
-                format!("it stands in {}; {}", self.shown(), self.start_or_name()),
+            ready = client.ready() => ready.map_err(|error| self.failed(&error, way)),
+            error = refused_by_all(&client) => Err(self.failed(&error, way)),
+            () = nobody_listens(way.sockets()) => Err(Failure::new(
+                format!("no broker runs at {}", way.sockets().join(", ")),
+                format!("it stands in {}; {}", self.shown(), way.start_or_name()),
             )),
         };
         reached?;
@@ -82,13 +97,13 @@ impl Settings {
         Ok(Connected { client, teller })
     }
 
-    fn failed(&self, error: &ConnectError) -> Failure {
+    fn failed(&self, error: &ConnectError, way: Way<'_>) -> Failure {
         let file = self.shown();
         let what = format!("cannot connect: {error}");
         let next = match error {
             ConnectError::Transport { reason, .. } if reason.contains("certificate") => format!(
                 "the broker's certificate must come from tls.ca and bear tls.server.name of {file}; {}",
-                self.start_or_name()
+                way.start_or_name()
             ),
             ConnectError::Closed { code, .. } => match code {
                 Some(CloseCode::Unauthorized) => {
@@ -100,23 +115,55 @@ impl Settings {
                 _ => format!("the address stands in {file}"),
             },
             ConnectError::Config(_) => format!("correct {file}"),
-            _ => format!("the address stands in {file}; {}", self.start_or_name()),
+            _ => format!("the address stands in {file}; {}", way.start_or_name()),
         };
         Failure::new(what, next)
     }
+}
 
-    /// What to do where no broker is: only one of this machine is the user's to start.
-    fn start_or_name(&self) -> &'static str {
-        let is_here = |address: &String| {
+/// How a client finds its brokers.
+#[derive(Clone, Copy, Debug)]
+enum Way<'a> {
+    /// By asking at these URLs.
+    Meta(&'a [String]),
+    /// They are at these addresses.
+    Brokers(&'a [String]),
+}
+
+impl<'a> Way<'a> {
+    /// Addresses of brokers that are known beforehand.
+    fn sockets(self) -> &'a [String] {
+        match self {
+            Self::Meta(_) => &[],
+            Self::Brokers(addresses) => addresses,
+        }
+    }
+
+    /// What to do where nobody is: only what runs on this machine is the user's to start.
+    fn start_or_name(self) -> &'static str {
+        let is_here = |address: &str| {
             let host = address.rsplit_once(':').map_or("", |(host, _)| host);
             let host = host.trim_matches(['[', ']']);
             host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
         };
-        if self.config.addresses.iter().all(is_here) {
-            START_OR_NAME
-        } else {
-            "see that it runs there, or give --client FILE"
+        let all_here = match self {
+            Self::Meta(urls) => urls.iter().all(|url| is_here(&host_of(url))),
+            Self::Brokers(addresses) => addresses.iter().all(|address| is_here(address)),
+        };
+        match all_here {
+            true => START_OR_NAME,
+            false => "see that it runs there, or give --client FILE",
         }
+    }
+}
+
+/// `host:port` of `http://host:port/path`.
+fn host_of(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let host = rest.split('/').next().unwrap_or_default();
+    match host.rsplit_once(':') {
+        Some(_) => host.to_owned(),
+        None => format!("{host}:80"),
     }
 }
 
@@ -125,16 +172,14 @@ async fn refused_by_all(client: &Client) -> ConnectError {
     let mut looks = interval(LOOK_EVERY);
     loop {
         looks.tick().await;
-        let mut causes = client
-            .connections()
-            .into_iter()
-            .map(|(_, state)| match state {
-                ConnectionState::Waiting {
-                    cause: cause @ (ConnectError::Transport { .. } | ConnectError::Lookup { .. }),
-                    ..
-                } => Some(cause),
-                _ => None,
-            });
+        let states = client.connections().into_iter().chain(client.meta());
+        let mut causes = states.map(|(_, state)| match state {
+            ConnectionState::Waiting {
+                cause: cause @ (ConnectError::Transport { .. } | ConnectError::Lookup { .. }),
+                ..
+            } => Some(cause),
+            _ => None,
+        });
         let first = causes.next().flatten();
         if let (Some(cause), true) = (first, causes.all(|cause| cause.is_some())) {
             return cause;
@@ -146,6 +191,9 @@ async fn refused_by_all(client: &Client) -> ConnectError {
 ///
 /// QUIC takes a port at which nobody listens for a network that loses everything, and waits. A connected UDP socket is told.
 async fn nobody_listens(addresses: &[String]) {
+    if addresses.is_empty() {
+        std::future::pending::<()>().await;
+    }
     for address in addresses {
         if !refused(address).await {
             std::future::pending::<()>().await;
@@ -183,19 +231,18 @@ async fn refused(address: &str) -> bool {
     !found.is_empty()
 }
 
-/// Says on standard error when a broker is lost, and when it is back.
+/// Says on standard error when a broker, or the meta server, is lost, and when it is back.
 async fn tell_of_losses(client: Client) {
-    let mut lost = vec![false; client.connections().len()];
+    let mut lost: HashSet<String> = HashSet::new();
     loop {
         sleep(WATCH_EVERY).await;
-        for ((address, state), lost) in client.connections().into_iter().zip(&mut lost) {
+        for (address, state) in client.connections().into_iter().chain(client.meta()) {
             match state {
-                ConnectionState::Waiting { cause, .. } if !*lost => {
-                    *lost = true;
+                ConnectionState::Waiting { cause, .. } if !lost.contains(&address) => {
                     note(&format!("{address} is away, trying again: {cause}"));
+                    lost.insert(address);
                 }
-                ConnectionState::Connected { .. } if *lost => {
-                    *lost = false;
+                ConnectionState::Connected { .. } if lost.remove(&address) => {
                     note(&format!("{address} is back"));
                 }
                 _ => {}

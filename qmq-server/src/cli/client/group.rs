@@ -149,7 +149,7 @@ impl Target<'_> {
             ));
         }
         super::runtime()?.block_on(async {
-            let client = settings.connect().await?;
+            let client = settings.connect_to_brokers().await?;
             let mut out = Output::new();
             let mut failed = false;
             for address in addresses {

@@ -2,6 +2,7 @@
 
 mod connect;
 pub(super) mod consume;
+pub(super) mod delayed;
 pub(super) mod group;
 mod place;
 pub(super) mod produce;
@@ -72,6 +73,19 @@ impl ClientArgs {
     }
 }
 
+/// The first meta server of the client.properties that is read where none is named, and that file; `None`: there is no such file, or it names none.
+pub(super) fn meta_endpoint() -> Result<Option<(String, PathBuf)>, Failure> {
+    let args = ClientArgs { client: None };
+    let variable = std::env::var_os(CLIENT_VARIABLE);
+    let is_named = variable.as_ref().is_some_and(|path| !path.is_empty());
+    if let (false, Err(_)) = (is_named, args.file(variable)) {
+        return Ok(None);
+    }
+    let Settings { file, config } = args.settings()?;
+    let first = config.meta_endpoints.into_iter().next();
+    Ok(first.map(|endpoint| (endpoint, file)))
+}
+
 /// The file that `qmq dev` wrote last.
 fn last_of_dev() -> Result<PathBuf, Failure> {
     let folder = |name| std::env::var_os(name).map(PathBuf::from);
@@ -85,26 +99,43 @@ fn last_of_dev() -> Result<PathBuf, Failure> {
 }
 
 impl Settings {
-    /// Everything for a client but the patience.
+    /// Everything for a client but the patience: one that finds each subject's brokers, by asking meta servers if the file names some.
     pub(super) fn builder(&self) -> Result<ClientBuilder, Failure> {
         let config = &self.config;
-        let missing = |key: &str, what: &str| {
-            Failure::new(
-                format!("{} has no {key}", self.file.display()),
-                format!("add {key}={what}"),
-            )
-        };
-        if config.addresses.is_empty() {
-            return Err(missing("broker.address", "HOST:PORT"));
+        if config.meta_endpoints.is_empty() {
+            return self.builder_for_brokers();
         }
+        let mut builder = Client::builder();
+        for url in &config.meta_endpoints {
+            builder = builder.meta(url);
+        }
+        if let Some(name) = config.meta_name.as_ref().or(config.server_name.as_ref()) {
+            builder = builder.meta_server_name(name);
+        }
+        self.with_trust(builder)
+    }
+
+    /// As [`Settings::builder`], for a client of the brokers that the file names: what is asked of brokers themselves.
+    pub(super) fn builder_for_brokers(&self) -> Result<ClientBuilder, Failure> {
+        let addresses = &self.config.addresses;
+        if addresses.is_empty() {
+            return Err(match self.config.meta_endpoints.is_empty() {
+                true => self.missing(
+                    "meta.server.endpoint",
+                    "http://HOST:8080/meta/address, or broker.address=HOST:PORT",
+                ),
+                false => self.missing("broker.address", "HOST:PORT of the brokers to ask"),
+            });
+        }
+        self.with_trust(Client::builder().brokers(addresses))
+    }
+
+    fn with_trust(&self, builder: ClientBuilder) -> Result<ClientBuilder, Failure> {
+        let config = &self.config;
         let Some(ca) = &config.tls_ca else {
-            return Err(missing(
-                "tls.ca",
-                "FILE, the authority of the broker's certificate",
-            ));
+            return Err(self.missing("tls.ca", "FILE, the authority of the broker's certificate"));
         };
-        let mut builder = Client::builder()
-            .brokers(config.addresses.iter())
+        let mut builder = builder
             .authorities(Pem::File(ca.clone()))
             .application("qmq");
         if let (Some(certificate), Some(key)) = (&config.tls_cert, &config.tls_key) {
@@ -117,6 +148,13 @@ impl Settings {
             builder = builder.token(token);
         }
         Ok(builder)
+    }
+
+    fn missing(&self, key: &str, what: &str) -> Failure {
+        Failure::new(
+            format!("{} has no {key}", self.file.display()),
+            format!("add {key}={what}"),
+        )
     }
 
     fn shown(&self) -> std::path::Display<'_> {

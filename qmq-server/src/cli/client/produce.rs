@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, BufReader, IsTerminal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use clap::ValueEnum;
@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::ClientArgs;
 use super::signals::Stop;
+use crate::cli::delay::due::Due;
 use crate::cli::duration::duration;
 use crate::cli::failure::{Failure, complain};
 use crate::cli::lines::{Line, Lines};
@@ -37,11 +38,13 @@ Each line of standard input is a message, an empty one too. The message is
 acknowledged when the broker has it at the durability that was asked for. What
 is refused is named with the number of its line; the others go on, and the exit
 code is 1 at the end. With --json each acknowledged message is a line with
-`line`, `subject`, `sequence` and `broker`, in the order of the input.
+`line`, `subject`, `sequence` and `broker`, in the order of the input; of a
+delayed one also `delayed`, by which `qmq delayed` knows it.
 
 Examples:
   echo hello | qmq produce greetings
   qmq produce greetings --body 'hello, world'
+  echo wake up | qmq produce reminder --delay 90s --json
   tail -f access.log | qmq produce access --tag web --durability buffered
   seq 100000 | qmq produce numbers --ordered --json | tail -n 1";
 
@@ -69,6 +72,12 @@ pub(crate) struct Args {
     /// Send all to one broker in the order of the input, and none after a gap
     #[arg(long)]
     ordered: bool,
+    /// Deliver each message so long after it was read: 90s, 2h; a delay server keeps it until then
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "at")]
+    delay: Option<Duration>,
+    /// Deliver the messages at this time: 2030-01-01T09:00:00Z, or +90s from now
+    #[arg(long, value_name = "WHEN")]
+    at: Option<Due>,
     /// How long a message is tried before it is given up: 10s, 5m
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     timeout: Duration,
@@ -113,6 +122,9 @@ struct Acknowledged<'a> {
     subject: &'a str,
     sequence: u64,
     broker: &'a str,
+    /// By what a delayed message is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delayed: Option<String>,
 }
 
 /// Sends until the input ends.
@@ -249,13 +261,26 @@ async fn send(args: &Args, producer: &Producer, stop: &mut Stop) -> Result<(), F
     Ok(())
 }
 
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+}
+
 /// Sends the one message, or starts to send lines on a thread of their own, since reading them blocks.
 fn begin(args: &Args, producer: &Producer, tell: mpsc::Sender<Begun>, end: &Arc<AtomicBool>) {
     let producer = producer.clone();
     let blank = args.message(0, Bytes::new());
     let prefix = args.id_prefix.clone();
+    let at_ms = args.at.map(|at| at.ms(now_ms()));
+    let delay_ms = args
+        .delay
+        .map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
     let message = move |line: u64, body: Bytes| {
-        let message = blank.clone().with_body(body);
+        let mut message = blank.clone().with_body(body);
+        let due = at_ms.or_else(|| delay_ms.map(|delay| now_ms().saturating_add(delay)));
+        if let Some(due) = due {
+            message = message.with_due_time_ms(due);
+        }
         match &prefix {
             Some(prefix) => message.with_id(format!("{prefix}{line}")),
             None => message,
@@ -334,6 +359,7 @@ impl Reporter<'_> {
                         subject: &self.args.subject,
                         sequence: report.sequence,
                         broker: &report.broker,
+                        delayed: report.delay.map(|delayed| delayed.to_string()),
                     })?;
                 }
             }

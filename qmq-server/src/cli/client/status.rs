@@ -1,5 +1,6 @@
 //! `qmq status`: how brokers and groups are.
 
+mod cluster;
 mod reading;
 mod show;
 
@@ -9,11 +10,12 @@ use std::time::Duration;
 use qmq_client::Client;
 use tokio::time::{Instant, sleep_until};
 
-use super::ClientArgs;
 use super::signals::Stop;
+use super::{ClientArgs, Settings};
 use crate::cli::duration::duration;
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Failure, complain};
 use crate::cli::output::Output;
+use crate::cli::tools::{Metaserver, TokenArgs};
 use reading::Reading;
 
 const EXAMPLES: &str = "\
@@ -25,8 +27,13 @@ a row for each of them: GROUP/CONSUMER.
 With --json each line has a `kind`: `node`, `subject` or `group`. With --watch
 there are also rates, taken between two readings.
 
+With --metaserver, or where client.properties names meta servers, the cluster is
+shown, before the brokers if it names some of these too (not with --watch): broker groups, their states, masters and epochs, who was
+heard of when. Kinds of lines: `meta`, `broker_group` and `member`.
+
 Examples:
   qmq status
+  qmq status --metaserver=meta:8080 --token-file=token
   qmq status 'order.*'
   qmq status --watch
   qmq status --json | jq 'select(.kind == \"group\" and .lag > 1000)'";
@@ -51,6 +58,8 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    target: TokenArgs,
+    #[command(flatten)]
     client: ClientArgs,
 }
 
@@ -66,13 +75,81 @@ fn every(text: &str) -> Result<Duration, String> {
 
 /// Shows it once, or until Ctrl-C.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    if let Some(metaserver) = args.target.named()? {
+        return cluster(args, &metaserver);
+    }
     let settings = args.client.settings()?;
+    let mut complained = false;
+    if let Some(metaserver) = metaserver_of(&settings)? {
+        if settings.config.addresses.is_empty() {
+            return cluster(args, &metaserver);
+        }
+        if !args.watch {
+            match cluster(args, &metaserver) {
+                // Its brokers are shown all the same.
+                Err(Failure::Failed { what, .. }) => {
+                    complain(&what);
+                    complained = true;
+                }
+                other => other?,
+            }
+        }
+    }
     super::runtime()?.block_on(async {
         let mut stop = Stop::listen()?;
-        let client = settings.connect().await?;
+        let client = settings.connect_to_brokers().await?;
         let shown = show(args, &client, &settings.config.addresses, &mut stop).await;
         client.close().await;
-        shown
+        match complained {
+            true => shown.and(Err(Failure::Reported)),
+            false => shown,
+        }
+    })
+}
+
+/// The meta server of a client that is told of some.
+fn metaserver_of(settings: &Settings) -> Result<Option<Metaserver>, Failure> {
+    match settings.config.meta_endpoints.first() {
+        Some(endpoint) => {
+            let wrong = |why| Failure::new(why, format!("correct {}", settings.file.display()));
+            endpoint.parse().map(Some).map_err(wrong)
+        }
+        None => Ok(None),
+    }
+}
+
+/// Shows a cluster once, or until Ctrl-C.
+fn cluster(args: &Args, metaserver: &Metaserver) -> Result<(), Failure> {
+    let token = args.target.token()?;
+    super::runtime()?.block_on(async {
+        let mut stop = Stop::listen()?;
+        let mut out = Output::new();
+        loop {
+            let next = Instant::now() + args.every;
+            match cluster::look(metaserver, &token).await {
+                Ok(seen) => {
+                    if args.json {
+                        cluster::for_programs(&mut out, metaserver, &seen)?;
+                    } else {
+                        if args.watch && io::stdout().is_terminal() {
+                            show::clear(&mut out)?;
+                        }
+                        cluster::for_people(&mut out, metaserver, &seen)?;
+                    }
+                }
+                // It may come back.
+                Err(Failure::Failed { what, .. }) if args.watch => complain(&what),
+                Err(failure) => return Err(failure),
+            }
+            out.flush()?;
+            if !args.watch {
+                return Ok(());
+            }
+            tokio::select! {
+                () = sleep_until(next) => {}
+                () = stop.asked() => return Ok(()),
+            }
+        }
     })
 }
 

@@ -15,15 +15,22 @@ use clap::Subcommand;
 use qmq_sched::Error;
 
 use super::failure::Failure;
+use super::server;
 
 /// Shown by `qmq delay --help`.
 pub(crate) const EXAMPLES: &str = "\
-The messages lie in two folders below --dir: `log`, a store that `qmq store`
+`qmq delay --config delay.properties` is the delay server: it takes delayed
+messages (UDP 20801) and gives each to the brokers of its subject at its time.
+All keys: `qmq delay --keys`. SIGTERM ends it in order, a second one at once.
+
+The commands work on a folder that no server has; `qmq delayed` asks servers
+that run. The messages lie in two folders below --dir: `log`, a store that `qmq store`
 can look into, and `index`. Keep them together: what is damaged of the index is
 made anew from the log, but for the messages that outlive the log's retention,
 which lie in its `bodies-` files. One process at a time has them.
 
 Examples:
+  qmq delay --config delay.properties
   printf '+90s\\tdrink water\\n' | qmq delay schedule --dir later --subject reminder
   printf '2030-01-01T00:00:00+01:00\\thappy new year\\n' | qmq delay schedule --dir later --subject greeting
   qmq delay list --dir later --to +1d
@@ -31,9 +38,19 @@ Examples:
   qmq delay verify --dir later
   qmq delay backup --dir later --to later.copy";
 
+/// Run the delay server, or work with a folder of messages for later while no server has it
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    server: server::delay::Args,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
 /// What can be done with messages for later.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+enum Command {
     /// Schedule each line of standard input: when, a tab, and the message
     Schedule(schedule::Args),
     /// Keep messages from being handed out
@@ -52,8 +69,11 @@ pub(crate) enum Command {
     Run(run::Args),
 }
 
-/// Runs one of them.
-pub(crate) fn run(command: &Command) -> Result<(), Failure> {
+/// Runs the server, or one of them.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let Some(command) = &args.command else {
+        return server::delay::run(&args.server);
+    };
     match command {
         Command::Schedule(args) => schedule::run(args),
         Command::Cancel(args) => cancel::run(args),

@@ -4,6 +4,7 @@ mod audit;
 mod broker;
 mod checks;
 mod consumer;
+mod departures;
 mod event;
 mod input;
 mod ledger;
@@ -29,11 +30,11 @@ pub(crate) use worker::{WorkerArgs, run_worker};
 
 const EXAMPLES: &str = "\
 What happens:
-  1. `qmq dev` runs as a process of its own. Producers send flights to it over
-     QUIC: one subject a route (flight.JFK.LAX), the carrier as the tag, the row
+  1. `qmq dev` runs as a process of its own: a meta server, a broker and a
+     delay server. Producers ask the meta server, and send flights over QUIC: one subject a route (flight.JFK.LAX), the carrier as the tag, the row
      as JSON in the body. Two groups consume everything, a third only the
      carriers AA and DL. Two consumers are processes of their own.
-  2. The broker is killed (SIGKILL) and started again, three times; the clients
+  2. The process is killed (SIGKILL) and started again, three times; the clients
      go on where they were. With the first kill a consumer that holds messages
      is killed too, with the second one is stopped; the others finish its work.
   3. After the first kill the store is compared with what had been acknowledged.
@@ -44,7 +45,10 @@ What happens:
      left are cancelled, late ones are re-timed, some of both too late. Half-way
      the scheduler is dropped with reminders in the caller's hands, and reopened.
      What is due goes to the broker, and is consumed from there in the end.
-  6. The flights are stored and consumed once more, on a master with a slave,
+  6. Some flights are called to the gate seconds later: their calls go to the
+     delay server, some are cancelled, and everything is killed and started
+     again when half of them are out.
+  7. The flights are stored and consumed once more, on a master with a slave,
      each acknowledged when both have it. Half-way the master is dropped without
      notice, the slave is promoted and goes on; the old master returns as slave.
 
@@ -105,6 +109,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let bar = progress::counted("replaying the reminders", Replay::steps(&input));
     broker.restart()?;
     let reminders = reminders::replay(&dir.join("reminders"), &broker, &input, &bar)?;
+    bar.finish_and_clear();
+    let bar = progress::running("calling flights to their gates");
+    let departures = departures::call(&mut broker, &input)?;
     broker.end()?;
     bar.finish_and_clear();
 
@@ -122,12 +129,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let audits = [first, last];
     let mut checks = checks::checks(&input, &ledger, &audits);
     checks.extend(reminders.checks());
+    checks.extend(departures.checks());
     checks.extend(failover.checks());
     let facts = report::Facts {
         input: &input,
         ledger: &ledger,
         audits: &audits,
         reminders: &reminders,
+        departures: &departures,
         failover: &failover,
         disk,
     };

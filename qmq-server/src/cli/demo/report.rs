@@ -7,6 +7,7 @@ use serde::ser::{SerializeMap, Serializer};
 
 use super::audit::Audit;
 use super::checks::Check;
+use super::departures::Departures;
 use super::event::GROUPS;
 use super::input::Input;
 use super::ledger::{Ledger, RUNS};
@@ -27,6 +28,7 @@ pub(super) struct Facts<'a> {
     pub(super) ledger: &'a Ledger<'a>,
     pub(super) audits: &'a [Audit; 2],
     pub(super) reminders: &'a Replay,
+    pub(super) departures: &'a Departures,
     pub(super) failover: &'a Failover,
     pub(super) disk: DiskUse,
 }
@@ -55,6 +57,8 @@ pub(super) fn for_people(
     out.line(latency_table(facts).to_string())?;
     out.line("")?;
     out.line(reminders_table(facts.reminders).to_string())?;
+    out.line("")?;
+    out.line(departures_table(facts.departures).to_string())?;
     out.line("")?;
     out.line(failover_table(facts.failover).to_string())?;
     out.line("")?;
@@ -188,6 +192,27 @@ fn reminders_table(seen: &Replay) -> comfy_table::Table {
     rows
 }
 
+fn departures_table(seen: &Departures) -> comfy_table::Table {
+    let names = [
+        "delayed",
+        "cancelled",
+        "delivered",
+        "again",
+        "at most late",
+        "seconds",
+    ];
+    let mut rows = table(&names, &[0, 1, 2, 3, 4, 5]);
+    rows.add_row([
+        count(seen.scheduled),
+        count(seen.cancelled),
+        count(seen.called),
+        count(seen.again),
+        duration(seen.late_max),
+        format!("{:.3}", seen.took.as_secs_f64()),
+    ]);
+    rows
+}
+
 fn failover_table(seen: &Failover) -> comfy_table::Table {
     let names = [
         "on master and slave",
@@ -260,6 +285,17 @@ struct RemindersLine<'a> {
     fired: u64,
     fired_again: u64,
     virtual_seconds: u64,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct DeparturesLine<'a> {
+    stage: &'a str,
+    scheduled: u64,
+    cancelled: u64,
+    delivered: u64,
+    delivered_again: u64,
+    late_max_us: u128,
     seconds: f64,
 }
 
@@ -344,6 +380,16 @@ pub(super) fn for_programs(facts: &Facts<'_>, checks: &[Check]) -> Result<(), Fa
         seconds: seen.took.as_secs_f64(),
     })?;
     let seen = facts.failover;
+    let departures = facts.departures;
+    out.json(&DeparturesLine {
+        stage: "departures",
+        scheduled: departures.scheduled,
+        cancelled: departures.cancelled,
+        delivered: departures.called,
+        delivered_again: departures.again,
+        late_max_us: departures.late_max.as_micros(),
+        seconds: departures.took.as_secs_f64(),
+    })?;
     out.json(&FailoverLine {
         stage: "replicated",
         stored: seen.found,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use qmq_server::config::keys::BROKER;
 use qmq_server::config::{Sources, WatchedConfig};
 use qmq_server::{Broker, BrokerOptions};
 
@@ -35,12 +36,14 @@ Examples:
   qmq broker --config broker.properties --set flush.mode=async
 
 Settings come from --set, then the environment (broker.port is QMQ_BROKER_PORT), then the file, then the defaults.
+With meta.server.endpoint the broker belongs to a cluster: it takes messages once it is entered (`qmq tools AddBroker`; its log
+has the line to type), or enters itself with broker.group and broker.role.
 All keys, with what they mean, their ranges and defaults: `qmq broker --keys`, which is a file to begin with.
 SIGTERM ends it in order, a second one at once.";
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let Some(file) = args.config.as_ref().filter(|_| !args.keys) else {
-        return keys::print();
+        return keys::print(BROKER);
     };
     log();
     let mut sources = Sources::of_file(file);

@@ -1,4 +1,4 @@
-//! `qmq dev`: a broker on this machine, for trying things out.
+//! `qmq dev`: a cluster on this machine, for trying things out.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use super::{closed, log};
 use crate::cli::failure::{Failure, chain};
 use crate::cli::output::{Output, note};
 
-/// Run a broker here: loopback, its own certificates, everything in one folder
+/// Run a cluster here: meta server, broker and delay server in one process on loopback, all in one folder
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// TCP port of /health and /metrics; 0 takes any that is free [default: port + 10000, or any that is free if there is no such port]
     #[arg(long)]
     http_port: Option<u16>,
+    /// TCP port of the meta server, for `qmq tools` and clients; 0 takes any that is free [default: as last time in this folder, else 8080 if --port is 20881, else any; one that is taken is passed over]
+    #[arg(long)]
+    meta_port: Option<u16>,
     /// A setting of the broker, as in broker.properties; may be given several times
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
@@ -62,6 +65,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         folder: args.dir.clone(),
         port: args.port,
         http_port,
+        meta_port: args.meta_port,
         sets: sets.collect::<Result<_, Failure>>()?,
     };
     attend(args.end, args.until_eof, |asked| serve(options, asked))
@@ -109,10 +113,21 @@ fn announce(dev: &Dev) -> Result<(), Failure> {
     };
     let mut out = Output::new();
     out.line(super::ready(dev.broker()))?;
+    let meta = dev.meta().http_address();
     out.line("type in another window:")?;
     out.line(format!("  echo hello | qmq produce greetings{hint}"))?;
     out.line(format!(
         "  qmq consume greetings --group me --count 1{hint}"
+    ))?;
+    out.line(format!(
+        "  echo later | qmq produce greetings --delay 10s{hint}"
+    ))?;
+    out.line(format!(
+        "  qmq tools ListBrokers --metaserver={meta} --token=dev"
+    ))?;
+    out.line(format!(
+        "the meta server is at http://{meta}, the delay server at {}",
+        dev.delay().address()
     ))?;
     out.flush()
 }

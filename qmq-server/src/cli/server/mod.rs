@@ -2,8 +2,10 @@
 
 mod attend;
 pub(super) mod broker;
+pub(super) mod delay;
 pub(super) mod dev;
 mod keys;
+pub(super) mod meta;
 mod signals;
 pub(super) mod tls;
 

@@ -82,7 +82,7 @@ fn init(args: &Init) -> Result<(), Failure> {
         args.hosts.join(", "),
         args.days
     ))?;
-    out.line("in broker.properties:")?;
+    out.line("in metaserver.properties, broker.properties and delay.properties, of whichever runs at these hosts:")?;
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     out.line(format!(
         "  tls.ca={}",

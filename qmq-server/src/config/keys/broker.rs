@@ -1,90 +1,71 @@
 //! The keys of `broker.properties`.
 
-use super::super::key::{Fallback, Key, Kind, Status};
+use super::super::key::{Key, Kind};
 use super::make::{
-    BOOL, MAYBE_PORT, PATH, PORT, bytes, dynamic, hours, idle, integer, ms, seconds, text, works,
+    BOOL, PORT, bytes, differs, dynamic, hours, idle, integer, joined, length, ms, seconds, text,
+    works,
 };
+use super::shared::{self, NO_SLAVES};
 
 /// The keys of `broker.properties`, by subject.
-pub const BROKER: &[Key] = &[
-    // Where it listens.
+pub const BROKER: &[Key] = &joined::<{ length(PARTS) }>(PARTS);
+
+const PARTS: &[&[Key]] = &[
+    LISTEN,
+    shared::LISTEN,
+    MEMBER,
+    shared::MEMBER,
+    shared::STORE,
+    DELIVERY,
+    shared::CONNECTIONS,
+    shared::BUDGETS,
+    shared::SECURITY,
+    IDLE,
+    shared::IDLE,
+];
+
+const LISTEN: &[Key] = &[works(
+    "broker.port",
+    PORT,
+    "20881",
+    "UDP port of the native protocol (QUIC)",
+)];
+
+const MEMBER: &[Key] = &[
+    differs(
+        works(
+            "meta.server.endpoint",
+            Kind::Urls,
+            "",
+            "where the meta servers' HTTP says their addresses; empty: this broker stands alone",
+        ),
+        "required in QMQ; here a broker without it stands alone",
+    ),
     works(
-        "broker.name",
-        text(100),
+        "broker.role",
+        Kind::Word(&["master", "slave"]),
         "",
-        "name that this broker tells its clients and shows in its metrics; empty: the host's name",
+        "what this broker is in its group when it registers itself; empty: what the meta servers' table says",
     ),
     works(
-        "broker.group",
-        text(100),
-        "",
-        "broker group that this broker belongs to",
-    ),
-    works(
-        "broker.listen",
-        Kind::Address,
-        "0.0.0.0",
-        "address of the native protocol (QUIC)",
-    ),
-    works(
-        "broker.port",
+        "sync.port",
         PORT,
-        "20881",
-        "UDP port of the native protocol (QUIC)",
+        "20882",
+        "port for slaves that it registers with the meta servers; nothing listens on it yet",
     ),
-    works(
-        "http.listen",
-        Kind::Address,
-        "127.0.0.1",
-        "address of health and metrics over HTTP",
+];
+
+/// Subjects, consumers and producers.
+const DELIVERY: &[Key] = &[
+    differs(
+        works(
+            "log.expired.delete.enable",
+            BOOL,
+            "true",
+            "false: messages are kept whatever their age",
+        ),
+        "the guides list it for the broker, as dynamic; QMQ's broker does not read it and deletes always; here it works, from the next start",
     ),
-    Key {
-        name: "http.port",
-        kind: MAYBE_PORT,
-        default: Fallback::Computed("broker.port + 10000"),
-        meaning: "TCP port of health and metrics over HTTP; 0: none",
-        status: Status::Works,
-    },
-    // What it stores.
-    works("store.root", PATH, "/data", "folder of the store"),
-    works(
-        "store.segment.bytes",
-        bytes(64 << 10, 4 << 30),
-        "64M",
-        "size of a log segment; retention frees whole segments",
-    ),
-    Key {
-        name: "message.max.bytes",
-        kind: bytes(1, 1 << 30),
-        default: Fallback::Computed("4M, or a quarter of store.segment.bytes if that is less"),
-        meaning: "largest body of a message; at most a quarter of store.segment.bytes",
-        status: Status::Works,
-    },
-    works(
-        "flush.mode",
-        Kind::Word(&["sync", "async"]),
-        "sync",
-        "sync: an answer waits until the message is on disk; async: until it is written, and a loss of power may take flush.interval.ms of it",
-    ),
-    works(
-        "flush.interval.ms",
-        ms(1, 3_600_000),
-        "200",
-        "longest time that written data stays unsynced",
-    ),
-    works(
-        "messagelog.retention.hours",
-        hours(1, 87_600),
-        "72",
-        "how long messages are kept",
-    ),
-    works(
-        "log.expired.delete.enable",
-        BOOL,
-        "true",
-        "false: messages are kept whatever their age",
-    ),
-    // Subjects and delivery.
     dynamic(
         "subject.auto.create",
         BOOL,
@@ -139,67 +120,6 @@ pub const BROKER: &[Key] = &[
         "256M",
         "how much of the end of the log a start reads to remember what was sent before; 0: none, and what is sent again over a restart is stored again",
     ),
-    // Connections and memory.
-    works(
-        "connection.max",
-        integer(1, 1_000_000, "connections"),
-        "10000",
-        "most connections at a time",
-    ),
-    works(
-        "connection.idle.ms",
-        ms(1_000, 3_600_000),
-        "30000",
-        "a connection on which nothing arrives for so long is closed",
-    ),
-    works(
-        "connection.stall.ms",
-        ms(1_000, 3_600_000),
-        "30000",
-        "a connection that takes nothing of what waits for it for so long is closed",
-    ),
-    works(
-        "handshake.timeout.ms",
-        ms(100, 600_000),
-        "5000",
-        "longest time for TLS and HELLO",
-    ),
-    works(
-        "streams.max",
-        integer(8, 65_536, "streams"),
-        "1024",
-        "most streams of a connection at a time",
-    ),
-    works(
-        "memory.receive.bytes",
-        bytes(64 << 10, 4 << 30),
-        "16M",
-        "most bytes received on a connection and not yet taken; less when many are connected, see memory.windows.bytes",
-    ),
-    works(
-        "memory.send.bytes",
-        bytes(64 << 10, 4 << 30),
-        "16M",
-        "most bytes sent on a connection and not yet acknowledged; less when many are connected, see memory.windows.bytes",
-    ),
-    works(
-        "memory.windows.bytes",
-        bytes(1 << 20, 1 << 40),
-        "2G",
-        "most bytes of both, of all connections; each has at least 32 KiB each way",
-    ),
-    works(
-        "memory.produce.bytes",
-        bytes(1 << 20, 1 << 40),
-        "256M",
-        "most bytes of all requests that are not yet in the log; a connection has a quarter at most",
-    ),
-    works(
-        "memory.deliver.bytes",
-        bytes(1 << 20, 1 << 40),
-        "256M",
-        "most bytes of all deliveries not yet taken by their connections",
-    ),
     works(
         "drain.ack.ms",
         ms(0, 20_000),
@@ -212,85 +132,16 @@ pub const BROKER: &[Key] = &[
         "1000",
         "subjects with metrics of their own; the others are added up",
     ),
-    // Who may do what.
-    works(
-        "tls.cert",
-        PATH,
-        "tls/node.pem",
-        "certificate of this node, PEM; re-read when the file changes",
-    ),
-    works(
-        "tls.key",
-        PATH,
-        "tls/node.key",
-        "its private key, PEM; re-read when the file changes",
-    ),
-    works(
-        "tls.ca",
-        PATH,
-        "tls/ca.pem",
-        "certificates that sign those of clients and nodes, PEM; re-read when the file changes",
-    ),
-    works(
-        "client.auth",
-        Kind::Word(&["optional", "required"]),
-        "optional",
-        "whether a client needs a certificate",
-    ),
-    works(
-        "tokens.file",
-        PATH,
-        "client-tokens.properties",
-        "tokens and their rights; re-read when the file changes",
-    ),
-    works(
-        "anonymous.rights",
-        Kind::Rights,
-        "",
-        "what a client without token and certificate may do, such as produce:*;consume:*",
-    ),
-    // QMQ's keys from which nothing comes.
-    idle(
-        "meta.server.endpoint",
-        text(4096),
-        "",
-        "address of the meta servers",
-        "this broker needs no meta server",
-    ),
-    idle(
-        "sync.port",
-        PORT,
-        "20882",
-        "port for slaves",
-        "this broker has no slaves yet",
-    ),
+];
+
+/// QMQ's keys from which nothing comes.
+const IDLE: &[Key] = &[
     idle(
         "wait.slave.wrote",
         BOOL,
         "false",
         "whether an answer waits for a slave",
         "this broker has no slaves yet, so no answer waits for one; flush.mode says what an answer waits for",
-    ),
-    idle(
-        "slave.sync.timeout",
-        ms(1, 3_600_000),
-        "3000",
-        "how long a slave waits for its master",
-        NO_SLAVES,
-    ),
-    idle(
-        "sync.batch.size",
-        bytes(1, 1 << 30),
-        "100000",
-        "most bytes that a slave gets at a time",
-        NO_SLAVES,
-    ),
-    idle(
-        "message.sync.timeout.ms",
-        ms(0, 3_600_000),
-        "10",
-        "how long the master holds a slave's request",
-        NO_SLAVES,
     ),
     idle(
         "slave.message.lag.time.max.seconds",
@@ -307,32 +158,21 @@ pub const BROKER: &[Key] = &[
         NO_SLAVES,
     ),
     idle(
-        "slave.server.http.port",
-        MAYBE_PORT,
-        "8080",
-        "HTTP port of a slave",
-        NO_SLAVES,
-    ),
-    idle(
-        "query.max.threads",
-        integer(0, 10_000, "threads"),
-        "5",
-        "threads of a slave's HTTP queries",
-        NO_SLAVES,
-    ),
-    idle(
         "consumerlog.retention.hours",
         hours(0, 87_600),
         "72",
         "how long the index is kept",
         WITH_MESSAGES,
     ),
-    idle(
-        "pulllog.retention.hours",
-        hours(0, 87_600),
-        "72",
-        "how long the action log is kept",
-        WITH_MESSAGES,
+    differs(
+        idle(
+            "pulllog.retention.hours",
+            hours(0, 87_600),
+            "72",
+            "how long the action log is kept",
+            WITH_MESSAGES,
+        ),
+        "the guides call it the pull log's and show it without a value; in QMQ's code the action log is kept by it",
     ),
     idle(
         "smt.retention.hours",
@@ -342,32 +182,31 @@ pub const BROKER: &[Key] = &[
         WITH_MESSAGES,
     ),
     idle(
-        "log.retention.check.interval.seconds",
-        seconds(0, 86_400),
-        "60",
-        "how often old files are looked for",
-        "the store looks by itself, whenever a segment ends and on a timer",
-    ),
-    idle(
         "checkpoint.retain.count",
         integer(0, 10_000, "checkpoints"),
         "5",
         "checkpoints kept",
         "the store keeps the last two, and needs no more",
     ),
-    idle(
-        "message.checkpoint.interval",
-        integer(0, u64::MAX, "records"),
-        "10000",
-        "messages between two checkpoints",
-        BY_BYTES,
+    differs(
+        idle(
+            "message.checkpoint.interval",
+            integer(0, u64::MAX, "records"),
+            "10000",
+            "messages between two checkpoints",
+            BY_BYTES,
+        ),
+        "the guides say 100,000; QMQ's code takes 10,000 without it",
     ),
-    idle(
-        "action.checkpoint.interval",
-        integer(0, u64::MAX, "records"),
-        "10000",
-        "actions between two checkpoints",
-        BY_BYTES,
+    differs(
+        idle(
+            "action.checkpoint.interval",
+            integer(0, u64::MAX, "records"),
+            "10000",
+            "actions between two checkpoints",
+            BY_BYTES,
+        ),
+        "the guides say 100,000 and call it dynamic; QMQ's code takes 10,000 without it, and no change has an effect",
     ),
     idle(
         "consumerlog.v2.enable",
@@ -455,7 +294,6 @@ pub const BROKER: &[Key] = &[
     ),
 ];
 
-const NO_SLAVES: &str = "this broker has no slaves yet";
 const WITH_MESSAGES: &str = "it goes with its messages, by messagelog.retention.hours";
 const BY_BYTES: &str = "checkpoints are taken by bytes written";
 const OTHER_INDEX: &str = "the store has one index for all subjects, and no choice of format";

@@ -6,10 +6,22 @@ use super::make::{PATH, text, works};
 /// The keys of `client.properties`.
 pub const CLIENT: &[Key] = &[
     works(
+        "meta.server.endpoint",
+        Kind::Urls,
+        "",
+        "where the meta servers' HTTP says their addresses; they know the brokers of each subject",
+    ),
+    works(
+        "meta.server.name",
+        text(253),
+        "",
+        "name that the meta servers' certificates must have; empty: tls.server.name, or the host of the address that their HTTP says",
+    ),
+    works(
         "broker.address",
         Kind::HostPorts,
         "",
-        "brokers, as host:port with commas between them",
+        "brokers and delay servers, as host:port with commas between them; counts where there is no meta.server.endpoint",
     ),
     works(
         "tls.ca",

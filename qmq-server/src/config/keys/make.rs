@@ -15,6 +15,8 @@ pub(super) const MAYBE_PORT: Kind = Kind::Integer {
     unit: "a port, 0 for none",
 };
 
+pub(super) const SECRET: Kind = Kind::Secret { bytes_max: 4096 };
+
 pub(super) const fn integer(low: u64, high: u64, unit: &'static str) -> Kind {
     Kind::Integer { low, high, unit }
 }
@@ -55,7 +57,60 @@ pub(super) const fn key(
         default: Fallback::Text(default),
         meaning,
         status,
+        differs: None,
     }
+}
+
+/// A key whose default depends on others, as `how` says.
+pub(super) const fn computed(
+    name: &'static str,
+    kind: Kind,
+    how: &'static str,
+    meaning: &'static str,
+) -> Key {
+    let mut key = works(name, kind, "", meaning);
+    key.default = Fallback::Computed(how);
+    key
+}
+
+/// A key that must be set.
+pub(super) const fn required(name: &'static str, kind: Kind, meaning: &'static str) -> Key {
+    let mut key = works(name, kind, "", meaning);
+    key.default = Fallback::Required;
+    key
+}
+
+/// A key of which documents, QMQ's code and this program do not say the same.
+pub(super) const fn differs(mut key: Key, how: &'static str) -> Key {
+    key.differs = Some(how);
+    key
+}
+
+/// How many keys several tables have.
+pub(super) const fn length(parts: &[&[Key]]) -> usize {
+    let (mut sum, mut part) = (0, 0);
+    while part < parts.len() {
+        sum += parts[part].len();
+        part += 1;
+    }
+    sum
+}
+
+/// One table of several, so that files share the keys that mean the same. `N` is their [`length`].
+pub(super) const fn joined<const N: usize>(parts: &[&[Key]]) -> [Key; N] {
+    let mut all = [parts[0][0]; N];
+    let (mut at, mut part) = (0, 0);
+    while part < parts.len() {
+        let mut index = 0;
+        while index < parts[part].len() {
+            all[at] = parts[part][index];
+            at += 1;
+            index += 1;
+        }
+        part += 1;
+    }
+    assert!(at == N, "N is the length of the parts");
+    all
 }
 
 pub(super) const fn works(

@@ -12,10 +12,6 @@ use serde::Serialize;
 use super::Shared;
 use crate::metrics::Sources;
 
-/// A message has been refused for want of room, and there is less than so many segments of it: it is still full. The store's reserve has two, and it needs
-/// one for messages.
-const SEGMENTS_NEEDED: u64 = 3;
-
 /// 200 and `ok`, or 503 and why not.
 pub(super) async fn health(
     State(shared): State<Shared>,
@@ -70,8 +66,8 @@ impl Health {
         let room = &sources.administering;
         let status = room.status();
         let was_full = room.producing.counters().disk_full.load(Ordering::Relaxed);
-        let needed_bytes = room.store.options().segment_bytes * SEGMENTS_NEEDED;
-        let reasons = reasons(&status, was_full, needed_bytes);
+        let mut reasons = reasons(&status, was_full, room.bytes_needed());
+        reasons.extend(room.producing.gate().held());
         Self {
             status: if reasons.is_empty() {
                 "ok"

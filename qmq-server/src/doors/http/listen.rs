@@ -1,9 +1,10 @@
 //! Connections, and their limits.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -50,7 +51,15 @@ pub(super) async fn serve(listener: TcpListener, app: Router) {
     }
 }
 
+/// Where a request arrived: an address of this machine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrived(pub(super) IpAddr);
+
 async fn one_request(stream: TcpStream, app: Router) -> hyper::Result<()> {
+    let app = match stream.local_addr() {
+        Ok(local) => app.layer(Extension(Arrived(local.ip().to_canonical()))),
+        Err(_) => app,
+    };
     http1::Builder::new()
         .keep_alive(false)
         .max_buf_size(HEAD_BYTES_MAX)

@@ -7,8 +7,11 @@
 //!
 //! A connection carries one request, and has a time in which to be done: so nobody can keep one for long, and there are only so many.
 
+pub(crate) mod delay_server;
 mod health;
 mod listen;
+pub mod meta;
+pub(crate) mod meta_server;
 
 use std::io;
 use std::net::SocketAddr;
@@ -42,8 +45,6 @@ impl HttpDoor {
     /// # Errors
     /// When the address cannot be listened on.
     pub async fn open(listen: SocketAddr, sources: Sources) -> io::Result<Self> {
-        let listener = tokio::net::TcpListener::bind(listen).await?;
-        let address = listener.local_addr()?;
         let shared = Shared {
             scrapes: Scrapes::new(sources.clone()),
             sources: Arc::new(sources),
@@ -54,7 +55,17 @@ impl HttpDoor {
             .fallback(unknown)
             .method_not_allowed_fallback(not_allowed)
             .with_state(shared);
-        let serving = tokio::spawn(listen::serve(listener, app));
+        Self::serve(listen, app).await
+    }
+
+    /// Opens a door with other pages, with the same limits of connections.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub async fn serve(listen: SocketAddr, pages: Router) -> io::Result<Self> {
+        let listener = tokio::net::TcpListener::bind(listen).await?;
+        let address = listener.local_addr()?;
+        let serving = tokio::spawn(listen::serve(listener, pages));
         Ok(Self {
             address,
             serving: serving.abort_handle(),

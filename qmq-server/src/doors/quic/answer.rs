@@ -1,12 +1,14 @@
 //! Answers in frames that the other end takes.
 
 use bytes::{Bytes, BytesMut};
-use qmq_wire::{Code, ControlResponse, Controlled, FRAME_HEADER_LEN, Produced, Refusal};
+use qmq_wire::{Code, ControlResponse, Controlled, FRAME_HEADER_LEN, Produced, Refusal, Scheduled};
 
-/// Bytes of PRODUCED besides the outcomes: its number and two counts.
+use crate::rooms::Taken;
+
+/// Bytes of PRODUCED or SCHEDULED besides the outcomes: its number and two counts.
 const PRODUCED_BEGIN: usize = 12;
-/// Most bytes that the outcome of one message takes, if its refusal has no text: a run of one.
-const OUTCOME_BYTES: usize = 16;
+/// Most bytes that the outcome of one message takes, if its refusal has no text: one that was scheduled.
+const OUTCOME_BYTES: usize = 20;
 
 /// Most messages whose outcomes fit into a payload of so many bytes, whatever becomes of them.
 pub(super) fn outcomes_max(frame_bytes_max: u32) -> usize {
@@ -14,15 +16,21 @@ pub(super) fn outcomes_max(frame_bytes_max: u32) -> usize {
 }
 
 /// What became of at most [`outcomes_max`] messages; without texts if these are too long.
-pub(super) fn produced(mut produced: Produced, frame_bytes_max: u32) -> Bytes {
+pub(super) fn taken(mut taken: Taken, frame_bytes_max: u32) -> Bytes {
+    let encode = |taken: &Taken, out: &mut BytesMut| match taken {
+        Taken::Produced(produced) => produced.encode(out),
+        Taken::Scheduled(scheduled) => scheduled.encode(out),
+    };
     let mut out = BytesMut::new();
-    produced.encode(&mut out);
+    encode(&taken, &mut out);
     if !fits(&out, frame_bytes_max) {
         out.clear();
-        for refused in &mut produced.refused {
+        let (Taken::Produced(Produced { refused, .. })
+        | Taken::Scheduled(Scheduled { refused, .. })) = &mut taken;
+        for refused in refused {
             refused.text.clear();
         }
-        produced.encode(&mut out);
+        encode(&taken, &mut out);
     }
     out.freeze()
 }
@@ -57,7 +65,7 @@ fn fits(frame: &BytesMut, frame_bytes_max: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use qmq_wire::{Accepted, LEAST_FRAME_BYTES_MAX, Refused};
+    use qmq_wire::{Accepted, AcceptedDelay, LEAST_FRAME_BYTES_MAX, Refused};
 
     use super::*;
 
@@ -74,16 +82,24 @@ mod tests {
             code: Code::BadMessage,
             text: format!("{index}: a text that takes some room"),
         });
-        for (accepted, refused) in [
-            (accepted.collect(), Vec::new()),
-            (Vec::new(), refused.collect()),
-        ] {
-            let answer = Produced {
+        let scheduled = (0..max).map(|index| AcceptedDelay { index, id: [7; 16] });
+        let produced = |accepted, refused| {
+            Taken::Produced(Produced {
                 number: 1,
                 accepted,
                 refused,
-            };
-            let frame = produced(answer, LEAST_FRAME_BYTES_MAX);
+            })
+        };
+        for taken_by_a_room in [
+            produced(accepted.collect(), Vec::new()),
+            produced(Vec::new(), refused.collect()),
+            Taken::Scheduled(Scheduled {
+                number: 1,
+                accepted: scheduled.collect(),
+                refused: Vec::new(),
+            }),
+        ] {
+            let frame = taken(taken_by_a_room, LEAST_FRAME_BYTES_MAX);
             assert!(frame.len() - FRAME_HEADER_LEN <= LEAST_FRAME_BYTES_MAX as usize);
         }
     }

@@ -120,7 +120,7 @@ async fn begin(
         }
         Err(error) => return close(CloseCode::Malformed, &error.to_string()),
     };
-    let ours = &shared.hello;
+    let ours = shared.hello_now();
     let Some(version) = ours.common_version(&theirs) else {
         let why = format!(
             "this node speaks versions {} to {} of {}, and you {} to {}",
@@ -149,8 +149,7 @@ async fn begin(
     let answer = Hello {
         version_min: version,
         version_max: version,
-        incarnation: shared.administering.store.incarnation(),
-        ..ours.clone()
+        ..ours
     };
     let mut out = bytes::BytesMut::new();
     answer.encode(&mut out);
@@ -203,7 +202,8 @@ pub(super) fn outbox(
     let (emptied, peer) = (Arc::clone(&outbox), Arc::clone(peer));
     let open = peer.shared.closing.stream();
     tokio::spawn(async move {
-        let low = || peer.shared.consumers.delivering().outlet_low();
+        let consumers = peer.shared.consumers.as_ref();
+        let low = || consumers.map_or(0, |consumers| consumers.delivering().outlet_low());
         emptied
             .carry(send, &peer.connection, peer.stall(), low, room)
             .await;

@@ -10,13 +10,14 @@ mod load;
 mod outbox;
 mod progress;
 mod requests;
+mod routes;
 mod subscription;
 mod windows;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use closing::Closing;
@@ -36,9 +37,8 @@ use windows::Windows;
 
 use crate::access::Access;
 use crate::doors::seldom::Seldom;
-use crate::rooms::administer::Administering;
 use crate::rooms::consumers::Consumers;
-use crate::rooms::produce::Producing;
+use crate::rooms::{AnswersControl, TakesMessages, TellsRoutes};
 
 /// Limits of the door. Every queue and window has one.
 #[derive(Clone, Debug)]
@@ -69,6 +69,23 @@ pub struct QuicOptions {
     pub frame_bytes_max: u32,
 }
 
+impl Shared {
+    /// What the node says of itself now.
+    fn hello_now(&self) -> Hello {
+        let mut hello = Hello {
+            incarnation: (self.incarnation)(),
+            ..self.hello.clone()
+        };
+        if let Some(attempts_max) = &self.attempts_max {
+            hello.limits.attempts_max = attempts_max.load(Ordering::Relaxed);
+        }
+        if let Some((group, epoch)) = &*self.plate.0.lock() {
+            (hello.group, hello.epoch) = (group.clone(), *epoch);
+        }
+        hello
+    }
+}
+
 impl Default for QuicOptions {
     fn default() -> Self {
         Self {
@@ -92,10 +109,15 @@ impl Default for QuicOptions {
 pub(crate) struct Shared {
     options: QuicOptions,
     access: Arc<Access>,
-    producing: Producing,
-    consumers: Consumers,
-    administering: Arc<Administering>,
+    messages: Option<Arc<dyn TakesMessages>>,
+    consumers: Option<Consumers>,
+    control: Arc<dyn AnswersControl>,
+    routes: Option<Arc<dyn TellsRoutes>>,
+    incarnation: Incarnation,
+    attempts_max: Option<Arc<AtomicU32>>,
     hello: Hello,
+    /// Group and epoch that the node has got since, for each HELLO from then on.
+    plate: Plate,
     connections: Arc<AtomicU64>,
     produce_budget: budget::Whole,
     /// Bytes that wait in all outboxes.
@@ -115,16 +137,25 @@ const SOCKET_BYTES: usize = 8 << 20;
 /// Connections beyond the limit that are told so at a time, among those that may be in their handshake. The others are refused without a word of the protocol, which costs less.
 const TOLD_MAX: usize = 64;
 
+/// The incarnation of a store, as it is now.
+pub type Incarnation = Arc<dyn Fn() -> u32 + Send + Sync>;
+
 /// The rooms that the door leads to, and what it says of the node.
 pub struct Rooms {
     /// Who may do what.
     pub access: Arc<Access>,
-    /// Messages in.
-    pub producing: Producing,
-    /// Messages out, and what becomes of them.
-    pub consumers: Consumers,
-    /// What operators ask.
-    pub administering: Arc<Administering>,
+    /// Messages in, if the node takes any.
+    pub messages: Option<Arc<dyn TakesMessages>>,
+    /// Messages out, and what becomes of them, if the node has any.
+    pub consumers: Option<Consumers>,
+    /// What operators and other nodes ask.
+    pub control: Arc<dyn AnswersControl>,
+    /// Routes of subjects, if the node knows them.
+    pub routes: Option<Arc<dyn TellsRoutes>>,
+    /// Incarnation of the node's store, for each HELLO; 0: it has none.
+    pub incarnation: Incarnation,
+    /// How often a group gets a message before it is a dead letter, for each HELLO, if the node has messages out.
+    pub attempts_max: Option<Arc<AtomicU32>>,
     /// What the node says of itself; the door adds its own limits.
     pub hello: Hello,
     /// Counts the connections.
@@ -140,6 +171,18 @@ pub struct QuicDoor {
     address: SocketAddr,
     load: Load,
     closing: Closing,
+    plate: Plate,
+}
+
+/// What the door says of its node in each HELLO from then on. A clone is the same.
+#[derive(Clone, Debug, Default)]
+pub struct Plate(Arc<Mutex<Option<(String, u64)>>>);
+
+impl Plate {
+    /// Its broker group, and its epoch as the master of that.
+    pub fn set(&self, group: &str, epoch: u64) {
+        *self.0.lock() = Some((group.to_owned(), epoch));
+    }
 }
 
 impl QuicDoor {
@@ -170,14 +213,19 @@ impl QuicDoor {
         hello.limits.batch_messages_max = qmq_wire::BATCH_MESSAGES_MAX;
         let load = Load::new(options.produce_bytes, options.connections_max);
         let closing = Closing::new();
+        let plate = Plate::default();
         let windows = |most| Windows::new(options.windows_bytes / 2, options.connections_max, most);
         let shared = Arc::new(Shared {
             closing: closing.clone(),
             access: rooms.access,
-            producing: rooms.producing,
+            messages: rooms.messages,
             consumers: rooms.consumers,
-            administering: rooms.administering,
+            control: rooms.control,
+            routes: rooms.routes,
+            incarnation: rooms.incarnation,
+            attempts_max: rooms.attempts_max,
             hello,
+            plate: plate.clone(),
             connections: rooms.connections,
             produce_budget: load.produce.clone(),
             outgoing: Arc::clone(&load.outgoing),
@@ -193,6 +241,7 @@ impl QuicDoor {
             address,
             load,
             closing,
+            plate,
         })
     }
 
@@ -206,6 +255,12 @@ impl QuicDoor {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it says of its node, where that changes.
+    #[must_use]
+    pub fn plate(&self) -> &Plate {
+        &self.plate
     }
 
     /// Takes no more connections: who comes is told that the broker is shutting down. Those that are open go on.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use qmq_wire::{
     Ack, Acked, Code, ControlRequest, Flow, FlowFlags, Frame, Kind, Nack, Produce, Pull, Refusal,
-    Renew, WireError,
+    Renew, Role, WireError,
 };
 use quinn::SendStream;
 use tokio::sync::{Semaphore, oneshot};
@@ -16,9 +16,9 @@ use super::budget::Budget;
 use super::connection::{Peer, outbox};
 use super::frames::{Frames, NoFrame};
 use super::outbox::Outbox;
-use super::{answer, subscription};
+use super::{answer, routes, subscription};
 use crate::rooms::Outlet;
-use crate::rooms::consumers::Attached;
+use crate::rooms::consumers::{Attached, Consumers};
 
 /// Longest wait of a pull.
 const PULL_WAIT_MAX: Duration = Duration::from_secs(60);
@@ -38,6 +38,10 @@ pub(super) async fn serve(peer: Arc<Peer>, mut frames: Frames, send: SendStream)
         let (subscribe, budget) = first;
         drop(budget);
         return subscription::serve(peer, frames, send, subscribe).await;
+    }
+    if first.0.kind == Kind::Watch as u8 {
+        let outbox = outbox(&peer, send, || {});
+        return routes::serve(peer, frames, outbox, first).await;
     }
     let pullers = Pullers::default();
     let room = {
@@ -175,14 +179,15 @@ impl Requests {
                     return Ok(());
                 }
                 let limit = self.peer.frame_bytes_max;
-                let reply = Box::new(move |produced: qmq_wire::Produced| {
-                    outbox.put(&mut vec![answer::produced(produced, limit)]);
+                let Some(messages) = &self.peer.shared.messages else {
+                    refuse(&outbox, number, takes_no(&self.peer, "messages"));
+                    return Ok(());
+                };
+                let reply = Box::new(move |taken| {
+                    outbox.put(&mut vec![answer::taken(taken, limit)]);
                     drop(unanswered);
                 });
-                let rooms = &self.peer.shared;
-                rooms
-                    .producing
-                    .submit(produce, &self.peer.caller, Box::new(budget), reply);
+                messages.submit(produce, &self.peer.caller, Box::new(budget), reply);
             }
             Some(Kind::Pull) => {
                 let pull = Pull::decode(&mut reader)?;
@@ -196,22 +201,31 @@ impl Requests {
                 let Some(flow) = ack.flow.clone() else {
                     return Ok(());
                 };
-                let (consumers, caller) = (&self.peer.shared.consumers, &self.peer.caller);
-                consumers.ack(&flow, caller, ack, settled(outbox, unanswered));
+                let Some(consumers) = &self.peer.shared.consumers else {
+                    refuse(&outbox, ack.number, nothing_to_consume(&self.peer));
+                    return Ok(());
+                };
+                let settled = settled(outbox, unanswered);
+                consumers.ack(&flow, &self.peer.caller, ack, settled);
             }
             Some(Kind::Nack) => {
                 let nack = Nack::decode(&mut reader, true)?;
                 let Some(flow) = nack.flow.clone() else {
                     return Ok(());
                 };
-                let (consumers, caller) = (&self.peer.shared.consumers, &self.peer.caller);
-                consumers.nack(&flow, caller, nack, settled(outbox, unanswered));
+                let Some(consumers) = &self.peer.shared.consumers else {
+                    refuse(&outbox, nack.number, nothing_to_consume(&self.peer));
+                    return Ok(());
+                };
+                let settled = settled(outbox, unanswered);
+                consumers.nack(&flow, &self.peer.caller, nack, settled);
             }
             Some(Kind::Renew) => {
                 let renew = Renew::decode(&mut reader, true)?;
-                if let Some(flow) = renew.flow.clone() {
-                    let (consumers, caller) = (&self.peer.shared.consumers, &self.peer.caller);
-                    consumers.renew(&flow, caller, renew);
+                if let (Some(flow), Some(consumers)) =
+                    (renew.flow.clone(), &self.peer.shared.consumers)
+                {
+                    consumers.renew(&flow, &self.peer.caller, renew);
                 }
             }
             Some(Kind::Control) => {
@@ -228,8 +242,8 @@ impl Requests {
                 let peer = Arc::clone(&self.peer);
                 // It looks at every subject: not on a thread of the runtime. One at a time, since an answer may be long.
                 let answered = tokio::task::spawn_blocking(move || {
-                    let administering = &peer.shared.administering;
-                    match administering.answer(number, &request, &peer.caller) {
+                    let control = &peer.shared.control;
+                    match control.answer(number, &request, &peer.caller) {
                         Ok(response) => {
                             let frame = answer::controlled(number, response, peer.frame_bytes_max);
                             match frame {
@@ -265,7 +279,9 @@ impl Requests {
         pull: &Pull,
         unanswered: tokio::sync::OwnedSemaphorePermit,
     ) -> Result<(), Refusal> {
-        let consumers = &self.peer.shared.consumers;
+        let Some(consumers) = &self.peer.shared.consumers else {
+            return Err(nothing_to_consume(&self.peer));
+        };
         if let Err((code, text)) = consumers.may_begin() {
             return Err(Refusal::new(0, code, text));
         }
@@ -286,7 +302,7 @@ impl Requests {
                     format!("{PULLERS_MAX} consumers pull through this stream; open another");
                 return Err(Refusal::new(0, Code::TooMany, text));
             }
-            let attached = self.attach(flow).await?;
+            let attached = self.attach(consumers, flow).await?;
             let flow = flow.clone();
             let before = self
                 .pullers
@@ -304,9 +320,9 @@ impl Requests {
         Ok(())
     }
 
-    async fn attach(&self, flow: &Flow) -> Result<Attached, Refusal> {
+    async fn attach(&self, consumers: &Consumers, flow: &Flow) -> Result<Attached, Refusal> {
         let (reply, attached) = oneshot::channel();
-        self.peer.shared.consumers.attach_puller(
+        consumers.attach_puller(
             flow,
             &self.peer.caller,
             Arc::clone(&self.outbox) as _,
@@ -317,6 +333,30 @@ impl Requests {
             .await
             .unwrap_or_else(|_| Err(subscription::shutting_down()))
     }
+}
+
+/// Why a node has nothing for consumers.
+pub(super) fn nothing_to_consume(peer: &Peer) -> Refusal {
+    takes_no(peer, "consumers")
+}
+
+/// Why a node cannot be asked for routes.
+pub(super) fn knows_no_routes(peer: &Peer) -> Refusal {
+    takes_no(peer, "interests in routes")
+}
+
+fn takes_no(peer: &Peer, what: &str) -> Refusal {
+    let hello = &peer.shared.hello;
+    let text = format!(
+        "{:?} is a {} server and takes no {what}; look at the features of HELLO",
+        hello.node,
+        match hello.role {
+            Role::Meta => "meta",
+            Role::Delay => "delay",
+            _ => "broker",
+        }
+    );
+    Refusal::new(0, Code::UnknownRequest, text)
 }
 
 fn refuse(outbox: &Outbox, number: u32, refusal: Refusal) {

@@ -28,6 +28,11 @@ pub(super) async fn serve(peer: Arc<Peer>, frames: Frames, send: SendStream, fir
         Err(error) => return peer.malformed(&NoFrame::Malformed(error)),
     };
     drop(first);
+    let Some(consumers) = peer.shared.consumers.clone() else {
+        let outbox = outbox(&peer, send, || {});
+        outbox.frame(|out| requests::nothing_to_consume(&peer).encode(out));
+        return outbox.close();
+    };
     // The outbox says when it has room, to a consumer that is attached only when there is an outbox.
     let attached: Arc<Mutex<Option<Arc<Attached>>>> = Arc::default();
     let drained = {
@@ -43,7 +48,7 @@ pub(super) async fn serve(peer: Arc<Peer>, frames: Frames, send: SendStream, fir
     let on_end = Box::new(move |end: End| drop(tell.send(end)));
     let (reply, answer) = oneshot::channel();
     let welcome = Arc::clone(&outbox);
-    peer.shared.consumers.subscribe(
+    consumers.subscribe(
         &subscribe.flow,
         subscribe.credit,
         &peer.caller,

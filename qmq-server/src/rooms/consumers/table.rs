@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use qmq_store::{Durability, Error, Store};
-use qmq_wire::{Code, End, Refusal};
+use qmq_wire::{Code, End, FlowFlags, Refusal};
 
 use settle::refusal;
 
@@ -182,12 +182,12 @@ impl Table {
             Job::Attach {
                 key,
                 session,
-                fresh,
+                flags,
                 caller,
                 taker,
                 on_end,
                 reply,
-            } => self.attach(key, (session, fresh), caller, &taker, on_end, reply),
+            } => self.attach(key, (session, flags), caller, &taker, on_end, reply),
             Job::Detach {
                 key,
                 attachment,
@@ -271,19 +271,19 @@ impl Table {
     fn attach(
         &mut self,
         key: Key,
-        (session, fresh): (u64, bool),
+        (session, flags): (u64, FlowFlags),
         caller: Caller,
         taker: &Arc<Taker>,
         on_end: OnEnd,
         reply: Box<dyn FnOnce(Result<Attached, Refusal>) + Send>,
     ) {
-        if !self.options.auto_create.load(Ordering::Relaxed)
-            && !self.store.has_subject(&key.subject)
-        {
-            let text = format!(
-                "no subject {:?}, and subject.auto.create is off; create it first",
-                key.subject
-            );
+        let makes = self.options.auto_create.load(Ordering::Relaxed) && !flags.existing;
+        if !makes && !self.store.has_subject(&key.subject) {
+            let why = match flags.existing {
+                true => "you asked for none to be made",
+                false => "subject.auto.create is off; create it first",
+            };
+            let text = format!("no subject {:?}, and {why}", key.subject);
             return reply(Err(Refusal::new(0, Code::UnknownSubject, text)));
         }
         let incarnation = self.incarnation();
@@ -295,7 +295,7 @@ impl Table {
             gone_at: None,
         });
         let known = consumer.session != 0;
-        let resumed = known && consumer.session == session && !fresh;
+        let resumed = known && consumer.session == session && !flags.fresh;
         if let Some(before) = consumer.current.take() {
             let end = if resumed {
                 End {
@@ -318,7 +318,7 @@ impl Table {
         } else {
             self.online.lock().insert(key.clone());
         }
-        if fresh || (known && !resumed) {
+        if flags.fresh || (known && !resumed) {
             // Another process: whatever the one before held failed with it, and comes again with one more attempt counted.
             consumer.held = Held::default();
             consumer.lost = Lost::default();

@@ -8,8 +8,9 @@ mod dedup;
 mod note;
 mod writer;
 
+use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, TrySendError};
@@ -17,7 +18,7 @@ use qmq_store::{Durability, Store};
 use qmq_wire::{Code, Produce, Produced, Refused};
 
 use super::refusals::Refusals;
-use super::{Caller, Histogram};
+use super::{Caller, Gate, Histogram, Taken, TakesMessages};
 use crate::access::Right;
 
 /// How the room works.
@@ -57,14 +58,14 @@ const PASSED_OVER_MAX: usize = 100_000;
 pub type Reply = Box<dyn FnOnce(Produced) + Send>;
 
 /// What holds a budget until the messages are in the log.
-pub type Held = Box<dyn Send>;
+pub type Held = Box<dyn Any + Send>;
 
 /// The room. A clone is the same.
 #[derive(Clone, Debug)]
 pub struct Producing {
     queue: Sender<writer::Job>,
     counters: Arc<Counters>,
-    accepting: Arc<AtomicBool>,
+    gate: Gate,
     passed_over: writer::PassedOver,
 }
 
@@ -119,7 +120,7 @@ impl Producing {
             passed_over,
             queue,
             counters,
-            accepting: Arc::new(AtomicBool::new(true)),
+            gate: Gate::default(),
         })
     }
 
@@ -130,9 +131,9 @@ impl Producing {
             counters.answered(&answer, arrived);
             reply(answer);
         });
-        if !self.accepting.load(Ordering::Acquire) {
-            let text = "the broker is shutting down; send to another one, or again in a while";
-            return reply(refuse_all(&produce, Code::Draining, text));
+        let ended = "the broker is shutting down; send to another one, or again in a while";
+        if let Err((code, text)) = self.gate.check(ended) {
+            return reply(refuse_all(&produce, code, &text));
         }
         let messages = produce.messages.len() as u64;
         if produce.header.first.checked_add(messages).is_none() {
@@ -190,13 +191,32 @@ impl Producing {
 
     /// From now on messages are refused with [`Code::Draining`].
     pub fn stop_accepting(&self) {
-        self.accepting.store(false, Ordering::Release);
+        self.gate.end();
+    }
+
+    /// What holds messages up.
+    #[must_use]
+    pub fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// What has come and gone.
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+}
+
+impl TakesMessages for Producing {
+    fn submit(
+        &self,
+        produce: Produce,
+        caller: &Caller,
+        held: Box<dyn Any + Send>,
+        reply: Box<dyn FnOnce(Taken) + Send>,
+    ) {
+        let reply = Box::new(|produced| reply(Taken::Produced(produced)));
+        Self::submit(self, produce, caller, held, reply);
     }
 }
 
