@@ -10,8 +10,8 @@ async fn told(node: &Node, begins: &str) -> String {
     let log = node.log();
     let line = log.lines().find_map(|line| line.split_once(begins));
     let rest = line.unwrap().1;
-    assert!(!rest.contains("<meta>"), "{log}");
-    format!("{begins}{rest}").replace("<token>", TOKEN)
+    assert!(!rest.contains("--metaserver=META"), "{log}");
+    format!("{begins}{rest}").replace("--token=TOKEN", &format!("--token={TOKEN}"))
 }
 
 async fn works(meta: &Node, node: &Node, line: &str, group: &str) {
@@ -94,8 +94,12 @@ async fn a_group_that_has_a_master_is_not_taken_from_it_unasked() {
         .split_once(REPLACE)
         .unwrap_or_else(|| panic!("{refused}"));
     let replace = replace.split(['"', '\\']).next().unwrap();
-    let replace = format!("{REPLACE}{replace}").replace("<token>", TOKEN);
-    let replace = replace.replace("<meta>", &format!("127.0.0.1:{}", meta.http));
+    let replace =
+        format!("{REPLACE}{replace}").replace("--token=TOKEN", &format!("--token={TOKEN}"));
+    let replace = replace.replace(
+        "--metaserver=META",
+        &format!("--metaserver=127.0.0.1:{}", meta.http),
+    );
     works(&meta, &other, &replace, "group-1").await;
 }
 
