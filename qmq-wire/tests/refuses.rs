@@ -330,7 +330,7 @@ fn bits_that_are_not_known_are_ignored() {
         Ok(AnyFrame::Produce(header, Vec::new()))
     );
     let mut flags = payload(&subscribe());
-    flags[8 + 6 + 9 + 8] |= 0xF8;
+    flags[8 + 6 + 9 + 8] |= 0xF0;
     assert_eq!(decode(Kind::Subscribe, &flags, false), Ok(subscribe()));
     let mut frame = BytesMut::from(&subscribe().encode()[..]);
     frame[5..8].copy_from_slice(&[0xFF; 3]);
