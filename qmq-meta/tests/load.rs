@@ -148,7 +148,7 @@ async fn measure(kind: &str, database: Arc<dyn Database>, subjects: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "measures for a minute; run it by name, in release"]
+#[ignore = "measures for a minute: cargo test --release -p qmq-meta --test load -- --ignored --nocapture"]
 async fn forty_thousand_subjects_a_hundred_groups_and_ten_thousand_clients() {
     let folder = tempfile::tempdir().unwrap();
     let sqlite = Sqlite::open(folder.path().join("meta.db")).await.unwrap();
@@ -157,7 +157,7 @@ async fn forty_thousand_subjects_a_hundred_groups_and_ten_thousand_clients() {
 
 /// Of subjects fewer, since each is written alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "measures for minutes; run it by name, in release, where scripts/mariadb can start a server"]
+#[ignore = "measures for minutes, on a server that scripts/mariadb starts: cargo test --release -p qmq-meta --test load -- --ignored --nocapture"]
 async fn ten_thousand_subjects_on_mariadb() {
     let server = Server::own();
     let scratch = server.own_database().await;
