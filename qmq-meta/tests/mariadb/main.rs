@@ -1,4 +1,4 @@
-//! MariaDB, with the seeds' grants.
+//! MariaDB, with the grants of QMQ's install documents.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

@@ -1,4 +1,4 @@
-//! A MariaDB to test with, and databases in it with a user who has the seeds' grants.
+//! A MariaDB to test with, and databases in it with a user who has the grants of QMQ's install documents.
 
 use std::process::Command;
 use std::sync::OnceLock;
@@ -9,7 +9,7 @@ use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection, MySqlConnection, mysql::MySqlConnectOptions,
 };
 
-/// What the seeds' operators grant.
+/// What QMQ's install documents grant.
 const GRANTS: &str = "INSERT, DELETE, UPDATE, SELECT";
 
 /// A running server: `mysql://USER:PASSWORD@127.0.0.1:PORT`.

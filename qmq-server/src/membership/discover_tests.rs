@@ -113,7 +113,7 @@ async fn silence_ends() {
     );
 }
 
-/// Seed 002: whoever gives the port of the meta server's QUIC door, where nothing listens on TCP.
+/// A mistake that operators of QMQ write of: whoever gives the port of the meta server's QUIC door, where nothing listens on TCP.
 #[tokio::test]
 async fn the_wrong_port_of_the_meta_server_is_named() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

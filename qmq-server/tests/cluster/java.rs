@@ -6,7 +6,7 @@ use crate::nodes::{Cluster, TOKEN, typed};
 use crate::states::told;
 use crate::user::run_bounded;
 
-/// As the operators wrote it down: seed 001.
+/// As operators wrote it down.
 const BROKERS: &str = r#"{"status":0,"message":"","data":[{"group":"qmq_group01","role":"MASTER","hostname":"qmq-server01","ip":"172.168.2.27","servePort":20881,"syncPort":20882},{"group":"qmq_group01","role":"SLAVE","hostname":"qmq-server02","ip":"172.168.2.28","servePort":20881,"syncPort":20882},{"group":"qmq_group02","role":"SLAVE","hostname":"qmq-server01","ip":"172.168.2.27","servePort":20891,"syncPort":20892},{"group":"qmq_group02","role":"MASTER","hostname":"qmq-server02","ip":"172.168.2.28","servePort":20891,"syncPort":20892},{"group":"qmq_delayserver_group01","role":"DELAY_MASTER","hostname":"qmq-server01","ip":"172.168.2.27","servePort":20801,"syncPort":20802},{"group":"qmq_delayserver_group01","role":"DELAY_SLAVE","hostname":"qmq-server02","ip":"172.168.2.28","servePort":20801,"syncPort":20802}]}
 "#;
 

@@ -1,4 +1,4 @@
-//! A cluster of processes on a real MariaDB: meta servers with the seeds' grants, brokers and delay servers that operators have entered, clients.
+//! A cluster of processes on a real MariaDB: meta servers with the grants of QMQ's install documents, brokers and delay servers that operators have entered, clients.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 #[path = "../common/mod.rs"]

@@ -1,4 +1,4 @@
-//! The mistakes of seed 002, each answered with what to type.
+//! The mistakes that operators of QMQ write of, each answered with what to type.
 
 use qmq_meta::BrokerRole;
 use qmq_server::membership::NodeKind;
