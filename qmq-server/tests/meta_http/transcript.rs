@@ -7,7 +7,9 @@ use crate::door::open;
 async fn tools_answer_as_the_operators_wrote_down() {
     let door = open(true).await;
     let metaserver = format!("--metaserver={}", door.address);
-    let mut lines = include_str!("data/operators_transcript.txt").lines().peekable();
+    let mut lines = include_str!("data/operators_transcript.txt")
+        .lines()
+        .peekable();
     let mut compared = 0;
     while let Some(line) = lines.next() {
         let command = line.strip_prefix("$ ").unwrap();
