@@ -175,7 +175,7 @@ pub struct DelayedMessage {
     pub due_ms: u64,
     /// Length of its body in bytes.
     pub body_bytes: u32,
-    /// In one word: `pending`, `fired`, `dispatched`, `cancelled`.
+    /// In one word: `pending`, or `fired` once it is handed out.
     pub standing: String,
 }
 
